@@ -1,0 +1,242 @@
+"""The adapters of a run: peft layers that are built once and swapped in and out of a borrowed module tree.
+
+Owns the swap and nothing else: the maths of every adapter is peft's. Building goes through peft's public injection into
+a throw-away parent that holds just the target layers, so the borrowed tree is not touched before :meth:`attached`.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from .dora import InputAxisDoRA
+from .interfaces import Target
+
+_NAME = "default"  # peft's name of the one adapter in each layer
+
+
+class AdapterSet:
+    """One peft layer per target.
+
+    Args:
+        targets: exported name -> layer, rank, alpha.
+        kind: "lora", "loha" or "lokr".
+        dora_axis: which norm DoRA keeps: "output" is peft's own, "input" what image programs apply (see ``dora``).
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, Target],
+        kind: str = "lora",
+        *,
+        use_rslora: bool = False,
+        use_dora: bool = False,
+        dora_axis: str = "output",
+        dropout: float = 0.0,
+        lokr_factor: int = -1,
+        seed: int = 0,
+    ):
+        self.kind, self.targets, self.use_rslora, self.use_dora = kind, dict(targets), use_rslora, use_dora
+        self._options = {"dropout": dropout, "lokr_factor": lokr_factor, "peft_dora": use_dora and dora_axis == "output"}
+        found = AsFound([target.layer for target in targets.values()])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            layers = self._build()
+        found.restore()
+        wrap = use_dora and dora_axis == "input"
+        self.layers: dict[str, nn.Module] = {name: InputAxisDoRA(layers[name], _NAME) if wrap else layers[name] for name in self.targets}
+        for name, parameter in self._named_parameters():
+            parameter.data = parameter.data.float()  # adapters train in fp32 whatever the base is
+            parameter.requires_grad_(True)
+        self._scales = {name: self._peft_layer(name).scaling[_NAME] for name in self.layers}
+        self._weight = 1.0
+        self._places: list[tuple[nn.Module, str, nn.Module, nn.Module]] | None = None
+
+    def _build(self) -> dict[str, nn.Module]:
+        """peft layers by exported name; one injection per rank and alpha, because peft's configs hold one of each."""
+        groups: dict[tuple[int, float], list[str]] = {}
+        for name, target in self.targets.items():
+            groups.setdefault((target.rank, target.alpha), []).append(name)
+        layers = {}
+        for (rank, alpha), names in groups.items():
+            parent = nn.Module()
+            keys = {f"target_{i}": name for i, name in enumerate(names)}
+            for key, name in keys.items():
+                parent.add_module(key, self.targets[name].layer)
+            self._inject(parent, rank, alpha, list(keys))
+            layers.update({name: getattr(parent, key) for key, name in keys.items()})
+        return layers
+
+    def _inject(self, parent: nn.Module, rank: int, alpha: float, keys: list[str]) -> None:
+        from peft import LoHaConfig, LoKrConfig, LoraConfig, inject_adapter_in_model
+
+        dropout = self._options["dropout"]
+        if self.kind == "lora":
+            config = LoraConfig(
+                r=rank, lora_alpha=alpha, target_modules=keys, lora_dropout=dropout, use_rslora=self.use_rslora, use_dora=self._options["peft_dora"]
+            )
+        elif self.kind == "loha":
+            config = LoHaConfig(r=rank, alpha=alpha, target_modules=keys, module_dropout=dropout, use_effective_conv2d=True)
+        else:
+            config = LoKrConfig(
+                r=rank,
+                alpha=alpha,
+                target_modules=keys,
+                module_dropout=dropout,
+                use_effective_conv2d=True,
+                decompose_both=False,
+                decompose_factor=self._options["lokr_factor"],
+            )
+        inject_adapter_in_model(config, parent, _NAME)
+
+    def _peft_layer(self, name: str) -> nn.Module:
+        layer = self.layers[name]
+        return layer.lora if isinstance(layer, InputAxisDoRA) else layer
+
+    def _named_parameters(self) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
+        """((exported name, tensor name), parameter) of everything that is trained."""
+        for name in self.layers:
+            base = {id(p) for p in self.targets[name].layer.parameters()}
+            for path, parameter in self.layers[name].named_parameters():
+                if id(parameter) not in base:
+                    yield (name, _tensor_name(path)), parameter
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Everything that is trained, in a fixed order."""
+        return [parameter for _, parameter in self._named_parameters()]
+
+    def parameter_groups(self) -> list[dict]:
+        """Optimizer groups: one per learning rate among the targets."""
+        by_rate: dict[float, list[nn.Parameter]] = {}
+        for (name, _), parameter in self._named_parameters():
+            by_rate.setdefault(self.targets[name].learning_rate, []).append(parameter)
+        return [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
+
+    def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Exported name -> peft's tensor name (``lora_A``, ``hada_w1_a``, ``dora_scale`` …) -> fp32 copy on the CPU."""
+        out: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.layers}
+        for (name, tensor), parameter in self._named_parameters():
+            out[name][tensor] = parameter.detach().to("cpu", copy=True)
+        return out
+
+    def load(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Overwrite every trained tensor. Raises KeyError or RuntimeError where names or shapes differ."""
+        with torch.no_grad():
+            for (name, tensor), parameter in self._named_parameters():
+                source = tensors[name][tensor]
+                if source.numel() != parameter.numel():
+                    raise RuntimeError(f"{name}.{tensor} is {tuple(source.shape)}, wanted {tuple(parameter.shape)}")
+                parameter.copy_(source.reshape(parameter.shape))
+
+    def to(self, device: torch.device) -> None:
+        """Move the trained tensors, not the layers below them."""
+        for _, parameter in self._named_parameters():
+            parameter.data = parameter.data.to(device)
+
+    @contextlib.contextmanager
+    def attached(self, modules: Sequence[nn.Module]) -> Iterator[None]:
+        """Swap every target layer for its adapter inside the given trees; afterwards the trees are exactly as found.
+
+        Inside, nothing but the adapters requires gradients.
+        """
+        if self._places is None:
+            self._places = self._find_places(modules)
+        found = AsFound(modules)
+        try:
+            for parent, attribute, layer, adapter in self._places:
+                if getattr(parent, attribute) is not layer:
+                    raise RuntimeError(f"the model changed between turns: {attribute} is another object now")
+                setattr(parent, attribute, adapter)
+            for tree in modules:
+                tree.requires_grad_(False)
+            for parameter in self.parameters():
+                parameter.requires_grad_(True)
+            yield
+        finally:
+            for parent, attribute, layer, _ in self._places:
+                setattr(parent, attribute, layer)
+            found.restore()
+
+    def _find_places(self, modules: Sequence[nn.Module]) -> list[tuple[nn.Module, str, nn.Module, nn.Module]]:
+        by_id = {id(target.layer): name for name, target in self.targets.items()}
+        places = [
+            (parent, attribute, child, self.layers[by_id[id(child)]])
+            for tree in modules
+            for parent in tree.modules()
+            for attribute, child in parent.named_children()
+            if id(child) in by_id
+        ]
+        missing = set(self.targets) - {by_id[id(place[2])] for place in places}
+        if missing:
+            raise RuntimeError(f"targets that are in none of the given modules: {sorted(missing)[:3]}")
+        return places
+
+    def set_training(self, training: bool) -> None:
+        """Switch the adapters' own dropout; the layers below keep their mode."""
+        for name, layer in self.layers.items():
+            base = self.targets[name].layer.training
+            layer.train(training)
+            self.targets[name].layer.train(base)
+
+    @contextlib.contextmanager
+    def at_weight(self, weight: float) -> Iterator[None]:
+        """Strength as in ``<lora:name:weight>``, without dropout; for previews."""
+        self._set_weight(weight)
+        self.set_training(False)
+        try:
+            yield
+        finally:
+            self._set_weight(1.0)
+            self.set_training(True)
+
+    def _set_weight(self, weight: float) -> None:
+        for name, layer in self.layers.items():
+            if isinstance(layer, InputAxisDoRA):
+                layer.weight = weight
+            else:
+                layer.scaling[_NAME] = self._scales[name] * weight
+
+    @torch.no_grad()
+    def limit_norms(self, max_norm: float) -> int:
+        """Scale down every layer whose weight change is longer than ``max_norm`` (Frobenius), as sd-scripts'
+        ``scale_weight_norms`` does; returns how many were."""
+        scaled = 0
+        for name in self.layers:
+            layer = self._peft_layer(name)
+            norm = layer.get_delta_weight(_NAME).norm().item()
+            if norm > max_norm:
+                scaled += 1
+                self._shrink(name, max_norm / norm)
+        return scaled
+
+    def _shrink(self, name: str, ratio: float) -> None:
+        tensors = {tensor: p for (owner, tensor), p in self._named_parameters() if owner == name}
+        if self.kind == "lora":
+            tensors["lora_A"].mul_(ratio**0.5)
+            tensors["lora_B"].mul_(ratio**0.5)
+        else:
+            first = next(t for t in ("hada_w1_a", "lokr_w1", "lokr_w1_a") if t in tensors)
+            tensors[first].mul_(ratio)
+
+
+class AsFound:
+    """What a turn may change about modules without changing a weight: gradient flags and train/eval modes."""
+
+    def __init__(self, modules: Iterable[nn.Module]):
+        trees = list(modules)
+        self._gradients = [(p, p.requires_grad) for tree in trees for p in tree.parameters()]
+        self._modes = [(m, m.training) for tree in trees for m in tree.modules()]
+
+    def restore(self) -> None:
+        """Put back every flag and mode."""
+        for parameter, wanted in self._gradients:
+            parameter.requires_grad_(wanted)
+        for module, training in self._modes:
+            module.training = training
+
+
+def _tensor_name(path: str) -> str:
+    """``lora.lora_A.default.weight`` -> ``lora_A``."""
+    parts = [part for part in path.split(".") if part not in (_NAME, "weight", "lora")]
+    return parts[0]

@@ -1,0 +1,110 @@
+"""The options every kind of training run has. ``sd`` and ``llm`` add their own in subclasses.
+
+One dataclass is the single source of YAML keys, ``--set`` overrides, the README table, metadata and widgets.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .errors import UserError
+from .options import option
+
+OPTIMIZERS = ("AdamW", "AdamW8bit", "PagedAdamW8bit", "Lion", "Prodigy", "Adafactor", "AdamWScheduleFree")
+SCHEDULERS = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
+
+
+@dataclass
+class RunConfig:
+    """Options of a training run, whatever it trains."""
+
+    TASK: ClassVar[str] = ""
+
+    task_type: str = option("image-generation", "What is trained.", choices=("image-generation", "text-generation"))
+    base_model: str = option("", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True)
+    train_data_dir: str = option("", "Folder with the training data, searched recursively.", advanced=False, fixed=True)
+    metadata_path: str = option("", "File that names the examples; looked for in `train_data_dir` when empty.")
+    output_dir: str = option("output/my_lora", "Folder of this run: everything it writes goes there.", advanced=False)
+    output_name: str = option("", "Name of the finished LoRA; the name of `output_dir` when empty.", advanced=False)
+
+    lora_rank: int = option(16, "Rank of the adapter: how much it can learn, and how large the file is.", minimum=1, advanced=False, fixed=True)
+    lora_alpha: float | None = option(None, "Strength: updates are scaled by alpha / rank. Same as `lora_rank` when empty.", minimum=0, fixed=True)
+    lora_dropout: float = option(0.0, "Chance to drop an adapter's input value during training.", minimum=0, maximum=0.95)
+    use_rslora: bool = option(False, "Scale by alpha / sqrt(rank), so that high ranks keep learning (arXiv 2312.03732).", fixed=True)
+    use_dora: bool = option(False, "Learn magnitude and direction of the weights separately (arXiv 2402.09353).", fixed=True)
+    init_lora: str = option("", "Go on from this LoRA file, on new data; its rank is taken over.", fixed=True)
+
+    batch_size: int = option(1, "Examples that go through the model at once.", minimum=1, advanced=False, fixed=True)
+    gradient_accumulation_steps: int = option(1, "Batches per optimizer step; equal to a batch that much larger.", minimum=1, fixed=True)
+    epochs: int = option(10, "Times every example is seen; `max_steps` goes before it.", minimum=1, advanced=False)
+    max_steps: int | None = option(None, "Optimizer steps to train; counts instead of `epochs` when set.", minimum=1)
+    learning_rate: float = option(1e-4, "How far each step goes. With Prodigy leave it at 1.0.", minimum=0, advanced=False)
+    optimizer: str = option("AdamW", "The update rule. The 8-bit ones need bitsandbytes and a GPU.", choices=OPTIMIZERS, advanced=False, fixed=True)
+    optimizer_args: dict = option({}, "Further arguments of the optimizer, such as `{betas: [0.9, 0.99]}`.", fixed=True)
+    weight_decay: float = option(0.01, "Pull of the adapter's weights towards zero.", minimum=0)
+    scheduler: str = option("cosine", "How the learning rate falls over the run.", choices=SCHEDULERS, advanced=False)
+    warmup_steps: int = option(0, "Steps over which the learning rate rises from zero at the start.", minimum=0)
+    scheduler_cycles: int = option(1, "Restarts of `cosine_with_restarts`.", minimum=1)
+    scheduler_power: float = option(1.0, "Exponent of `polynomial`.", minimum=0)
+    max_grad_norm: float = option(1.0, "Longer gradients are cut to this length; 0 leaves them.", minimum=0)
+    max_norm: float = option(0.0, "Upper bound of each layer's adapter weight norm; 0 for none. Tames overtraining.", minimum=0)
+    ema_decay: float = option(0.0, "Keep a running average of the adapter with this decay, and save that; 0 for none.", minimum=0, maximum=0.99999, fixed=True)
+    mixed_precision: str = option("no", "Precision of the base model's arithmetic; the adapter itself is always fp32.", choices=("no", "fp16", "bf16"))
+    gradient_checkpointing: bool = option(False, "Save memory by computing activations twice; about a third slower.")
+    seed: int = option(42, "Start of every random draw; the same seed gives the same run.", minimum=0, fixed=True)
+
+    save_steps: int = option(0, "Save a usable LoRA every so many steps; 0 for none.", minimum=0, advanced=False)
+    save_epochs: int = option(0, "Save a usable LoRA every so many epochs; 0 for none.", minimum=0)
+    keep_last: int = option(0, "Keep only so many of those; 0 keeps all.", minimum=0)
+    save_precision: str = option("fp16", "Number format in the saved file.", choices=("fp32", "fp16", "bf16"))
+    state_minutes: float = option(5.0, "How often the state for resuming is written, at the latest.", minimum=0)
+
+    sample_prompts: list = option([], "Prompts for samples during training and for the comparison at the end.", advanced=False)
+    sample_every_steps: int = option(0, "Make samples every so many steps; 0 for none.", minimum=0, advanced=False)
+    sample_every_epochs: int = option(0, "Make samples every so many epochs; 0 for none.", minimum=0)
+    sample_seed: int = option(1234, "Seed of samples: the same noise each time, so that they can be compared.", minimum=0)
+    sheet_weights: list = option([0, 0.4, 0.8, 1.0], "Weights of the LoRA on the comparison at the end.")
+
+    validation_split: float = option(0.0, "Share of the examples that is kept out of training to judge it.", minimum=0, maximum=0.9, fixed=True)
+    validation_dir: str = option("", "Folder with examples to judge by, instead of a split.")
+    validation_every_steps: int = option(0, "Judge every so many steps; once per epoch when 0.", minimum=0)
+    early_stopping_patience: int = option(0, "Stop when validation has not improved so many times in a row; 0 never stops.", minimum=0)
+
+    on_bad_data: str = option("stop", "What to do about unreadable or contradictory examples, after listing all of them.", choices=("stop", "skip"))
+    tensorboard: bool = option(True, "Write TensorBoard curves and samples into the run folder's `logs/`.")
+    slice_seconds: float = option(2.0, "Inside a host: how long training keeps the model before others may have it.", minimum=0.05)
+
+    given: frozenset = field(default=frozenset(), repr=False, compare=False)  # keys the user set, as opposed to defaults
+
+    @property
+    def name(self) -> str:
+        """Name of the finished adapter."""
+        return self.output_name or Path(self.output_dir).resolve().name
+
+    @property
+    def alpha(self) -> float:
+        """`lora_alpha`, or the rank where none is set."""
+        return float(self.lora_alpha if self.lora_alpha else self.lora_rank)
+
+    def adopt(self, key: str, value: Any) -> None:
+        """Take an option over from ``init_lora``. Raises UserError when the user asked for another value."""
+        if key in self.given and getattr(self, key) != value:
+            raise UserError(
+                f"cannot go on from '{self.init_lora}' with {key} {getattr(self, key)}: it has {key} {value}. Set {key}: {value} or leave it out."
+            )
+        setattr(self, key, value)
+
+    def check(self) -> None:
+        """Raise UserError where options contradict each other."""
+        bad = [c for c in '<>:"/\\|?*,' if c in self.name]
+        if bad or self.name in ("", ".", "..") or self.name.endswith((" ", ".")):
+            raise UserError(
+                f"cannot name the LoRA '{self.name}': these characters do not work in file names or prompts: "
+                f"{' '.join(bad) or 'dots or spaces at the end'}. Choose another output_name."
+            )
+        if self.early_stopping_patience and not (self.validation_split or self.validation_dir):
+            raise UserError(
+                "cannot stop early without validation: nothing is kept back to judge by. Set validation_split or validation_dir."
+            )
+        if self.validation_split and self.validation_dir:
+            raise UserError("cannot use both validation_split and validation_dir. Leave one of them out.")

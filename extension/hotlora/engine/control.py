@@ -1,0 +1,81 @@
+"""What a run is told from outside while it trains: stop, pause, sample now, save now; and when a turn is over.
+
+Thread-safe: a button, an HTTP request and Ctrl-C all end here. The loop looks once per step.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+from .interfaces import Host
+from .run import Run
+
+
+class Control:
+    """One run's wishes from outside, and its turns at the host's model."""
+
+    def __init__(self, host: Host, run: Run, slice_seconds: float):
+        self.host, self.run = host, run
+        self._slice_seconds = slice_seconds
+        self._turn_started = 0.0
+        self._stop = threading.Event()
+        self._running = threading.Event()
+        self._running.set()
+        self._sample, self._save = threading.Event(), threading.Event()
+
+    def stop(self) -> None:
+        """Save and end after the current step."""
+        self._stop.set()
+        self._running.set()
+
+    def pause(self) -> None:
+        """Save the state after the current step and leave the model alone until :meth:`go_on`."""
+        self._running.clear()
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self._running.set()
+
+    def sample_now(self) -> None:
+        """Make samples after the current step."""
+        self._sample.set()
+
+    def save_now(self) -> None:
+        """Save a usable adapter after the current step."""
+        self._save.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    @property
+    def paused(self) -> bool:
+        return not self._running.is_set()
+
+    def take_sample_wish(self) -> bool:
+        """Whether samples were asked for since the last look."""
+        return _take(self._sample)
+
+    def take_save_wish(self) -> bool:
+        """Whether saving was asked for since the last look."""
+        return _take(self._save)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Exclusive use of the host's model, after any pause."""
+        self._running.wait()
+        with self.host.turn():
+            self._turn_started = time.monotonic()
+            yield
+
+    def turn_over(self) -> bool:
+        """Whether to give the model back before the next step."""
+        over = time.monotonic() - self._turn_started > self._slice_seconds
+        return over or self.stopping or self.paused or self.host.wanted()
+
+
+def _take(event: threading.Event) -> bool:
+    was = event.is_set()
+    event.clear()
+    return was

@@ -1,0 +1,9 @@
+"""What a user can cause, and what to do about it."""
+
+
+class UserError(Exception):
+    """Something the user can mend.
+
+    The message is one or two sentences: *cannot do what to which value: reason. What to do.* Hosts and the command
+    line show it as it is, without a traceback. Anything else that is raised is a bug and gets a full traceback.
+    """

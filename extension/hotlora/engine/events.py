@@ -1,0 +1,201 @@
+"""What happens in a run, as an append-only log that everything else reads: console, TensorBoard, tab, HTTP API.
+
+An event's index in the log never changes, so a reader that was away goes on from the index it had.
+"""
+
+import dataclasses
+import errno
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+from .files import disk_full
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened. ``time`` is seconds since 1970."""
+
+    time: float = field(default_factory=time.time, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Preparing(Event):
+    """Work before training: ``done`` of ``total``."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """Training begins, or goes on from ``step``."""
+
+    name: str
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+    trainable_parameters: int
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step(Event):
+    """One optimizer step is done. ``loss`` is this step's mean, ``average`` the smoothed one."""
+
+    step: int
+    epoch: float
+    loss: float
+    average: float
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Validated(Event):
+    """Validation loss on fixed noise; ``best`` when it is the lowest so far."""
+
+    step: int
+    loss: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Previewed(Event):
+    """A sample was made."""
+
+    step: int
+    prompt: str
+    weight: float
+    seed: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Saved(Event):
+    """A usable adapter file was written. ``kind``: checkpoint, best, final."""
+
+    step: int
+    kind: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    """Something a person should know."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """The run ended in order. ``reason``: done, stopped, early stopping. ``files``: what to look at."""
+
+    step: int
+    reason: str
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The run ended with an error; ``bug`` when it is none that the user can mend."""
+
+    message: str
+    bug: bool
+
+
+_TYPES = {
+    kind.__name__: kind for kind in (Preparing, Started, Step, Validated, Previewed, Saved, Warned, Finished, Failed)
+}
+
+
+class EventLog:
+    """The file ``events.jsonl`` of a run: a line of JSON per event."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = threading.Lock()
+        self._readers: list[Callable[[Event], None]] = []
+        self._drop_half_line()
+
+    def _drop_half_line(self) -> None:
+        """A kill in the middle of a write leaves a line without its end."""
+        if not self.path.exists():
+            return
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            with open(self.path, "rb+") as file:
+                file.truncate(whole)
+
+    def subscribe(self, reader: Callable[[Event], None]) -> None:
+        """Call ``reader`` with every further event."""
+        self._readers.append(reader)
+
+    def append(self, event: Event) -> None:
+        """Write it, then tell the readers. Raises UserError when the disk is full."""
+        line = json.dumps({"type": type(event).__name__, **dataclasses.asdict(event)}, ensure_ascii=False)
+        try:
+            with self._lock, open(self.path, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            self._drop_half_line()
+            if error.errno == errno.ENOSPC:
+                raise disk_full(self.path) from error
+            raise
+        self.tell(event)
+
+    def tell(self, event: Event) -> None:
+        """Give the event to the readers only."""
+        for reader in self._readers:
+            reader(event)
+
+    def read(self, since: int = 0) -> Iterator[Event]:
+        """The events from index ``since`` on."""
+        return read_events(self.path, since)
+
+
+def read_events(path: Path, since: int = 0) -> Iterator[Event]:
+    """The events of a run's file from index ``since`` on; nothing if there is no such file."""
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8") as file:
+        for index, line in enumerate(file):
+            if index < since or not line.endswith("\n"):
+                continue
+            fields = json.loads(line)
+            kind = fields.pop("type")
+            if kind not in _TYPES:
+                raise UserError(f"cannot read {path}: it has a '{kind}' event, from a newer version. Update HotLoRA.")
+            yield _TYPES[kind](**fields)
+
+
+def steps_of(events: Iterable[Event]) -> list[Step]:
+    """The training curve."""
+    return _curve(events, Step)
+
+
+def validations_of(events: Iterable[Event]) -> list[Validated]:
+    """The validation curve."""
+    return _curve(events, Validated)
+
+
+def _curve(events: Iterable[Event], kind: type) -> list:
+    """Events of one kind in order of their steps, without those that a resume or a rewind went back over."""
+    curve: list = []
+    for event in events:
+        if isinstance(event, (Step, Started)):
+            limit = event.step if isinstance(event, Started) else event.step - 1
+            while curve and curve[-1].step > limit and curve[-1] is not event:
+                curve.pop()
+        if isinstance(event, kind):
+            curve.append(event)
+    return curve

@@ -1,0 +1,181 @@
+"""What the training loop asks of a model and of the program that holds it.
+
+A new model family implements :class:`Trainee`, a new host implements :class:`Host`; the loop knows nothing else.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Target:
+    """A layer that gets an adapter, and what kind of adapter."""
+
+    layer: nn.Module
+    rank: int
+    alpha: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A sum over examples (or tokens) and how many there were; never a mean, so that sums of sums stay right."""
+
+    total: torch.Tensor  # scalar, with gradient when training
+    weight: float
+
+
+class Draws:
+    """All random numbers of one batch, one independent stream per example.
+
+    A stream depends on the run's seed, the optimizer step and the example's place within that step; not on how the
+    step is cut into batches, not on the device, and not on what else draws numbers. So an accumulated step equals the
+    big batch, a halved batch (after out-of-memory) repeats the same step, and resuming has nothing to restore.
+    """
+
+    def __init__(self, seed: int, step: int, first: int = 0):
+        self.seed, self.step, self.first = seed, step, first
+
+    def generator(self, index: int) -> torch.Generator:
+        """The stream of the batch's ``index``-th example: a CPU generator, so that every device sees the same noise."""
+        place = (self.seed * 1_000_003 + self.step) * 4_099 + self.first + index
+        return torch.Generator().manual_seed(place % (2**63))
+
+
+    def chance(self, index: int) -> random.Random:
+        """The example's stream for what is no tensor: which caption, which crop."""
+        return random.Random(f"{self.seed} {self.step} {self.first + index}")
+
+
+class Batch(Protocol):
+    """A plan of which examples go together: light, loaded only when the loss is computed."""
+
+    weight: float  # examples or labelled tokens: what Loss.weight will be
+
+    def __len__(self) -> int: ...
+
+    def halves(self) -> Sequence["Batch"]: ...
+
+
+@dataclass(frozen=True)
+class PreviewRequest:
+    """One sample to make. ``weight`` is the adapter's strength as in ``<lora:name:weight>``."""
+
+    prompt: str
+    seed: int
+    weight: float = 1.0
+
+
+class Preview(Protocol):
+    """What came out: a picture, or a completion."""
+
+    def save(self, stem: Path) -> Path:
+        """Write it to ``stem`` plus the fitting suffix; returns the path."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a longer piece of work before training has come."""
+
+    what: str
+    done: int
+    total: int
+
+
+class Adapters(Protocol):
+    """What a trainee sees of the adapters when it writes them to a file."""
+
+    kind: str  # "lora", "loha", "lokr"
+    targets: Mapping[str, Target]
+
+    def tensors(self) -> dict[str, dict[str, torch.Tensor]]: ...
+
+
+class Trainee(Protocol):
+    """A borrowed model with its data."""
+
+    fingerprint: str  # which base model, down to its weights; checked on resume
+    modules: Sequence[nn.Module]  # the trees that adapters go into
+    device: torch.device
+    compute_dtype: torch.dtype
+    dora_axis: str  # "output" or "input": which way the programs that load the file apply DoRA
+
+    def prepare(self) -> Iterator[Progress]:
+        """Check the data and cache what can be cached. Raises UserError listing everything that is wrong with the data."""
+        ...
+
+    def training(self) -> AbstractContextManager[None]:
+        """Modes that training needs (checkpointing, train mode), for the length of a turn."""
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """What will be trained on, for people and for the Started event: counts, sizes, model."""
+        ...
+
+    def warnings(self) -> Sequence[str]:
+        """What people should know about their data and options, once prepared."""
+        ...
+
+    def targets(self) -> Mapping[str, Target]:
+        """Exported name -> the layer an adapter goes on."""
+        ...
+
+    def batches(self, epoch: int, seed: int) -> Sequence[Batch]:
+        """The epoch's batches in order; a function of its arguments alone."""
+        ...
+
+    def loss(self, batch: Batch, draws: Draws) -> Loss: ...
+
+    def validation_batches(self) -> Sequence[Batch]: ...
+
+    def validation_loss(self, batch: Batch) -> Loss:
+        """Without gradient, on noise that is the same at every call."""
+        ...
+
+    def preview_requests(self) -> Sequence[PreviewRequest]: ...
+
+    def preview(self, request: PreviewRequest) -> Preview: ...
+
+    def write_sheet(self, rows: Sequence[Sequence[tuple[PreviewRequest, Preview]]], path: Path) -> Path:
+        """One picture (or page) that compares previews: a row per prompt, a column per weight."""
+        ...
+
+    def write(self, adapters: Adapters, path: Path, notes: Mapping[str, Any]) -> Path:
+        """The adapter as a file that other programs load."""
+        ...
+
+    def read(self, path: Path) -> dict[str, dict[str, torch.Tensor]]:
+        """The tensors of such a file, for ``init_lora``; its rank and alpha go into the config.
+
+        Raises:
+            UserError: where it is none, or contradicts what the user set.
+        """
+        ...
+
+
+class Host(Protocol):
+    """The program that holds the model."""
+
+    def borrow(self, config: Any) -> Trainee:
+        """Raises UserError if no usable model is loaded, saying what to do."""
+        ...
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Exclusive use of the model; afterwards everything is as found."""
+        ...
+
+    def wanted(self) -> bool:
+        """Is someone waiting for the model?"""
+        ...
+
+    def publish(self, path: Path) -> None:
+        """Make a saved adapter usable now."""
+        ...

@@ -1,0 +1,75 @@
+"""A run from start to end: borrows the model, drains the training loop into the run's event log, and never raises.
+
+:meth:`Job.run` blocks; :meth:`Job.start` does the same in a thread, for hosts. Whatever happens, the last event says so.
+"""
+
+import threading
+import traceback
+from collections.abc import Callable
+
+from .config import RunConfig
+from .control import Control
+from .errors import UserError
+from .events import Event, Failed, Finished
+from .interfaces import Host
+from .loop import train
+from .run import Run
+
+
+class Job:
+    """One run on one host.
+
+    Attributes:
+        control: stop, pause, sample now, save now.
+        outcome: the Finished or Failed event, once there is one.
+    """
+
+    def __init__(self, host: Host, config: RunConfig, run: Run):
+        self._host, self._config, self.run_folder = host, config, run
+        self.control = Control(host, run, config.slice_seconds)
+        self.outcome: Finished | Failed | None = None
+        self._thread: threading.Thread | None = None
+
+    def subscribe(self, reader: Callable[[Event], None]) -> None:
+        """Call ``reader`` with every event, in the job's thread."""
+        self.run_folder.events.subscribe(reader)
+
+    def start(self) -> None:
+        """Run in a thread of its own."""
+        self._thread = threading.Thread(target=self.run, name=f"hotlora {self.run_folder.name}", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for a started job to end; whether it has."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def run(self) -> Finished | Failed:
+        """Train until done, stopped or failed."""
+        try:
+            trainee = self._host.borrow(self._config)
+            for event in train(trainee, self._config, self.control):
+                self.run_folder.events.append(event)
+                if isinstance(event, Finished):
+                    self.outcome = event
+        except UserError as error:
+            self._fail(Failed(str(error), bug=False))
+        except Exception as error:
+            self._write_traceback()
+            message = f"Training failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run_folder.log_path}."
+            self._fail(Failed(message, bug=True))
+        return self.outcome
+
+    def _fail(self, event: Failed) -> None:
+        self.outcome = event
+        try:
+            self.run_folder.events.append(event)
+        except (UserError, OSError):  # the disk is full: the readers hear of it, the file cannot
+            self.run_folder.events.tell(event)
+
+    def _write_traceback(self) -> None:
+        trace = traceback.format_exc()
+        try:
+            self.run_folder.log(trace)
+        except OSError:
+            print(trace)

@@ -1,0 +1,209 @@
+"""The training loop: from a borrowed model to a saved adapter, as a generator of events.
+
+It reads from top to bottom. Between any two events the model may go back to its host: the work is cut into pieces at
+its ``yield``s, and :func:`_through_turns` runs the pieces turn by turn.
+"""
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from .config import RunConfig
+from .control import Control
+from .curves import plot_loss
+from .errors import UserError
+from .events import Event, Finished, Preparing, Previewed, Saved, Started, Validated, Warned
+from .interfaces import Preview, PreviewRequest, Trainee
+from .session import Diverged, Session
+
+
+def train(trainee: Trainee, config: RunConfig, control: Control) -> Iterator[Event]:
+    """Train and save; resumes where the run's folder holds a state.
+
+    Closing the generator gives the model back at once and writes nothing more; ``control.stop()`` saves first.
+
+    Raises:
+        UserError: for what the user can mend: bad data, a full disk, memory that does not suffice, a diverging run.
+    """
+    yield from _through_turns(control, _prepare(trainee), contextlib.nullcontext)
+    with control.turn():
+        session = Session(trainee, config, control.run)
+    yield from _through_turns(control, _run(session, control), session.attached, session.save_state)
+
+
+def _through_turns(
+    control: Control, work: Iterator[Event], context: Callable[[], Any], before_pause: Callable[[], None] | None = None
+) -> Iterator[Event]:
+    """Advance ``work`` inside turns; give the model back between two of its events when the turn is over."""
+    with contextlib.closing(work):
+        while True:
+            if control.paused and before_pause:
+                before_pause()
+            with control.turn(), context():
+                for event in work:
+                    yield event
+                    if control.turn_over():
+                        break
+                else:
+                    return
+
+
+def _prepare(trainee: Trainee) -> Iterator[Event]:
+    for progress in trainee.prepare():
+        yield Preparing(progress.what, progress.done, progress.total)
+    for message in trainee.warnings():
+        yield Warned(message)
+
+
+def _run(session: Session, control: Control) -> Iterator[Event]:
+    config = session.config
+    yield Started(
+        name=session.run.name,
+        step=session.step,
+        total_steps=session.total_steps,
+        steps_per_epoch=session.steps_per_epoch,
+        trainable_parameters=sum(p.numel() for p in session.parameters),
+        summary=session.trainee.summary(),
+    )
+    if not session.resumed:
+        session.save_state()
+    while not (session.done or control.stopping):
+        try:
+            yield session.train_step()
+        except Diverged as problem:
+            session.rewind()
+            yield Warned(f"Training broke down ({problem}): back to step {session.step}, at half the learning rate.")
+            continue
+        while session.warnings:
+            yield Warned(session.warnings.pop(0))
+        if _is_due(session, config.validation_every_steps, 0 if config.validation_every_steps else 1):
+            yield from _validate(session, control)
+        if control.take_sample_wish() or _is_due(session, config.sample_every_steps, config.sample_every_epochs):
+            yield from _preview(session)
+        if control.take_save_wish() or _is_due(session, config.save_steps, config.save_epochs):
+            yield _save(session, control, f"step{session.step:08d}", "checkpoint")
+            _forget_old_checkpoints(session)
+            session.save_state()
+        elif session.state_is_due():
+            session.save_state()
+    yield from _finish(session, control)
+
+
+def _is_due(session: Session, every_steps: int, every_epochs: int) -> bool:
+    by_steps = every_steps and session.step % every_steps == 0
+    by_epochs = every_epochs and session.at_epoch_end and session.epoch % every_epochs == 0
+    return bool(by_steps or by_epochs)
+
+
+def _validate(session: Session, control: Control) -> Iterator[Event]:
+    """Loss on the kept-back examples, with the weights that would be saved."""
+    batches = session.trainee.validation_batches()
+    if not batches:
+        return
+    total = weight = 0.0
+    with session.usable_weights():
+        for batch in batches:
+            with torch.no_grad():
+                loss = session.trainee.validation_loss(batch)
+            total, weight = total + loss.total.item(), weight + loss.weight
+        best = session.judge(total / weight)
+        if best:
+            path = _write(session, session.run.folder / f"{session.run.name}-best.safetensors")
+    yield Validated(session.step, total / weight, best)
+    if best:
+        control.host.publish(path)
+        yield Saved(session.step, "best", str(path))
+
+
+def _preview(session: Session) -> Iterator[Event]:
+    for number, request in enumerate(session.trainee.preview_requests()):
+        try:
+            preview = _make_preview(session, request)
+        except UserError:
+            raise
+        except Exception as error:  # a sample that fails must not end the training
+            session.run.log(traceback.format_exc())
+            yield Warned(f"The sample of '{request.prompt}' failed ({error}); training goes on. Details are in {session.run.log_path}.")
+            continue
+        path = preview.save(session.run.samples / f"step{session.step:08d}-{number:02d}")
+        yield Previewed(session.step, request.prompt, request.weight, request.seed, str(path))
+
+
+def _make_preview(session: Session, request: PreviewRequest) -> Preview:
+    with session.usable_weights(request.weight), torch.no_grad():
+        return session.trainee.preview(request)
+
+
+def _save(session: Session, control: Control, label: str, kind: str) -> Saved:
+    with session.usable_weights():
+        path = _write(session, session.run.checkpoint_path(label))
+    control.host.publish(path)
+    return Saved(session.step, kind, str(path))
+
+
+def _write(session: Session, path) -> Any:
+    """The adapters as they stand, as a file for other programs."""
+    notes = {
+        "step": session.step,
+        "epoch": session.epoch,
+        "total_steps": session.total_steps,
+        "steps_per_epoch": session.steps_per_epoch,
+        "started_at": session.started_at,
+        "finished_at": time.time(),
+        "session_id": session.session_id,
+        "optimizer": session.optimizer_name,
+        "loss": session.smoothed_loss,
+    }
+    return session.trainee.write(session.adapters, path, notes)
+
+
+def _forget_old_checkpoints(session: Session) -> None:
+    keep = session.config.keep_last
+    paths = sorted(session.run.checkpoints.glob(f"{session.run.name}-step*.safetensors"))
+    for path in paths[:-keep] if keep else []:
+        for companion in path.parent.glob(f"{path.stem}.*"):
+            companion.unlink()
+
+
+def _finish(session: Session, control: Control) -> Iterator[Event]:
+    """Write the finished adapter; after a completed run also the comparison and the plot."""
+    session.save_state()
+    run, files = session.run, {}
+    early = session.stopped_early and session.best is not None
+    reason = "early stopping" if early else "done" if session.done else "stopped"
+    with session.best_weights() if early else contextlib.nullcontext():
+        with session.usable_weights():
+            path = _write(session, run.final_path)
+        control.host.publish(path)
+        files["lora"] = str(path)
+        yield Saved(session.best["step"] if early else session.step, "final", str(path))
+        if reason != "stopped":
+            yield from _compare(session, files)
+    if plot_loss(run.events.read(), run.folder / "loss.png"):
+        files["loss"] = str(run.folder / "loss.png")
+    yield Finished(session.step, reason, files)
+
+
+def _compare(session: Session, files: dict[str, str]) -> Iterator[Event]:
+    """The same prompts and seeds at every weight, on one sheet; the adapter's cover is one of them."""
+    rows, weights = [], session.config.sheet_weights
+    for request in session.trainee.preview_requests():
+        row = []
+        for weight in weights:
+            wanted = PreviewRequest(request.prompt, request.seed, float(weight))
+            try:
+                row.append((wanted, _make_preview(session, wanted)))
+            except Exception as error:
+                session.run.log(traceback.format_exc())
+                yield Warned(f"The comparison sheet failed ({error}); the LoRA itself is saved. Details are in {session.run.log_path}.")
+                return
+            yield Preparing("comparison sheet", len(rows) * len(weights) + len(row), len(weights) * len(session.trainee.preview_requests()))
+        rows.append(row)
+    if rows and weights:
+        files["sheet"] = str(session.trainee.write_sheet(rows, session.run.folder / "comparison.png"))
+        cover = max(rows[0], key=lambda made: made[0].weight if made[0].weight <= 1 else 0)
+        files["cover"] = str(cover[1].save(session.run.final_path.with_suffix("")))

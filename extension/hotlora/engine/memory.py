@@ -1,0 +1,26 @@
+"""How much memory a run takes, on whatever device it is."""
+
+import psutil
+import torch
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes: the device's peak of allocated tensors where it has its own memory, else this process's resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.current_allocated_memory()
+    return psutil.Process().memory_info().rss
+
+
+def release_cached_memory(device: torch.device) -> None:
+    """Give unused blocks back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device ran out: CUDA has a type for it, others only words."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower())

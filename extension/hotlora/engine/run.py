@@ -1,0 +1,130 @@
+"""The run's folder, which is the run: its config, events, checkpoints and the state to resume from."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from .config import RunConfig
+from .errors import UserError
+from .events import EventLog
+from .files import remove_leftovers, write_bytes, write_text
+from .options import as_plain, options_of
+
+_STATES_KEPT = 2
+
+
+class Run:
+    """Where everything about one run lies.
+
+    ``config.yaml`` (fully resolved), ``events.jsonl``, ``run.log``, ``samples/``, ``checkpoints/``, ``state/``, ``logs/``
+    (TensorBoard), and at the top the finished adapter with its sidecars.
+    """
+
+    def __init__(self, folder: Path, name: str):
+        self.folder, self.name = folder, name
+        self.config_path = folder / "config.yaml"
+        self.log_path = folder / "run.log"
+        self.samples = folder / "samples"
+        self.checkpoints = folder / "checkpoints"
+        self.states = folder / "state"
+        self.tensorboard = folder / "logs"
+        self.final_path = folder / f"{name}.safetensors"
+        self.events = EventLog(folder / "events.jsonl")
+
+    @classmethod
+    def start(cls, config: RunConfig) -> "Run":
+        """A new run's folder. Raises UserError where one is already there."""
+        folder = Path(config.output_dir)
+        if (folder / "events.jsonl").exists() or (folder / f"{config.name}.safetensors").exists():
+            raise UserError(
+                f"cannot start a new run in '{folder}': there is one already. Go on with it (--resume \"{folder}\"), "
+                "or choose another output_dir."
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder '{folder}': {error.strerror}. Choose another output_dir.") from error
+        run = cls(folder, config.name)
+        run.write_config(config)
+        return run
+
+    @classmethod
+    def reopen(cls, config: RunConfig) -> "Run":
+        """The folder of a run that is resumed; its config file is brought up to date."""
+        run = cls(Path(config.output_dir), config.name)
+        remove_leftovers(run.folder)
+        run.write_config(config)
+        return run
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write ``config.yaml``, with every option spelled out."""
+        write_text(self.config_path, yaml.safe_dump(as_plain(config), sort_keys=False, allow_unicode=True))
+
+    def checkpoint_path(self, label: str) -> Path:
+        """``checkpoints/<name>-<label>.safetensors``."""
+        return self.checkpoints / f"{self.name}-{label}.safetensors"
+
+    def save_state(self, state: dict[str, Any], step: int) -> None:
+        """Write everything that resuming needs; the previous state stays until this one is whole."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self.states / f"step-{step:08d}.pt", buffer.getvalue())
+        for old in self._state_paths()[:-_STATES_KEPT]:
+            old.unlink()
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The newest state that can be read, or None."""
+        for path in reversed(self._state_paths()):
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except (RuntimeError, EOFError, OSError) as error:
+                self.log(f"{path.name} cannot be read ({error}); trying the one before")
+        return None
+
+    def _state_paths(self) -> list[Path]:
+        return sorted(self.states.glob("step-*.pt"))
+
+    def log(self, text: str) -> None:
+        """Add to ``run.log``."""
+        with open(self.log_path, "a", encoding="utf-8") as file:
+            file.write(text.rstrip() + os.linesep)
+
+
+def read_run_config(folder: Path) -> dict[str, Any]:
+    """The options of an existing run. Raises UserError where there is none."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"cannot resume '{folder}': there is no run in it. Give the folder that holds its config.yaml.")
+    values = read_yaml(path)
+    values["output_dir"] = str(folder)
+    return values
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file of options. Raises UserError for a missing or malformed one."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"cannot read '{path}': there is no such file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read '{path}': it is not valid YAML ({' '.join(str(error).split())}).") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"cannot read '{path}': it must be lines of 'key: value'.")
+    return values
+
+
+def check_unchanged(old: RunConfig, new: RunConfig) -> None:
+    """Raise UserError where a resumed run's options contradict what was trained so far."""
+    for key, field in options_of(type(new)).items():
+        before, after = getattr(old, key), getattr(new, key)
+        if field.metadata["fixed"] and before != after:
+            raise UserError(
+                f"cannot resume '{new.name}' with {key} {after}: it was trained with {key} {before}. "
+                f"Set {key}: {before} or choose a new output_dir."
+            )

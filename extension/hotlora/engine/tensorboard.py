@@ -1,0 +1,44 @@
+"""TensorBoard as a reader of a run's events: scalars and samples in the run folder's ``logs/``."""
+
+from pathlib import Path
+
+from .events import Event, Previewed, Started, Step, Validated
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+class TensorBoard:
+    """Call it with every event. Raises ImportError where TensorBoard is not installed."""
+
+    def __init__(self, folder: Path):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer_class, self._folder, self._writer = SummaryWriter, folder, None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            # what a resumed run computes again replaces the points of before
+            self._writer = self._writer_class(str(self._folder), purge_step=event.step + 1 if event.step else None)
+        elif isinstance(event, Step):
+            for name in ("loss", "average", "learning_rate", "gradient_norm"):
+                self._writer.add_scalar(f"train/{name}", getattr(event, name), event.step)
+        elif isinstance(event, Validated):
+            self._writer.add_scalar("validation/loss", event.loss, event.step)
+        elif isinstance(event, Previewed):
+            self._add_sample(event)
+
+    def _add_sample(self, event: Previewed) -> None:
+        path = Path(event.path)
+        if path.suffix in _PICTURES:
+            import numpy
+            from PIL import Image
+
+            with Image.open(path) as picture:
+                self._writer.add_image(event.prompt[:80] or "sample", numpy.asarray(picture.convert("RGB")), event.step, dataformats="HWC")
+        else:
+            self._writer.add_text(event.prompt[:80], path.read_text(encoding="utf-8"), event.step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._writer is not None:
+            self._writer.close()

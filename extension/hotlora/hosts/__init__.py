@@ -1,0 +1,1 @@
+"""Where the model lives: one file per host. Imports ``engine``, ``sd``, ``llm``; never ``ui``."""

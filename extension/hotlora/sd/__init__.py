@@ -1,0 +1,1 @@
+"""What an image example is: captions, buckets, latents, diffusion losses, kohya files. Imports ``engine`` only."""

@@ -1,0 +1,186 @@
+"""Captions as people keep them: metadata.csv, metadata.jsonl, and text files beside the pictures.
+
+Owns reading these files and what can be wrong with them. Must not import any host; does not look into pictures.
+"""
+
+import codecs
+import csv
+import difflib
+import io
+import json
+import os
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..engine.errors import UserError
+from .pictures import SUFFIXES
+
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+_FILE_COLUMNS = ("filename", "file_name", "file", "file_path", "filepath", "image", "image_path", "path", "picture")
+_CAPTION_COLUMNS = ("prompt", "text", "caption", "description", "tags")
+_DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture's caption in a metadata file."""
+
+    picture: Path
+    caption: str
+    source: str  # file and line, for messages
+
+
+class MetadataCaptions:
+    """The captions of all metadata files of a run. A file that is read earlier goes before later ones."""
+
+    def __init__(self):
+        self.problems: list[str] = []
+        self._rows: dict[str, Row] = {}
+
+    def read(self, path: Path, root: Path | None = None) -> None:
+        """Take in a metadata file. Its names are relative to its own folder, or else to ``root``.
+
+        What is wrong with it goes to ``problems``: a picture that does not exist, two captions for one picture.
+        """
+        folders = [path.parent] if root is None else [path.parent, root]
+        try:
+            for name, caption, source in _read_entries(path, self.problems):
+                self._add(Row(_find(name, folders), caption, source))
+        except UserError as error:
+            self.problems.append(str(error))
+
+    def find(self, picture: Path) -> Row | None:
+        """The picture's row, however its path is spelled."""
+        return self._rows.get(path_key(picture))
+
+    def _add(self, row: Row) -> None:
+        key = path_key(row.picture)
+        known = self._rows.get(key)
+        if known is None:
+            problem = _check_exists(row)
+            if problem:
+                self.problems.append(problem)
+            else:
+                self._rows[key] = row
+        elif known.caption != row.caption and _kind(known) == _kind(row):
+            self.problems.append(f"{row.picture}: it has two captions, in {known.source} and in {row.source}. Remove one of them.")
+
+
+def path_key(path: Path) -> str:
+    """Equal for two spellings of the same file: macOS decomposes accents, Windows ignores case."""
+    return os.path.normcase(unicodedata.normalize("NFC", os.path.abspath(path)))
+
+
+def read_caption_beside(picture: Path, names: set[str]) -> tuple[str, Path] | None:
+    """The caption in `<stem>.txt` or else `<stem>.caption`, and that file; None where there is neither.
+
+    Args:
+        names: the file names in the picture's folder.
+
+    Raises:
+        UserError: when the file is not UTF-8.
+    """
+    for suffix in (".txt", ".caption"):
+        if picture.stem + suffix in names:
+            path = picture.with_name(picture.stem + suffix)
+            return _read_text(path).strip(), path
+    return None
+
+
+def _kind(row: Row) -> str:
+    """Two files of the same kind that contradict each other are a mistake; a csv simply goes before a jsonl."""
+    return row.source.split(" line ")[0].rpartition(".")[2]
+
+
+def _check_exists(row: Row) -> str | None:
+    if not row.picture.is_file():
+        siblings = [p.name for p in row.picture.parent.iterdir()] if row.picture.parent.is_dir() else []
+        near = difflib.get_close_matches(row.picture.name, siblings, n=1, cutoff=0.8)
+        hint = f" Did you mean '{near[0]}'?" if near else " Remove the line or add the file."
+        return f"{row.picture}: there is no such file, but {row.source} names it.{hint}"
+    if row.picture.suffix.lower() not in SUFFIXES:
+        return f"{row.picture}: {row.source} names it, but only {' '.join(SUFFIXES)} can be read. Convert it."
+    return None
+
+
+def _find(name: str, folders: list[Path]) -> Path:
+    candidates = [folder / name.replace("\\", "/") for folder in folders]
+    return next((path for path in candidates if path.exists()), candidates[0])
+
+
+def _read_entries(path: Path, problems: list[str]) -> Iterator[tuple[str, str, str]]:
+    """(file name, caption, source) of every usable line; what is wrong with others goes to ``problems``."""
+    text = _read_text(path)
+    entries = _read_jsonl(text, path) if path.suffix.lower() in (".jsonl", ".json") else _read_csv(text, path)
+    for line, name, caption, problem in entries:
+        source = f"{path} line {line}"
+        if problem:
+            problems.append(f"{source}: {problem}")
+        else:
+            yield name, caption, source
+
+
+def _read_csv(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """(line, file name, caption, problem) of every row."""
+    for delimiter in _DELIMITERS:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        header = _next_row(rows, path)
+        file_column, caption_column = _find_column(header, _FILE_COLUMNS), _find_column(header, _CAPTION_COLUMNS)
+        if file_column is not None and caption_column is not None:
+            break
+    else:
+        first = text.strip().partition("\n")[0].strip()[:60]
+        raise UserError(f"cannot use {path}: its first line is '{first}'. Make that line 'filename,prompt', the names of its columns.")
+    while (row := _next_row(rows, path)) is not None:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) > len(header) == caption_column + 1:
+            row = [*row[:caption_column], delimiter.join(row[caption_column:])]  # commas in a caption that nobody quoted
+        if len(row) <= max(file_column, caption_column) or not row[file_column].strip():
+            yield rows.line_num, "", "", f"it needs both {header[file_column].strip()} and {header[caption_column].strip()}."
+        else:
+            yield rows.line_num, row[file_column].strip(), row[caption_column].strip(), ""
+
+
+def _next_row(rows: Iterator[list[str]], path: Path) -> list[str] | None:
+    try:
+        return next(rows, None)
+    except csv.Error as error:
+        raise UserError(f"cannot read {path} from line {rows.line_num} on: {error}. Save it as CSV again.") from error
+
+
+def _find_column(header: list[str] | None, names: tuple[str, ...]) -> int | None:
+    cells = [cell.strip().lower() for cell in header or []]
+    return next((cells.index(name) for name in names if name in cells), None)
+
+
+def _read_jsonl(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """(line, file name, caption, problem) of every line."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            yield number, "", "", f"it is no JSON object ({error})."
+            continue
+        values = record if isinstance(record, dict) else {}
+        name, caption = (next((values[n] for n in names if n in values), None) for names in (_FILE_COLUMNS, _CAPTION_COLUMNS))
+        if not (isinstance(name, str) and name.strip() and isinstance(caption, str)):
+            yield number, "", "", 'it should be {"file_name": "…", "text": "…"}.'
+        else:
+            yield number, name.strip(), caption.strip(), ""
+
+
+def _read_text(path: Path) -> str:
+    """UTF-8 with or without mark, or UTF-16 with one, as Windows programs write them."""
+    try:
+        data = path.read_bytes()
+        encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        return data.decode(encoding)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read {path}: it is not UTF-8 text. Save it with the encoding UTF-8.") from error

@@ -1,0 +1,48 @@
+"""Encoded captions, kept while the text encoder does not learn: each different caption is encoded once."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+
+from .config import ImageConfig
+from .model import Conditioning, ImageModel
+
+_KEPT_BYTES = 512 * 2**20
+
+
+class Conditions:
+    """Captions -> conditioning on the model's device."""
+
+    def __init__(self, model: ImageModel, config: ImageConfig):
+        self._model, self._config = model, config
+        self._kept: OrderedDict[str, Conditioning] = OrderedDict()
+        self._bytes = 0
+
+    def encode(self, captions: Sequence[str]) -> Conditioning:
+        """[batch] captions, in their order. With gradient when the text encoder is trained."""
+        if self._config.train_text_encoder:
+            return self._ask(captions)
+        missing = list(dict.fromkeys(caption for caption in captions if caption not in self._kept))
+        found = {caption: self._kept[caption] for caption in captions if caption in self._kept}
+        if missing:
+            with torch.no_grad():
+                fresh = self._ask(missing)
+            for i, caption in enumerate(missing):
+                pooled = None if fresh.pooled is None else fresh.pooled[i : i + 1].cpu()
+                found[caption] = Conditioning(fresh.context[i : i + 1].cpu(), pooled)
+                self._keep(caption, found[caption])
+        chosen = [found[caption] for caption in captions]
+        device = self._model.device
+        pooled = None if chosen[0].pooled is None else torch.cat([c.pooled for c in chosen]).to(device)
+        return Conditioning(torch.cat([c.context for c in chosen]).to(device), pooled)
+
+    def _ask(self, captions: Sequence[str]) -> Conditioning:
+        return self._model.encode_text(captions, clip_skip=self._config.clip_skip, max_token_length=self._config.max_token_length)
+
+    def _keep(self, caption: str, encoded: Conditioning) -> None:
+        self._kept[caption] = encoded
+        self._bytes += encoded.context.nbytes
+        while self._bytes > _KEPT_BYTES:
+            _, old = self._kept.popitem(last=False)
+            self._bytes -= old.context.nbytes

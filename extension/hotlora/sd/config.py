@@ -1,0 +1,112 @@
+"""Options of an image run: everything that only means something for pictures."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..engine.config import RunConfig
+from ..engine.errors import UserError
+from ..engine.options import option
+from .buckets import check_sizes
+
+
+@dataclass
+class ImageConfig(RunConfig):
+    """All options of training an image LoRA."""
+
+    TASK: ClassVar[str] = "image-generation"
+
+    # pictures
+    resolution: int = option(512, "Training resolution: pictures are scaled to this many pixels squared in area.", minimum=64, advanced=False, fixed=True)
+    enable_bucket: bool = option(True, "Keep each picture's shape by training in aspect-ratio buckets; else crop to squares.", fixed=True)
+    min_bucket_reso: int = option(256, "Shortest side of a bucket.", minimum=8)
+    max_bucket_reso: int = option(1024, "Longest side of a bucket.", minimum=8)
+    bucket_reso_steps: int = option(64, "Bucket sides are multiples of this.", minimum=8)
+    bucket_no_upscale: bool = option(False, "Never enlarge a picture: small ones get a bucket of their own size.")
+    crop: str = option("center", "Which part of a picture is kept where it must be cut.", choices=("center", "random"))
+    flip_aug: bool = option(False, "Mirror half of the pictures. Never for text, logos or asymmetric subjects.")
+    cache_latents: str = option("disk", "Where encoded pictures are kept: `disk` also saves the next start's encoding.", choices=("memory", "disk"))
+    cache_dir: str = option("", "Folder for encoded pictures; `.hotlora-cache` in `train_data_dir` when empty.")
+    vae_batch_size: int = option(1, "Pictures that are encoded at once.", minimum=1)
+    masked_loss: bool = option(False, "Learn only where a picture's mask is white: its alpha channel or a picture of the same name in `mask_dir`.")
+    mask_dir: str = option("", "Folder with mask pictures for `masked_loss`.")
+    reg_data_dir: str = option("", "Folder with regularisation pictures: what the class looks like without the LoRA.")
+    prior_loss_weight: float = option(1.0, "Weight of regularisation pictures in the loss.", minimum=0)
+
+    # captions
+    trigger_word: str = option("", "Word that calls the LoRA: put before every caption, and the whole caption where there is none.", advanced=False)
+    caption_prefix: str = option("", "Text before every caption.")
+    caption_suffix: str = option("", "Text after every caption.")
+    caption_separator: str = option(",", "What stands between tags.")
+    shuffle_caption: bool = option(False, "Shuffle a caption's tags every time it is used.")
+    keep_tokens: int = option(0, "First tags that stay in place when shuffling or dropping.", minimum=0)
+    keep_tokens_separator: str = option("", "Text such as `|||`: tags before it stay in place.")
+    caption_dropout_rate: float = option(0.0, "Chance to train without the caption.", minimum=0, maximum=1)
+    caption_tag_dropout_rate: float = option(0.0, "Chance to leave out each tag.", minimum=0, maximum=1)
+    enable_wildcard: bool = option(False, "Read `{a|b}` as one of the two, and captions of several lines as one of the lines.")
+    clip_skip: int | None = option(None, "Take the text encoder's output this many layers before its end (2 for many anime models).", minimum=1, maximum=12)
+    max_token_length: int = option(75, "Longest caption in tokens; longer ones are cut.", choices=(75, 150, 225))
+
+    # network
+    network_type: str = option("lora", "Kind of adapter.", choices=("lora", "loha", "lokr"), fixed=True)
+    conv_rank: int = option(0, "Rank for 3x3 convolutions too (LoCon); 0 leaves them.", minimum=0, fixed=True)
+    conv_alpha: float | None = option(None, "Strength for convolutions; same as `conv_rank` when empty.", minimum=0, fixed=True)
+    lokr_factor: int = option(-1, "Size of LoKr's first factor; -1 chooses it.", fixed=True)
+    train_unet: bool = option(True, "Train the U-Net.", fixed=True)
+    train_text_encoder: bool = option(False, "Train the text encoder too. Seldom needed; never for SDXL.", fixed=True)
+    text_encoder_lr: float | None = option(None, "Learning rate of the text encoder; same as `learning_rate` when empty.", minimum=0)
+    block_ranks: dict = option({}, "Rank by U-Net block, such as `{down_blocks_0: 4, mid_block: 8}`; 0 leaves a block out.", fixed=True)
+    block_lrs: dict = option({}, "Learning rate by U-Net block, likewise.")
+    include: str = option("", "Only layers whose exported name this regular expression finds, such as `attn2`.", fixed=True)
+    exclude: str = option("", "No layers whose exported name this regular expression finds.", fixed=True)
+
+    # objective
+    prediction_type: str = option("auto", "What the base model predicts; read from the checkpoint.", choices=("auto", "epsilon", "v_prediction"))
+    zero_terminal_snr: bool | None = option(None, "Noise schedule that ends in pure noise (arXiv 2305.08891); read from the checkpoint when empty.")
+    min_snr_gamma: float | None = option(None, "Weigh timesteps by min(SNR, gamma) (arXiv 2303.09556); 5 learns faster.", minimum=0)
+    debiased_estimation: bool = option(False, "Weigh timesteps by 1 / sqrt(SNR) (arXiv 2310.08442).")
+    noise_offset: float = option(0.0, "Shift the noise's mean, for darker and lighter pictures; 0.05 is usual.", minimum=0)
+    multires_noise_iterations: int = option(0, "Add noise of so many coarser resolutions; 6 is usual.", minimum=0)
+    multires_noise_discount: float = option(0.3, "Strength of each coarser noise against the last.", minimum=0, maximum=1)
+    ip_noise_gamma: float = option(0.0, "Input perturbation: extra noise on the input only (arXiv 2301.11706); 0.1 is usual.", minimum=0)
+    loss_type: str = option("l2", "How errors count; the others are gentler to outliers.", choices=("l2", "l1", "huber", "smooth_l1"))
+    huber_schedule: str = option("snr", "How Huber's threshold changes with the timestep.", choices=("constant", "exponential", "snr"))
+    huber_c: float = option(0.1, "Huber's threshold.", minimum=1e-6)
+    huber_scale: float = option(1.0, "Factor on Huber's threshold (constant and exponential).", minimum=0)
+    min_timestep: int = option(0, "Lowest timestep trained.", minimum=0, maximum=999)
+    max_timestep: int = option(1000, "Timesteps below this are trained.", minimum=1, maximum=1000)
+
+    # samples
+    negative_prompt: str = option("", "Negative prompt of samples.")
+    sample_width: int | None = option(None, "Width of samples in pixels; `resolution` when empty.", minimum=64)
+    sample_height: int | None = option(None, "Height of samples in pixels; `resolution` when empty.", minimum=64)
+    sample_steps: int = option(25, "Sampling steps.", minimum=1)
+    sample_cfg: float = option(7.0, "Guidance scale of samples.", minimum=0)
+    sample_sampler: str = option("DPM++ 2M", "Sampler, by its WebUI name.", choices=("DPM++ 2M", "DPM++ 2M Karras", "Euler", "Euler a", "DDIM"))
+
+    # model
+    vae: str = option("", "Another VAE than the checkpoint's own: a file or folder.")
+    training_comment: str = option("", "A note kept in the file's metadata.")
+
+    @property
+    def conv_alpha_value(self) -> float:
+        """`conv_alpha`, or `conv_rank` where none is set."""
+        return float(self.conv_alpha if self.conv_alpha else self.conv_rank)
+
+    def check(self) -> None:
+        """Raise UserError where options contradict each other."""
+        super().check()
+        if self.min_timestep >= self.max_timestep:
+            raise UserError(
+                f"cannot train timesteps {self.min_timestep} to {self.max_timestep}: there are none. Set min_timestep below max_timestep."
+            )
+        if not (self.train_unet or self.train_text_encoder):
+            raise UserError("cannot train nothing: train_unet and train_text_encoder are both off. Switch one of them on.")
+        check_sizes(self)
+        if not self.caption_separator:
+            raise UserError("cannot split captions at an empty caption_separator. Set it to what stands between tags, such as ','.")
+        if self.min_bucket_reso > self.max_bucket_reso:
+            raise UserError(f"cannot make buckets: min_bucket_reso {self.min_bucket_reso} is above max_bucket_reso {self.max_bucket_reso}.")
+        if self.use_dora and self.network_type != "lora":
+            raise UserError(f"cannot use DoRA with {self.network_type}: it is made for LoRA. Set network_type: lora or use_dora: false.")
+        if self.mask_dir and not self.masked_loss:
+            raise UserError("cannot use mask_dir: masked_loss is off. Set masked_loss: true.")

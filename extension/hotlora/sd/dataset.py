@@ -1,0 +1,276 @@
+"""What an image example is, and reading all of them from folders.
+
+Owns the order in which captions are looked for, what counts as bad data, regularisation pictures and the validation
+split. Must not import any host.
+"""
+
+import hashlib
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..engine.errors import UserError
+from ..engine.interfaces import Progress
+from .buckets import Fit, bucket_info
+from .caption_files import MetadataCaptions, read_caption_beside
+from .captions import tag_frequency
+from .config import ImageConfig
+from .folders import Contents, Found, Masks, list_contents, open_folder, require_pictures, suggest_name
+from .picture_index import PictureIndex, Seen, choose_cache_folder
+
+_SHOWN_PROBLEMS = 50
+_MASK_TOLERANCE = 0.05  # of the aspect ratio: rounding, not another cut
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture with its caption."""
+
+    path: Path
+    caption: str  # as written; see captions.render_caption
+    repeats: int  # times an epoch sees it
+    is_reg: bool  # a regularisation picture: shows the class without the LoRA
+    mask: Path | None
+    size: tuple[int, int]  # (width, height) in pixels, upright
+    digest: str  # sha256 of the file's bytes
+    folder: str  # name of its repeat folder, or of the data folder
+    mask_digest: str = ""
+    folder_repeats: int = 1  # what the folder's name says, before regularisation pictures are matched to training
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything a run trains on and is judged by."""
+
+    train: list[Example]  # with regularisation pictures at the end
+    validation: list[Example]
+    problems: list[str]  # what was left out, with `on_bad_data: skip`
+
+    def count(self, *, is_reg: bool = False) -> int:
+        """Pictures of an epoch with repeats: `ss_num_train_images`, `ss_num_reg_images`."""
+        return sum(e.repeats for e in self.train if e.is_reg == is_reg)
+
+    def folders(self, *, is_reg: bool = False) -> dict[str, dict[str, int]]:
+        """kohya's `ss_dataset_dirs` and `ss_reg_dataset_dirs`; folders of the same name are counted together."""
+        folders: dict[str, dict[str, int]] = {}
+        for example in self.train:
+            if example.is_reg == is_reg:
+                folders.setdefault(example.folder, {"n_repeats": example.folder_repeats, "img_count": 0})["img_count"] += 1
+        return folders
+
+    def tags(self, config: ImageConfig) -> dict[str, dict[str, int]]:
+        """kohya's `ss_tag_frequency`, of the pictures that the LoRA learns from (no regularisation pictures)."""
+        return tag_frequency(((e.folder, e.caption) for e in self.train if not e.is_reg), config)
+
+    def buckets(self, fits: list[Fit]) -> dict[str, Any]:
+        """kohya's `ss_bucket_info`, for the fits of ``train`` in its order."""
+        return bucket_info([e.size for e in self.train], fits, [e.repeats for e in self.train])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of the run's data folders."""
+
+    root: Path
+    contents: Contents
+    is_reg: bool = False
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What was found in picture files."""
+
+    seen: dict[Path, Seen | UserError]
+    masks: dict[Path, Path]  # picture -> mask
+
+
+def read_dataset(config: ImageConfig) -> Dataset:
+    """:func:`scan_dataset` without its progress."""
+    scan = scan_dataset(config)
+    while True:
+        try:
+            next(scan)
+        except StopIteration as end:
+            return end.value
+
+
+def scan_dataset(config: ImageConfig) -> Generator[Progress, None, Dataset]:
+    """Look at every picture and caption; yields progress and returns the Dataset.
+
+    Raises:
+        UserError: for folders that cannot be used; and, with `on_bad_data: stop`, one that lists everything wrong with
+            the data: broken pictures, pictures without caption, files that metadata names but that do not exist,
+            duplicates.
+    """
+    parts = _open_parts(config)
+    files = yield from _look_at_files(parts, config)
+    captions = _read_metadata(parts, config)
+    problems = list(captions.problems)
+    examples = {name: _make_examples(part, captions, files, config) for name, part in parts.items()}
+    problems += [str(e) for found in examples.values() for e in found if isinstance(e, UserError)]
+    sound = {name: [e for e in found if isinstance(e, Example)] for name, found in examples.items()}
+    train = _drop_duplicates(sound["train"], problems)
+    problems = list(dict.fromkeys(problems))
+    if problems and config.on_bad_data == "stop":
+        raise UserError(f"cannot train on this data: {_list_problems(problems)}\nMend that, or set on_bad_data: skip to go on without.")
+    for name in ("train", "validation"):
+        if name in parts and not sound[name]:
+            raise UserError(f"cannot use {parts[name].root}: none of its pictures can be used. {_list_problems(problems)}")
+    validation = [replace(e, repeats=1) for e in sound.get("validation", [])]
+    if config.validation_split:
+        train, validation = split_validation(train, config.validation_split, config.seed)
+    train += match_regularisation(sound.get("reg", []), sum(e.repeats for e in train))
+    return Dataset(train, validation, problems)
+
+
+def split_validation(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """(train, validation): whole pictures, at least one of each, chosen by seed and content.
+
+    The choice does not depend on names or order, and a picture that is added moves at most one other across.
+    """
+    if len(examples) < 2:
+        raise UserError("cannot keep back a validation_split of a single picture. Add pictures, or set validation_split: 0.")
+    count = min(max(1, round(share * len(examples))), len(examples) - 1)
+    ranked = sorted(examples, key=lambda e: hashlib.sha256(f"{seed} {e.digest}".encode()).digest())
+    kept_back = {e.path for e in ranked[:count]}
+    validation = [replace(e, repeats=1) for e in examples if e.path in kept_back]
+    return [e for e in examples if e.path not in kept_back], validation
+
+
+def match_regularisation(examples: list[Example], wanted: int) -> list[Example]:
+    """Regularisation pictures repeated or cut off so that there are as many as training pictures, as in sd-scripts."""
+    repeats: dict[int, int] = {}
+    total = 0
+    while examples and total < wanted:
+        for place, example in enumerate(examples):
+            more = min(1 if place in repeats else example.repeats, wanted - total)
+            if more:
+                repeats[place] = repeats.get(place, 0) + more
+                total += more
+    return [replace(examples[place], repeats=times) for place, times in repeats.items()]
+
+
+def _open_parts(config: ImageConfig) -> dict[str, _Part]:
+    if not config.train_data_dir:
+        raise UserError("cannot train without pictures: train_data_dir is empty. Set it to the folder with the pictures.")
+    options = {"train": "train_data_dir", "reg": "reg_data_dir", "validation": "validation_dir"}
+    roots = {name: open_folder(getattr(config, o), o) for name, o in options.items() if getattr(config, o)}
+    others = [Path(p) for p in (config.mask_dir, config.output_dir, config.cache_dir) if p]
+    parts = {}
+    for name, root in roots.items():
+        contents = list_contents(root, [*roots.values(), *others])
+        require_pictures(contents, root, options[name])
+        parts[name] = _Part(root, contents, is_reg=name == "reg")
+    return parts
+
+
+def _look_at_files(parts: dict[str, _Part], config: ImageConfig) -> Generator[Progress, None, _Files]:
+    """Read (or remember) every picture and mask."""
+    masks = Masks(open_folder(config.mask_dir, "mask_dir") if config.mask_dir else None)
+    files = _Files({}, {})
+    for part in parts.values():
+        for found in part.contents.pictures:
+            mask = None if part.is_reg else masks.find(found.path, part.root)
+            if mask:
+                files.masks[found.path] = mask
+    pictures = [f.path for part in parts.values() for f in part.contents.pictures]
+    index = PictureIndex(choose_cache_folder(config))
+    for progress, seen in index.inspect(list(dict.fromkeys([*pictures, *files.masks.values()]))):
+        files.seen.update(seen)
+        yield progress
+    return files
+
+
+def _read_metadata(parts: dict[str, _Part], config: ImageConfig) -> MetadataCaptions:
+    """All metadata files; one that the config names stands in for those in the training folder."""
+    captions = MetadataCaptions()
+    root = parts["train"].root
+    if config.metadata_path:
+        path = Path(config.metadata_path).expanduser()
+        if not path.is_file() and (root / path).is_file():
+            path = root / path
+        if not path.is_file():
+            raise UserError(f"cannot read captions from {path}: there is no such file.{suggest_name(path)} Correct metadata_path.")
+        captions.read(path, root)
+    for name, part in parts.items():
+        if name != "train" or not config.metadata_path:
+            for path in part.contents.metadata:
+                captions.read(path)
+    return captions
+
+
+def _choose_caption(found: Found, captions: MetadataCaptions, config: ImageConfig, *, is_reg: bool) -> str:
+    """The caption from the first place that has one: metadata, text file, trigger word, folder name."""
+    row = captions.find(found.path)
+    beside = None if row else read_caption_beside(found.path, found.siblings)
+    if row or beside:
+        caption, source = (row.caption, row.source) if row else beside
+        if not caption:
+            raise UserError(f"{found.path}: its caption in {source} is empty. Write one or remove it.")
+        return caption
+    default = found.class_words if is_reg else config.trigger_word or found.class_words
+    if default:
+        return default
+    if is_reg:
+        raise UserError(f"{found.path}: it has no caption. Write {found.path.stem}.txt, or name its folder as in '1_person'.")
+    raise UserError(f"{found.path}: it has no caption. Write {found.path.stem}.txt or metadata.csv, or set trigger_word.")
+
+
+def _make_examples(part: _Part, captions: MetadataCaptions, files: _Files, config: ImageConfig) -> list[Example | UserError]:
+    """Every picture of a folder, or what is wrong with it."""
+    examples: list[Example | UserError] = []
+    for found in part.contents.pictures:
+        mask = files.masks.get(found.path)
+        problems = _find_problems(files.seen[found.path], mask, files)
+        try:
+            caption = _choose_caption(found, captions, config, is_reg=part.is_reg)
+        except UserError as error:
+            problems.append(error)
+        examples += problems or [_make_example(found, caption, files, is_reg=part.is_reg)]
+    return examples
+
+
+def _find_problems(seen: Seen | UserError, mask: Path | None, files: _Files) -> list[UserError]:
+    """What is wrong with a picture's file and its mask's."""
+    mask_seen = files.seen[mask] if mask else None
+    problems = [result for result in (seen, mask_seen) if isinstance(result, UserError)]
+    if mask_seen and not problems:
+        ratio, mask_ratio = (width / height for width, height in (seen.size, mask_seen.size))
+        if abs(mask_ratio / ratio - 1) > _MASK_TOLERANCE:
+            sizes = "{}x{} and {}x{} pixels".format(*mask_seen.size, *seen.size)
+            problems.append(UserError(f"{mask}: the mask has another shape than its picture, {sizes}. Draw it again."))
+    return problems
+
+
+def _make_example(found: Found, caption: str, files: _Files, *, is_reg: bool) -> Example:
+    seen, mask = files.seen[found.path], files.masks.get(found.path)
+    return Example(
+        path=found.path,
+        caption=caption,
+        repeats=found.repeats,
+        is_reg=is_reg,
+        mask=mask,
+        size=seen.size,
+        digest=seen.digest,
+        folder=found.folder,
+        mask_digest=files.seen[mask].digest if mask else "",
+        folder_repeats=found.repeats,
+    )
+
+
+def _drop_duplicates(examples: Iterable[Example], problems: list[str]) -> list[Example]:
+    """The first of each content; every other one is a problem."""
+    first: dict[str, Example] = {}
+    for example in examples:
+        known = first.setdefault(example.digest, example)
+        if known is not example:
+            problems.append(f"{example.path}: it is the same picture as {known.path}. Remove one; to see it more often use a repeat folder.")
+    return list(first.values())
+
+
+def _list_problems(problems: list[str]) -> str:
+    lines = problems[:_SHOWN_PROBLEMS]
+    if len(problems) > len(lines):
+        lines.append(f"and {len(problems) - len(lines)} more")
+    return f"{len(problems)} problem{'s' * (len(problems) != 1)}." + "".join(f"\n- {line}" for line in lines)

@@ -1,0 +1,248 @@
+"""A Stable Diffusion model with its pictures, as the training loop sees it.
+
+Joins data, objective and file format to any :class:`~.model.ImageModel`; the same for every host.
+"""
+
+import contextlib
+import dataclasses
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..engine.errors import UserError
+from ..engine.interfaces import Adapters, Draws, Loss, PreviewRequest, Progress, Target
+from . import objectives
+from .batches import plan_batches
+from .buckets import choose_bucket
+from .cache import Latent, LatentCache
+from .captions import render_caption
+from .conditions import Conditions
+from .config import ImageConfig
+from .dataset import Dataset, Example, scan_dataset
+from .kohya import SAVE_DTYPES, read_lora, write_lora
+from .metadata import DatasetFacts, build_metadata, file_hashes, write_sidecar
+from .model import ImageModel
+from .picture_index import choose_cache_folder
+from .prompts import read_prompt
+from .sheet import Sample, draw_sheet, write_png
+from .targets import choose_targets
+
+_VALIDATION_TIMESTEPS = 4
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Pictures of one bucket, by their index among the run's examples."""
+
+    items: tuple[int, ...]
+
+    @property
+    def weight(self) -> float:
+        return float(len(self.items))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def halves(self) -> tuple["ImageBatch", "ImageBatch"]:
+        middle = len(self.items) // 2
+        return ImageBatch(self.items[:middle]), ImageBatch(self.items[middle:])
+
+
+class ImageTrainee:
+    """Implements :class:`hotlora.engine.interfaces.Trainee`."""
+
+    dora_axis = "input"  # A1111, ComfyUI and OneTrainer apply DoRA per input column
+
+    def __init__(self, model: ImageModel, config: ImageConfig):
+        self.model, self.config = model, config
+        self.modules = [model.unet, *model.text_encoders]
+        self.fingerprint, self.device, self.compute_dtype = model.fingerprint, model.device, model.compute_dtype
+        self._conditions = Conditions(model, config)
+        self._loss_snr = objectives.snr(model.alphas_cumprod)
+        self._alphas_cumprod = (
+            objectives.rescale_zero_terminal_snr(model.alphas_cumprod) if model.zero_terminal_snr else model.alphas_cumprod
+        )
+        self._hashes = None
+        for prompt in config.sample_prompts:
+            read_prompt(str(prompt), config, 0)  # a malformed one is better said now than at the first sample
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> Iterator[Progress]:
+        """Read and check the pictures, then encode those that are not in the cache."""
+        yield from self._read_data()
+        yield from self._cache.fill(list(zip(self._examples, self._fits, strict=True)))
+
+    def _read_data(self) -> Iterator[Progress]:
+        self.dataset: Dataset = yield from scan_dataset(self.config)
+        self._examples: list[Example] = [*self.dataset.train, *self.dataset.validation]
+        self._fits = [choose_bucket(*example.size, self.config) for example in self._examples]
+        folder = choose_cache_folder(self.config)
+        self._cache = LatentCache(self.model.encode_pixels, self.model.vae_fingerprint, self.config, folder)
+
+    def warnings(self) -> list[str]:
+        return list(self.dataset.problems)
+
+    def summary(self) -> dict[str, Any]:
+        train = [example for example in self.dataset.train if not example.is_reg]
+        buckets = sorted({fit.bucket for fit in self._fits})
+        summary = {
+            "base model": f"{self.model.name} ({self.model.family}, {self.model.prediction_type})",
+            "pictures": len(train),
+            "per epoch with repeats": sum(example.repeats for example in train),
+            "sizes": " ".join(f"{w}x{h}" for w, h in buckets[:6]) + (" …" if len(buckets) > 6 else ""),
+        }
+        if self.dataset.validation:
+            summary["kept back for validation"] = len(self.dataset.validation)
+        if len(train) < len(self.dataset.train):
+            summary["regularisation pictures"] = len(self.dataset.train) - len(train)
+        return summary
+
+    def batches(self, epoch: int, seed: int) -> list[ImageBatch]:
+        count = len(self.dataset.train)
+        plan = plan_batches(self._examples[:count], self._fits[:count], self.config.batch_size, epoch=epoch, seed=seed)
+        return [ImageBatch(tuple(items)) for items in plan]
+
+    # -- objective -----------------------------------------------------------------------------------------------------
+
+    def targets(self) -> Mapping[str, Target]:
+        return choose_targets(self.model.unet_layers(), self.model.text_layers(), self.config)
+
+    def training(self) -> contextlib.AbstractContextManager[None]:
+        return self.model.training(gradient_checkpointing=self.config.gradient_checkpointing)
+
+    def loss(self, batch: ImageBatch, draws: Draws) -> Loss:
+        """Sum over the batch of each picture's weighted denoising error; see ``objectives`` for the formulas."""
+        latents, noises, inputs, timesteps, cached, captions = [], [], [], [], [], []
+        for place, index in enumerate(batch.items):
+            generator, chance = draws.generator(place), draws.chance(place)
+            latent = self._latent(index, chance)
+            x = self.model.scaling_factor * (latent.mean + latent.std * torch.randn(latent.mean.shape, generator=generator))
+            noise = objectives.draw_noise(tuple(x.shape), self.config, generator)
+            timesteps.append(objectives.draw_timestep(self.config, generator))
+            inputs.append(objectives.perturb_noise(noise, self.config, generator))
+            example = self._examples[index]
+            captions.append(render_caption(example.caption, self.config, chance, with_trigger=not example.is_reg))
+            latents.append(x)
+            noises.append(noise)
+            cached.append(latent)
+        steps = torch.tensor(timesteps)
+        losses = self._losses(torch.stack(latents), torch.stack(noises), torch.stack(inputs), steps, captions, cached)
+        weights = objectives.loss_weights(steps, self._loss_snr, self.config, self.model.prediction_type)
+        weights = weights * torch.tensor([self.config.prior_loss_weight if self._examples[i].is_reg else 1.0 for i in batch.items])
+        return Loss((losses * weights.to(losses.device)).sum(), batch.weight)
+
+    def _latent(self, index: int, chance) -> Latent:
+        flipped = self.config.flip_aug and chance.random() < 0.5
+        return self._cache.get(self._examples[index], self._fits[index], flipped, rng=chance)
+
+    def _losses(self, latents, noises, inputs, steps, captions, cached) -> torch.Tensor:
+        """[batch] errors of the model's answers; all tensors [batch, 4, h, w] on the CPU."""
+        device, alphas = self.device, self._alphas_cumprod
+        noisy = objectives.add_noise(latents, inputs, steps, alphas)
+        wanted = objectives.target(latents, noises, steps, alphas, self.model.prediction_type)
+        sizes = None
+        if self.model.family == "sdxl":
+            sizes = torch.tensor([latent.size_ids() for latent in cached], dtype=torch.float32, device=device)
+        answer = self.model.predict(noisy.to(device), steps.to(device), self._conditions.encode(captions), sizes)
+        mask = torch.stack([_mask_of(latent) for latent in cached]).to(device) if self.config.masked_loss else None
+        return objectives.example_losses(answer, wanted.to(device), self.config, steps, alphas, mask)
+
+    def validation_batches(self) -> list[ImageBatch]:
+        first = len(self.dataset.train)
+        indices = range(first, first + len(self.dataset.validation))
+        return [ImageBatch((index,)) for index in indices]
+
+    def validation_loss(self, batch: ImageBatch) -> Loss:
+        """Mean error at four timesteps spread over the trained range, on noise fixed by picture and timestep; without
+        timestep weights, so that runs with different options can be compared."""
+        low, high = self.config.min_timestep, self.config.max_timestep
+        steps = [round(low + (high - low) * (i + 1) / (_VALIDATION_TIMESTEPS + 1)) for i in range(_VALIDATION_TIMESTEPS)]
+        total = torch.zeros(())
+        for index in batch.items:
+            example = self._examples[index]
+            latent = self._cache.get(example, self._fits[index], rng=random.Random(0))
+            x = (self.model.scaling_factor * latent.mean).expand(len(steps), -1, -1, -1)
+            generator = torch.Generator().manual_seed(int(example.digest[:12], 16))
+            noise = torch.randn(x.shape, generator=generator)
+            caption = self._fixed_caption(example)
+            count = len(steps)
+            losses = self._losses(x, noise, noise, torch.tensor(steps), [caption] * count, [latent] * count)
+            total = total + losses.mean().cpu()
+        return Loss(total, batch.weight)
+
+    def _fixed_caption(self, example: Example) -> str:
+        """The caption with nothing random about it."""
+        config = dataclasses.replace(
+            self.config, caption_dropout_rate=0.0, caption_tag_dropout_rate=0.0, shuffle_caption=False, enable_wildcard=False
+        )
+        return render_caption(example.caption, config, random.Random(0), with_trigger=not example.is_reg)
+
+    # -- samples -------------------------------------------------------------------------------------------------------
+
+    def preview_requests(self) -> list[PreviewRequest]:
+        prompts = [str(prompt) for prompt in self.config.sample_prompts]
+        if not prompts:
+            first = next(example for example in self.dataset.train if not example.is_reg)
+            prompts = [self._fixed_caption(first)]
+        return [PreviewRequest(prompt, self.config.sample_seed) for prompt in prompts]
+
+    def preview(self, request: PreviewRequest) -> Sample:
+        wanted = read_prompt(request.prompt, self.config, request.seed)
+        return Sample(self.model.sample(wanted), wanted, f"<lora:{self.config.name}:{request.weight:g}>")
+
+    def write_sheet(self, rows: Sequence[Sequence[tuple[PreviewRequest, Sample]]], path: Path) -> Path:
+        title = f"{self.config.name} on {self.model.name}"
+        return write_png(draw_sheet([[(request.weight, sample) for request, sample in row] for row in rows], title), path)
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def write(self, adapters: Adapters, path: Path, notes: Mapping[str, Any]) -> Path:
+        """A kohya file with complete metadata, and A1111's sidecar beside it."""
+        if self._hashes is None:
+            vae = Path(self.config.vae) if self.config.vae else None
+            self._hashes = [file_hashes(p) if p and p.is_file() else None for p in (self.model.path, vae)]
+        metadata = build_metadata(self.config, self.model, self._facts(), notes, hashes=self._hashes[0], vae_hashes=self._hashes[1])
+        write_lora(adapters, path, metadata, SAVE_DTYPES[self.config.save_precision])
+        write_sidecar(path, self.config, self.model.family, notes)
+        return path
+
+    def _facts(self) -> DatasetFacts:
+        data = self.dataset
+        return DatasetFacts(
+            num_train_images=data.count(),
+            num_reg_images=data.count(is_reg=True),
+            num_validation_images=len(data.validation),
+            num_batches_per_epoch=len(self.batches(0, self.config.seed)),
+            dataset_dirs=data.folders(),
+            reg_dataset_dirs=data.folders(is_reg=True),
+            tag_frequency=data.tags(self.config),
+            bucket_info=data.buckets(self._fits[: len(data.train)]) if self.config.enable_bucket else None,
+        )
+
+    def read(self, path: Path) -> dict[str, dict[str, torch.Tensor]]:
+        file = read_lora(path)
+        config = self.config
+        config.adopt("network_type", file.kind)
+        config.adopt("use_dora", any("dora_scale" in parts for parts in file.tensors.values()))
+        is_conv = {name: parts["lora_A"].dim() == 4 and parts["lora_A"].shape[-1] > 1 for name, parts in file.tensors.items() if "lora_A" in parts}
+        linear = {name for name in file.tensors if not is_conv.get(name)}
+        conv = {name for name in file.tensors if is_conv.get(name)}
+        for names, rank_key, alpha_key in ((linear, "lora_rank", "lora_alpha"), (conv, "conv_rank", "conv_alpha")):
+            ranks = {file.ranks[name] for name in names}
+            if len(ranks) > 1:
+                raise UserError(f"cannot go on from '{path}': its layers have different ranks ({', '.join(map(str, sorted(ranks)))}).")
+            if ranks:
+                config.adopt(rank_key, ranks.pop())
+                config.adopt(alpha_key, max(file.alphas[name] for name in names) / (config.lora_rank**0.5 if config.use_rslora else 1))
+        config.adopt("train_text_encoder", any(name.startswith("lora_te") for name in file.tensors))
+        return file.tensors
+
+
+def _mask_of(latent: Latent) -> torch.Tensor:
+    """[1, h, w]: the picture's mask, or all of it where there is none."""
+    return torch.ones(1, *latent.mean.shape[1:]) if latent.mask is None else latent.mask

@@ -1,0 +1,94 @@
+"""Stopped and resumed equals never stopped, bit for bit, however often and however abruptly."""
+
+import pytest
+import torch
+from hotlora.engine.errors import UserError
+from hotlora.engine.events import Finished, Step, steps_of
+from hotlora.engine.run import Run, check_unchanged
+from hotlora.engine.session import Session
+from safetensors.torch import load_file
+from toy import ToyHost, ToyTrainee, run_toy, toy_config
+
+KINDS = {
+    "plain": {},
+    "accumulated": {"gradient_accumulation_steps": 2},
+    "averaged": {"ema_decay": 0.9},
+    "schedule-free": {"optimizer": "AdamWScheduleFree"},
+    "prodigy": {"optimizer": "Prodigy", "learning_rate": 1.0},
+    "lion": {"optimizer": "Lion"},
+    "adafactor": {"optimizer": "Adafactor"},
+    "dropout": {"lora_dropout": 0.3},
+    "dora": {"use_dora": True},
+    "norms": {"max_norm": 0.05},
+    "restarts": {"scheduler": "cosine_with_restarts", "scheduler_cycles": 2, "warmup_steps": 3},
+}
+
+
+def losses(run):
+    return [(e.step, e.loss, e.learning_rate) for e in steps_of(run.events.read())]
+
+
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
+def test_killed_twice_equals_uninterrupted(tmp_path, options):
+    _, _, whole = run_toy(toy_config(tmp_path / "whole", save_steps=3, output_name="a", **options))
+    config = toy_config(tmp_path / "cut", save_steps=3, output_name="a", **options)
+    run_toy(config, steps=4)
+    run_toy(config, run=Run.reopen(config), steps=7)
+    torch.manual_seed(999)  # whatever else drew numbers meanwhile
+    events, _, cut = run_toy(config, run=Run.reopen(config))
+    assert isinstance(events[-1], Finished) and events[-1].reason == "done"
+    assert losses(cut) == losses(whole)
+    first, second = load_file(whole.final_path), load_file(cut.final_path)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_kill_before_any_checkpoint_starts_again_from_the_first_state(tmp_path):
+    config = toy_config(tmp_path / "run")
+    run_toy(config, steps=3)
+    events, _, run = run_toy(config, run=Run.reopen(config))
+    assert [e.step for e in events if isinstance(e, Step)][0] == 1
+    assert len(losses(run)) == 16
+
+
+def test_a_torn_state_falls_back_to_the_one_before(tmp_path):
+    config = toy_config(tmp_path / "run", save_steps=2)
+    _, _, run = run_toy(config, steps=7)
+    newest = sorted(run.states.iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:-200])
+    session = Session(ToyTrainee(config), config, Run.reopen(config))
+    assert session.step == 4
+    assert newest.name in run.log_path.read_text(encoding="utf-8")
+
+
+def test_a_finished_run_resumes_to_nothing_but_its_end(tmp_path):
+    config = toy_config(tmp_path / "run")
+    _, _, run = run_toy(config)
+    before = run.final_path.read_bytes()
+    events, _, _ = run_toy(config, run=Run.reopen(config))
+    assert not [e for e in events if isinstance(e, Step)]
+    assert isinstance(events[-1], Finished)
+    assert len(run.final_path.read_bytes()) == len(before)
+
+
+def test_another_base_model_is_refused(tmp_path):
+    config = toy_config(tmp_path / "run")
+    run_toy(config, steps=2)
+
+    class Other(ToyTrainee):
+        fingerprint = "another"
+
+    with pytest.raises(UserError, match="trained on another one"):
+        run_toy(config, host=ToyHost(Other), run=Run.reopen(config))
+
+
+def test_another_rank_is_refused_naming_both(tmp_path):
+    with pytest.raises(UserError, match="lora_rank 16: it was trained with lora_rank 8"):
+        check_unchanged(toy_config(tmp_path, lora_rank=8), toy_config(tmp_path, lora_rank=16))
+
+
+def test_a_new_run_never_overwrites_an_old_one(tmp_path):
+    config = toy_config(tmp_path / "run")
+    run_toy(config, steps=1)
+    with pytest.raises(UserError, match="there is one already"):
+        Run.start(config)
