@@ -96,16 +96,13 @@ def test_choice_is_the_first_nearest_ratio_for_any_size():
         ((512, 512), (512, 512), (512, 512)),
         ((2000, 100), (1984, 64), (2000, 100)),  # sides beyond min_bucket_reso and max_bucket_reso are allowed
         ((1000, 1000), (512, 512), (512, 512)),
-        ((4000, 3000), (576, 384), (576, 432)),  # by width 576/384 = 1.5; by height 576/448 = 1.29: see below
+        # by width: sqrt(512² · 4/3) = 591 -> 576, and 576 · 3/4 = 432 -> 384: ratio 1.5, off by 0.167
+        # by height: 512² / 591 = 443 -> 384, and 384 · 4/3 = 512: ratio 1.333, off by nothing
+        ((4000, 3000), (512, 384), (512, 384)),
     ],
 )
 def test_no_upscale_never_enlarges(size, bucket, scaled):
-    fit = choose_bucket(*size, config(resolution=512, bucket_no_upscale=True))
-    if size == (4000, 3000):
-        # sqrt(512² · 4/3) = 591 -> 576, and 576 · 3/4 = 432 -> 384: ratio 1.5, off by 0.167
-        # 512² / 591 = 443 -> 384, and 384 · 4/3 = 512: ratio 1.333, off by 0
-        bucket, scaled = (512, 384), (512, 384)
-    assert fit == Fit(bucket, scaled)
+    assert choose_bucket(*size, config(resolution=512, bucket_no_upscale=True)) == Fit(bucket, scaled)
 
 
 def test_no_upscale_enlarges_only_what_is_narrower_than_one_step():

@@ -40,7 +40,11 @@ def fixture_metadata(file):
 
 def model(family="sd1", prediction_type="epsilon", zero_terminal_snr=False):
     return SimpleNamespace(
-        name="base", path=Path("models") / "base.safetensors", family=family, prediction_type=prediction_type, zero_terminal_snr=zero_terminal_snr
+        name="base",
+        path=Path("models") / "base.safetensors",
+        family=family,
+        prediction_type=prediction_type,
+        zero_terminal_snr=zero_terminal_snr,
     )
 
 
@@ -205,6 +209,8 @@ def test_sidecar_keeps_what_a_person_wrote(tmp_path):
     written = {"description": "mine", "preferred weight": 0.6, "negative text": "blurry", "activation text": "old", "extra": 1}
     (tmp_path / "a.json").write_text(json.dumps(written), encoding="utf-8-sig")
     content = json.loads(write_sidecar(lora, config, "sd1", NOTES).read_text(encoding="utf-8"))
-    assert {key: content[key] for key in written} == {**written, "activation text": "new"}
+    assert {key: content[key] for key in written} == {**written, "activation text": "new"} and "rank 16" in content["notes"]
+    (tmp_path / "a.json").write_text(json.dumps({**content, "notes": "works best at night"}), encoding="utf-8")
+    assert json.loads(write_sidecar(lora, config, "sd1", NOTES).read_text(encoding="utf-8"))["notes"] == "works best at night"
     (tmp_path / "a.json").write_text("{broken", encoding="utf-8")
     assert json.loads(write_sidecar(lora, config, "sd2", NOTES).read_text(encoding="utf-8"))["sd version"] == "SD2"

@@ -95,9 +95,9 @@ def test_sdxl_names_are_counted_out_by_hand():
     wanted |= {f"lora_unet_{b}_transformer_blocks_{i}_{p}" for b, d in depth.items() for i in range(d) for p in inner}
     layers = name_unet_layers(make_unet("sdxl"), "sdxl")
     assert {n for n in layers if is_transformer_layer(n)} == wanted
-    parts = {f"lora_unet_{b}_0_{p}" for b in [f"input_blocks_{n}" for n in (1, 2, 4, 5, 7, 8)] for p in ("in_layers_2", "out_layers_3", "emb_layers_1")}
-    parts |= {f"lora_unet_{b}_0_{p}" for b in [f"output_blocks_{n}" for n in range(9)] for p in ("in_layers_2", "out_layers_3", "emb_layers_1")}
-    parts |= {f"lora_unet_middle_block_{s}_{p}" for s in (0, 2) for p in ("in_layers_2", "out_layers_3", "emb_layers_1")}
+    residual = [f"input_blocks_{n}_0" for n in (1, 2, 4, 5, 7, 8)] + [f"output_blocks_{n}_0" for n in range(9)]
+    residual += ["middle_block_0", "middle_block_2"]
+    parts = {f"lora_unet_{b}_{p}" for b in residual for p in ("in_layers_2", "out_layers_3", "emb_layers_1")}
     parts |= {f"lora_unet_input_blocks_{n}_0_op" for n in (3, 6)} | {f"lora_unet_output_blocks_{n}_2_conv" for n in (2, 5)}
     shortcuts = [f"input_blocks_{n}" for n in (4, 7)] + [f"output_blocks_{n}" for n in range(9)]
     parts |= {f"lora_unet_{b}_0_skip_connection" for b in shortcuts}
@@ -112,9 +112,10 @@ def test_sdxl_text_names():
 
 
 def test_text_paths_with_and_without_their_prefix_have_one_name():
-    inner = nn.ModuleDict({"encoder": nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict({"mlp": nn.ModuleDict({"fc1": nn.Linear(2, 2)})})])})})
-    outer = nn.ModuleDict({"text_model": inner})
-    assert list(name_text_layers([inner], "sd1")) == list(name_text_layers([outer], "sd1")) == ["lora_te_text_model_encoder_layers_0_mlp_fc1"]
+    layer = nn.ModuleDict({"mlp": nn.ModuleDict({"fc1": nn.Linear(2, 2)})})
+    inner = nn.ModuleDict({"encoder": nn.ModuleDict({"layers": nn.ModuleList([layer])})})
+    for encoder in (inner, nn.ModuleDict({"text_model": inner})):
+        assert list(name_text_layers([encoder], "sd1")) == ["lora_te_text_model_encoder_layers_0_mlp_fc1"]
 
 
 CONFIGS = [(family, UNETS[family]) for family in UNETS] + [(f, {**UNETS[f], **s}) for f in ("sd1", "sdxl") for s in TINY_SHAPES.values()]

@@ -49,7 +49,8 @@ def test_convolutions_have_their_rank_and_the_rest_keeps_its_own(layers):
 
 def test_block_ranks_keep_strength_and_zero_leaves_out(layers):
     targets = choose(layers, lora_rank=8, lora_alpha=4, conv_rank=2, block_ranks={"mid_block": 16, "down_blocks_0": 0, "up_blocks_3": "4"})
-    assert (targets["lora_unet_mid_block_attentions_0_proj_in"].rank, targets["lora_unet_mid_block_attentions_0_proj_in"].alpha) == (16, 8.0)
+    middle = targets["lora_unet_mid_block_attentions_0_proj_in"]
+    assert (middle.rank, middle.alpha) == (16, 8.0)
     assert targets["lora_unet_mid_block_resnets_0_conv1"].rank == 2
     assert targets["lora_unet_up_blocks_3_attentions_0_proj_in"].rank == 4
     assert targets["lora_unet_up_blocks_2_attentions_0_proj_in"].rank == 8

@@ -12,6 +12,7 @@ from torch import nn
 
 from .dora import InputAxisDoRA
 from .interfaces import Target
+from .lokr import ensure_scaled
 
 _NAME = "default"  # peft's name of the one adapter in each layer
 
@@ -89,6 +90,9 @@ class AdapterSet:
                 decompose_factor=self._options["lokr_factor"],
             )
         inject_adapter_in_model(config, parent, _NAME)
+        if self.kind == "lokr":
+            for key in keys:
+                ensure_scaled(getattr(parent, key), _NAME)
 
     def _peft_layer(self, name: str) -> nn.Module:
         layer = self.layers[name]

@@ -22,18 +22,8 @@ from .model import ImageModel
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2-512", "sdxl": "stable-diffusion-xl-v1-base"}
 _BASE_VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
 _SIDECAR_VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
-_PATH_OPTIONS = {
-    "base_model",
-    "cache_dir",
-    "init_lora",
-    "mask_dir",
-    "metadata_path",
-    "output_dir",
-    "reg_data_dir",
-    "train_data_dir",
-    "vae",
-    "validation_dir",
-}
+_PATH_OPTIONS = {"base_model", "train_data_dir", "metadata_path", "output_dir", "init_lora", "validation_dir"}
+_PATH_OPTIONS |= {"cache_dir", "mask_dir", "reg_data_dir", "vae"}
 
 
 class FileHashes(NamedTuple):
@@ -264,7 +254,7 @@ def _changed_options(config: ImageConfig) -> dict[str, Any]:
 def write_sidecar(path: Path, config: ImageConfig, family: str, notes: Mapping[str, Any], *, preferred_weight: float = 1.0) -> Path:
     """``<name>.json`` beside ``<name>.safetensors``, from which A1111's card takes what it puts into the prompt.
 
-    What a person wrote into an earlier one (description, weight, negative prompt) stays.
+    What a person wrote into an earlier one (description, weight, negative prompt, notes) stays.
 
     Args:
         path: the LoRA file.
@@ -277,6 +267,7 @@ def write_sidecar(path: Path, config: ImageConfig, family: str, notes: Mapping[s
         f"HotLoRA {__version__}: {config.network_type}, rank {config.lora_rank}, alpha {config.alpha:g}",
         f"learning rate {config.learning_rate:g}, {notes['step']} steps ({notes['epoch']} epochs), {config.resolution} px",
     ]
+    own_notes = "" if str(earlier.get("notes", "")).startswith("HotLoRA ") else earlier.get("notes", "")
     content = {
         "description": config.training_comment,
         "preferred weight": preferred_weight,
@@ -284,7 +275,7 @@ def write_sidecar(path: Path, config: ImageConfig, family: str, notes: Mapping[s
         **{key: value for key, value in earlier.items() if value},
         "sd version": _SIDECAR_VERSIONS[family],
         "activation text": config.trigger_word,
-        "notes": ", ".join(facts),
+        "notes": own_notes or ", ".join(facts),
     }
     write_text(sidecar, json.dumps(content, indent=4, ensure_ascii=False))
     return sidecar

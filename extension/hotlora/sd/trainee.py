@@ -23,7 +23,7 @@ from .captions import render_caption
 from .conditions import Conditions
 from .config import ImageConfig
 from .dataset import Dataset, Example, scan_dataset
-from .kohya import SAVE_DTYPES, read_lora, write_lora
+from .kohya import SAVE_DTYPES, LoraFile, read_lora, write_lora
 from .metadata import DatasetFacts, build_metadata, file_hashes, write_sidecar
 from .model import ImageModel
 from .picture_index import choose_cache_folder
@@ -225,22 +225,34 @@ class ImageTrainee:
         )
 
     def read(self, path: Path) -> dict[str, dict[str, torch.Tensor]]:
-        file = read_lora(path)
-        config = self.config
+        file, config = read_lora(path), self.config
         config.adopt("network_type", file.kind)
         config.adopt("use_dora", any("dora_scale" in parts for parts in file.tensors.values()))
-        is_conv = {name: parts["lora_A"].dim() == 4 and parts["lora_A"].shape[-1] > 1 for name, parts in file.tensors.items() if "lora_A" in parts}
-        linear = {name for name in file.tensors if not is_conv.get(name)}
-        conv = {name for name in file.tensors if is_conv.get(name)}
-        for names, rank_key, alpha_key in ((linear, "lora_rank", "lora_alpha"), (conv, "conv_rank", "conv_alpha")):
-            ranks = {file.ranks[name] for name in names}
-            if len(ranks) > 1:
-                raise UserError(f"cannot go on from '{path}': its layers have different ranks ({', '.join(map(str, sorted(ranks)))}).")
-            if ranks:
-                config.adopt(rank_key, ranks.pop())
-                config.adopt(alpha_key, max(file.alphas[name] for name in names) / (config.lora_rank**0.5 if config.use_rslora else 1))
         config.adopt("train_text_encoder", any(name.startswith("lora_te") for name in file.tensors))
+        full = {name for name, parts in file.tensors.items() if file.kind == "lokr" and not {"lokr_w1_b", "lokr_w2_b"} & parts.keys()}
+        conv = {name for name, parts in file.tensors.items() if _is_spatial(parts)}
+        self._adopt_size(file, file.tensors.keys() - conv - full, "lora")
+        self._adopt_size(file, conv - full, "conv")
+        for name in full:  # such layers hold their scale in the first factor
+            file.tensors[name]["lokr_w1"] *= config.lora_rank / config.alpha
         return file.tensors
+
+    def _adopt_size(self, file: LoraFile, names: set[str], prefix: str) -> None:
+        """Take over ``lora_rank`` and ``lora_alpha``, or ``conv_rank`` and ``conv_alpha``, from those layers."""
+        sizes = {(file.ranks[name], file.alphas[name]) for name in names}
+        if len(sizes) > 1:
+            raise UserError(
+                f"cannot go on from '{self.config.init_lora}': its layers have different ranks or alphas ({sorted(sizes)}). "
+                "Choose a file with one rank."
+            )
+        for rank, alpha in sizes:
+            self.config.adopt(f"{prefix}_rank", rank)
+            self.config.adopt(f"{prefix}_alpha", alpha / (rank**0.5 if self.config.use_rslora else 1))
+
+
+def _is_spatial(parts: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a layer's tensors are those of a convolution wider than 1x1."""
+    return any(tensor.dim() == 4 and tensor.shape[-1] > 1 for tensor in parts.values())
 
 
 def _mask_of(latent: Latent) -> torch.Tensor:

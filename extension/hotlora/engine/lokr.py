@@ -1,0 +1,25 @@
+"""LoKr's scale where peft leaves it out: versions such as 0.13 compute the product without alpha / rank, newer ones with."""
+
+import functools
+
+import torch
+from torch import nn
+
+
+def ensure_scaled(layer: nn.Module, adapter: str) -> None:
+    """Make a peft LoKr layer scale its weight change by ``layer.scaling[adapter]``, as newer versions do by themselves."""
+    if _peft_scales():
+        return
+    unscaled = layer.get_delta_weight
+    layer.get_delta_weight = lambda name: unscaled(name) * layer.scaling[name]
+
+
+@functools.cache
+def _peft_scales() -> bool:
+    from peft import LoKrConfig, inject_adapter_in_model
+
+    parent = nn.Sequential(nn.Linear(4, 4))
+    with torch.random.fork_rng(devices=[]):
+        inject_adapter_in_model(LoKrConfig(r=2, target_modules=["0"], init_weights=False), parent, "probe")
+    parent[0].scaling["probe"] = 0.0
+    return not parent[0].get_delta_weight("probe").any()
