@@ -6,6 +6,8 @@ the user can mend, 130 interrupted). Which pictures are captioned, and how the f
 
 import argparse
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tqdm import tqdm  # noqa: E402
 
 DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 _MAX_TOKENS = 40
+_HUB_SECONDS = 10
 
 Captioner = Callable[[Sequence[Path], Sequence[Image.Image]], list[str]]
 
@@ -121,18 +124,15 @@ class Blip:
     """A BLIP captioning model on the fastest device there is."""
 
     def __init__(self, name: str):
-        from transformers import BlipForConditionalGeneration, BlipProcessor
-
-        path = Path(name).expanduser()
-        where = str(path) if path.is_dir() else name
-        try:  # without asking the hub first: works offline, and does not wait for a network that is not there
-            self._processor = BlipProcessor.from_pretrained(where, local_files_only=True)
-            model = BlipForConditionalGeneration.from_pretrained(where, local_files_only=True)
+        folder = Path(name).expanduser()
+        where = str(folder) if folder.is_dir() else name
+        try:  # without asking the hub first, so that a model that was downloaded once works offline
+            self._processor, model = _load_blip(where, local_files_only=True)
         except OSError:
-            if path.is_dir():
+            if folder.is_dir():
                 raise
-            self._processor = BlipProcessor.from_pretrained(where)
-            model = BlipForConditionalGeneration.from_pretrained(where)
+            _require_hub()
+            self._processor, model = _load_blip(where, local_files_only=False)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
         self._model = model.eval().to(self._device)
 
@@ -145,6 +145,25 @@ class Blip:
             raise UserError(f"cannot caption {len(images)} pictures at once: the GPU's memory is full. Lower --batch-size.") from None
         sentences = [text.strip() for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]
         return [sentence or sentence_from_name(picture) for picture, sentence in zip(pictures, sentences, strict=True)]
+
+
+def _load_blip(where: str, *, local_files_only: bool) -> tuple:
+    from transformers import BlipForConditionalGeneration, BlipProcessor
+
+    processor = BlipProcessor.from_pretrained(where, local_files_only=local_files_only)
+    return processor, BlipForConditionalGeneration.from_pretrained(where, local_files_only=local_files_only)
+
+
+def _require_hub() -> None:
+    """Raise OSError when the hub is out of reach; its own client would try for minutes, file by file."""
+    from huggingface_hub.constants import ENDPOINT
+
+    try:
+        urllib.request.urlopen(ENDPOINT, timeout=_HUB_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # it answers
+    except OSError as error:
+        raise OSError(f"it is not on this machine, and {ENDPOINT} cannot be reached") from error
 
 
 if __name__ == "__main__":

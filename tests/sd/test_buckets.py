@@ -27,7 +27,9 @@ def test_number_of_sizes_is_sd_scripts(resolution, longest, count):
     assert len(bucket_sizes(resolution, 256, longest, 64)) == count
 
 
-@pytest.mark.parametrize("resolution, shortest, longest, step", [(512, 256, 1024, 64), (768, 300, 1000, 8), (1024, 512, 2048, 32), (96, 32, 256, 8)])
+@pytest.mark.parametrize(
+    "resolution, shortest, longest, step", [(512, 256, 1024, 64), (768, 300, 1000, 8), (1024, 512, 2048, 32), (96, 32, 256, 8)]
+)
 def test_sizes_keep_to_area_limits_and_step(resolution, shortest, longest, step):
     for width, height in bucket_sizes(resolution, shortest, longest, step):
         assert width % step == height % step == 0

@@ -70,6 +70,7 @@ def test_exif_rotation_is_applied_as_pillow_does(tmp_path, orientation, suffix):
     assert read_size(path) == expected.size == check_picture(path.read_bytes(), path)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_exif_is_no_reason_to_refuse(tmp_path):
     path = tmp_path / "a.jpg"
     gradient().save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff broken")
@@ -177,7 +178,9 @@ def test_size_is_read_without_decoding(tmp_path):
     assert read_size(path) == (24, 16)
 
 
-@pytest.mark.parametrize("scaled, bucket, top_left", [((96, 64), (64, 64), (0, 16)), ((12, 8), (8, 8), (0, 2)), ((24, 16), (16, 16), (0, 3))])
+@pytest.mark.parametrize(
+    "scaled, bucket, top_left", [((96, 64), (64, 64), (0, 16)), ((12, 8), (8, 8), (0, 2)), ((24, 16), (16, 16), (0, 3))]
+)
 def test_cut_equals_scaling_everything_and_cropping(scaled, bucket, top_left):
     image, (top, left) = gradient(), top_left
     whole = image.resize(scaled, Image.Resampling.LANCZOS).crop((left, top, left + bucket[0], top + bucket[1]))

@@ -37,9 +37,9 @@ class Run:
 
     @classmethod
     def start(cls, config: RunConfig) -> "Run":
-        """A new run's folder. Raises UserError where one is already there."""
+        """A new run's folder. Raises UserError where one is already there; a start that failed before training is none."""
         folder = Path(config.output_dir)
-        if (folder / "events.jsonl").exists() or (folder / f"{config.name}.safetensors").exists():
+        if any((folder / "state").glob("*.pt")) or (folder / f"{config.name}.safetensors").exists():
             raise UserError(
                 f"cannot start a new run in '{folder}': there is one already. Go on with it (--resume \"{folder}\"), "
                 "or choose another output_dir."
@@ -48,6 +48,8 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot make the folder '{folder}': {error.strerror}. Choose another output_dir.") from error
+        for name in ("events.jsonl", "run.log"):
+            (folder / name).unlink(missing_ok=True)
         run = cls(folder, config.name)
         run.write_config(config)
         return run

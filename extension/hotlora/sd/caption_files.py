@@ -21,6 +21,7 @@ METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 _FILE_COLUMNS = ("filename", "file_name", "file", "file_path", "filepath", "image", "image_path", "path", "picture")
 _CAPTION_COLUMNS = ("prompt", "text", "caption", "description", "tags")
 _DELIMITERS = ",;\t|"
+_HINTS = 20  # looking for a similar name takes long in a large folder
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,13 @@ class Row:
 
     picture: Path
     caption: str
-    source: str  # file and line, for messages
+    file: Path
+    line: int
+
+    @property
+    def source(self) -> str:
+        """Where it stands, for messages."""
+        return f"{self.file} line {self.line}"
 
 
 class MetadataCaptions:
@@ -46,8 +53,11 @@ class MetadataCaptions:
         """
         folders = [path.parent] if root is None else [path.parent, root]
         try:
-            for name, caption, source in _read_entries(path, self.problems):
-                self._add(Row(_find(name, folders), caption, source))
+            for line, name, caption, problem in _read_entries(path):
+                if problem:
+                    self.problems.append(f"{path} line {line}: {problem}")
+                else:
+                    self._add(Row(_find(name, folders), caption, path, line))
         except UserError as error:
             self.problems.append(str(error))
 
@@ -59,13 +69,25 @@ class MetadataCaptions:
         key = path_key(row.picture)
         known = self._rows.get(key)
         if known is None:
-            problem = _check_exists(row)
+            problem = self._check_exists(row)
             if problem:
                 self.problems.append(problem)
             else:
                 self._rows[key] = row
-        elif known.caption != row.caption and _kind(known) == _kind(row):
+        elif known.caption != row.caption and known.file.suffix == row.file.suffix:  # a csv simply goes before a jsonl
             self.problems.append(f"{row.picture}: it has two captions, in {known.source} and in {row.source}. Remove one of them.")
+
+    def _check_exists(self, row: Row) -> str | None:
+        if not row.picture.is_file():
+            hint = " Remove the line or add the file."
+            if len(self.problems) < _HINTS:
+                siblings = [p.name for p in row.picture.parent.iterdir()] if row.picture.parent.is_dir() else []
+                near = difflib.get_close_matches(row.picture.name, siblings, n=1, cutoff=0.8)
+                hint = f" Did you mean '{near[0]}'?" if near else hint
+            return f"{row.picture}: there is no such file, but {row.source} names it.{hint}"
+        if row.picture.suffix.lower() not in SUFFIXES:
+            return f"{row.picture}: {row.source} names it, but only {' '.join(SUFFIXES)} can be read. Convert it."
+        return None
 
 
 def path_key(path: Path) -> str:
@@ -89,41 +111,22 @@ def read_caption_beside(picture: Path, names: set[str]) -> tuple[str, Path] | No
     return None
 
 
-def _kind(row: Row) -> str:
-    """Two files of the same kind that contradict each other are a mistake; a csv simply goes before a jsonl."""
-    return row.source.split(" line ")[0].rpartition(".")[2]
-
-
-def _check_exists(row: Row) -> str | None:
-    if not row.picture.is_file():
-        siblings = [p.name for p in row.picture.parent.iterdir()] if row.picture.parent.is_dir() else []
-        near = difflib.get_close_matches(row.picture.name, siblings, n=1, cutoff=0.8)
-        hint = f" Did you mean '{near[0]}'?" if near else " Remove the line or add the file."
-        return f"{row.picture}: there is no such file, but {row.source} names it.{hint}"
-    if row.picture.suffix.lower() not in SUFFIXES:
-        return f"{row.picture}: {row.source} names it, but only {' '.join(SUFFIXES)} can be read. Convert it."
-    return None
-
-
 def _find(name: str, folders: list[Path]) -> Path:
-    candidates = [folder / name.replace("\\", "/") for folder in folders]
+    """The file of that name, whichever way its accents are spelled; where it should be, if there is none."""
+    name = name.replace("\\", "/")
+    spellings = dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
+    candidates = [folder / spelling for folder in folders for spelling in spellings]
     return next((path for path in candidates if path.exists()), candidates[0])
 
 
-def _read_entries(path: Path, problems: list[str]) -> Iterator[tuple[str, str, str]]:
-    """(file name, caption, source) of every usable line; what is wrong with others goes to ``problems``."""
+def _read_entries(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """(line, file name, caption, problem) of every line; a line with a problem has nothing else."""
     text = _read_text(path)
-    entries = _read_jsonl(text, path) if path.suffix.lower() in (".jsonl", ".json") else _read_csv(text, path)
-    for line, name, caption, problem in entries:
-        source = f"{path} line {line}"
-        if problem:
-            problems.append(f"{source}: {problem}")
-        else:
-            yield name, caption, source
+    return _read_jsonl(text) if path.suffix.lower() in (".jsonl", ".json") else _read_csv(text, path)
 
 
 def _read_csv(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """(line, file name, caption, problem) of every row."""
+    """Every row as in _read_entries."""
     for delimiter in _DELIMITERS:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         header = _next_row(rows, path)
@@ -137,7 +140,7 @@ def _read_csv(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:
         if not any(cell.strip() for cell in row):
             continue
         if len(row) > len(header) == caption_column + 1:
-            row = [*row[:caption_column], delimiter.join(row[caption_column:])]  # commas in a caption that nobody quoted
+            row = [*row[:caption_column], f"{delimiter} ".join(row[caption_column:])]  # commas that nobody quoted
         if len(row) <= max(file_column, caption_column) or not row[file_column].strip():
             yield rows.line_num, "", "", f"it needs both {header[file_column].strip()} and {header[caption_column].strip()}."
         else:
@@ -156,8 +159,8 @@ def _find_column(header: list[str] | None, names: tuple[str, ...]) -> int | None
     return next((cells.index(name) for name in names if name in cells), None)
 
 
-def _read_jsonl(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """(line, file name, caption, problem) of every line."""
+def _read_jsonl(text: str) -> Iterator[tuple[int, str, str, str]]:
+    """Every line as in _read_entries."""
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

@@ -265,7 +265,7 @@ def _drop_duplicates(examples: Iterable[Example], problems: list[str]) -> list[E
     for example in examples:
         known = first.setdefault(example.digest, example)
         if known is not example:
-            problems.append(f"{example.path}: it is the same picture as {known.path}. Remove one; to see it more often use a repeat folder.")
+            problems.append(f"{example.path}: it is the same picture as {known.path}. Remove one; a repeat folder shows it more often.")
     return list(first.values())
 
 

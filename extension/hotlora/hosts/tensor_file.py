@@ -1,0 +1,103 @@
+"""Reading checkpoint files: names and shapes at once, tensors one by one.
+
+Owns the two formats of single files, ``.safetensors`` and (weights only) ``.ckpt``/``.pt``/``.bin``. Knows no model. Must
+not import diffusers or transformers.
+"""
+
+import json
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..engine.errors import UserError
+
+PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+_HEADER_LIMIT_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A file's table of contents. ``get`` reads one tensor into memory of its own; KeyError if there is none of that name."""
+
+    path: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, str]
+    get: Callable[[str], torch.Tensor]
+
+
+def open_tensor_file(path: Path) -> TensorFile:
+    """Read the table of contents; of a ``.safetensors`` file nothing else.
+
+    Raises:
+        UserError: for an incomplete or broken file, and for one that only unpickling can read.
+    """
+    return _open_pickled(path) if path.suffix.lower() in PICKLED else _open_safetensors(path)
+
+
+def join_tensor_files(files: Sequence[TensorFile]) -> TensorFile:
+    """Several shards as one."""
+    if len(files) == 1:
+        return files[0]
+    holder = {name: file for file in files for name in file.shapes}
+    shapes = {name: file.shapes[name] for name, file in holder.items()}
+    return TensorFile(files[0].path, shapes, files[0].metadata, lambda name: holder[name].get(name))
+
+
+def _open_safetensors(path: Path) -> TensorFile:
+    header, end = _read_header(path)
+    metadata = header.pop("__metadata__", {})
+    shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+    wanted = end + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    size = path.stat().st_size
+    if size < wanted:
+        raise UserError(
+            f"cannot read '{path}': it is {size:,} bytes long and should be {wanted:,}, so its download or copy was cut off. Get it again."
+        )
+    try:
+        file = safe_open(str(path), framework="pt")
+    except SafetensorError as error:
+        raise UserError(f"cannot read '{path}': it is broken ({error}). Get it again.") from error
+
+    def read(name: str) -> torch.Tensor:
+        if name not in shapes:
+            raise KeyError(name)
+        return file.get_tensor(name).clone()  # what it gives may be a view of the file itself
+
+    return TensorFile(path, shapes, metadata, read)
+
+
+def _read_header(path: Path) -> tuple[dict, int]:
+    """The header and where it ends: 8 bytes of little-endian length, then JSON."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        raw = file.read(length) if length <= _HEADER_LIMIT_BYTES else b""
+    try:
+        header = json.loads(raw)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise UserError(f"cannot read '{path}': this is no safetensors file, or its beginning is broken. Get it again.")
+    return header, 8 + length
+
+
+def _open_pickled(path: Path) -> TensorFile:
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start != b"PK" and start[:1] != b"\x80":  # zip, or pickle's own first byte in files before torch 1.6
+        raise UserError(f"cannot read '{path}': this is no checkpoint, or its beginning is broken. Get it again.")
+    try:
+        content = torch.load(str(path), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"cannot read '{path}': it holds more than tensors, and reading that would run whatever program is in it. "
+            "Use the model's .safetensors file, or convert it with a tool you trust."
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"cannot read '{path}': it is broken or incomplete ({error}). Get it again.") from error
+    content = content.get("state_dict", content) if isinstance(content, dict) else {}
+    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    return TensorFile(path, {name: tuple(value.shape) for name, value in tensors.items()}, {}, tensors.__getitem__)

@@ -1,0 +1,18 @@
+"""Small picture folders for tests."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+COLOURS = ("red", "green", "blue", "yellow", "white", "black")
+
+
+def make_pictures(folder: Path, count: int = 4, size: tuple[int, int] = (64, 64), *, first: int = 0) -> Path:
+    """Noisy pictures with a caption file each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + count):
+        noise = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"picture {number}.png")
+        (folder / f"picture {number}.txt").write_text(f"{COLOURS[number % 6]} square, number {number}", encoding="utf-8")
+    return folder

@@ -1,0 +1,68 @@
+"""The saved file, loaded by diffusers' own ``load_lora_weights``, gives the output of the adapter that was trained."""
+
+import pytest
+import torch
+from hotlora.engine.options import build
+from hotlora.engine.run import Run
+from hotlora.engine.session import Session
+from hotlora.hosts.diffusers import DiffusersHost
+from hotlora.sd.config import ImageConfig
+from pictures import make_pictures
+from tiny import tiny_sd1, tiny_sdxl
+
+CASES = {
+    "sd1-lora": (tiny_sd1, {}),
+    "sd1-locon": (tiny_sd1, {"conv_rank": 3, "conv_alpha": 1}),
+    "sd1-lora-text": (tiny_sd1, {"train_text_encoder": True}),
+    "sd1-locon-text-rslora": (tiny_sd1, {"conv_rank": 3, "train_text_encoder": True, "use_rslora": True}),
+    "sdxl-lora": (tiny_sdxl, {}),
+    "sdxl-locon": (tiny_sdxl, {"conv_rank": 3, "conv_alpha": 1}),
+    "sdxl-lora-text": (tiny_sdxl, {"train_text_encoder": True}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_unet_output_is_the_live_adapters(tmp_path, case):
+    make, options = CASES[case]
+    folder = make(tmp_path / "model")
+    values = {"base_model": str(folder), "train_data_dir": str(make_pictures(tmp_path / "data", 2)), "output_dir": str(tmp_path / "run")}
+    values |= {"resolution": 64, "min_bucket_reso": 64, "bucket_reso_steps": 64, "lora_rank": 4, "lora_alpha": 2, "save_precision": "fp32"}
+    config = build(ImageConfig, {**values, **options})
+    trainee = DiffusersHost().borrow(config)
+    for _ in trainee.prepare():
+        pass
+    session = Session(trainee, config, Run.start(config))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in session.parameters:
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    notes = {"step": 1, "epoch": 1, "total_steps": 1, "steps_per_epoch": 1, "started_at": 0.0, "finished_at": 1.0, "session_id": 1, "optimizer": "x"}
+    path = trainee.write(session.adapters, tmp_path / "mine.safetensors", notes)
+
+    def output():
+        cond = trainee.model.encode_text(["red square"], clip_skip=None, max_token_length=75)
+        sizes = torch.tensor([[64.0, 64, 0, 0, 64, 64]]) if trainee.model.family == "sdxl" else None
+        noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+        return cond.context, trainee.model.predict(noisy, torch.tensor([500]), cond, sizes)
+
+    with torch.no_grad():
+        plain_context, plain = output()
+        with session.attached():
+            live_context, live = output()
+    pipeline = load_pipeline(folder)
+    pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+    trainee.model.unet = pipeline.unet
+    with torch.no_grad():
+        if config.train_text_encoder:
+            trainee.model.text_encoders = [e for e in (pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)) if e is not None]
+        loaded_context, loaded = output()
+    assert (live - plain).abs().max() > 1e-3
+    assert torch.allclose(loaded_context, live_context, atol=1e-5)
+    assert torch.allclose(loaded, live, atol=1e-4), (loaded - live).abs().max()
+    assert config.train_text_encoder == ((live_context - plain_context).abs().max() > 1e-3)
+
+
+def load_pipeline(folder):
+    from diffusers import DiffusionPipeline
+
+    return DiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None, requires_safety_checker=False)
