@@ -129,7 +129,7 @@ def load_pixels(path, bucket):
         picture = picture.resize(size, Image.Resampling.LANCZOS if scale > 1 else Image.Resampling.BOX)
     left, top = (size[0] - bucket[0]) // 2, (size[1] - bucket[1]) // 2
     picture = picture.crop((left, top, left + bucket[0], top + bucket[1]))
-    return torch.from_numpy(np.asarray(picture)).permute(2, 0, 1).float() / 127.5 - 1
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def encode(folder, captions, clip_skip):

@@ -252,6 +252,21 @@ def test_wrong_folders_say_what_to_do(data, tmp_path):
         assert option in complaint(data, trigger_word="sks", **{option: str(tmp_path / "nowhere")})
 
 
+@pytest.mark.parametrize("option", ["reg_data_dir", "validation_dir"])
+def test_one_folder_cannot_serve_two_purposes(data, option):
+    picture(data / "a.png")
+    message = complaint(data, trigger_word="sks", **{option: str(data / "." / "")})
+    assert option in message and "train_data_dir" in message
+
+
+def test_home_is_understood(data, monkeypatch):
+    monkeypatch.setenv("HOME", str(data.parent))
+    monkeypatch.setenv("USERPROFILE", str(data.parent))
+    picture(data / "a.png")
+    dataset = read_dataset(build(ImageConfig, {"train_data_dir": f"~/{data.name}", "trigger_word": "sks"}))
+    assert len(dataset.train) == 1 and (data / ".hotlora-cache").is_dir()
+
+
 def test_folders_are_read_recursively_but_not_what_is_no_data(data):
     wanted = {"a.png", "deep/er/b.JPG", "c.webp"}
     for name in [*wanted, ".hotlora-cache/x.png", ".hidden/y.png", "masks/a.png", "run/samples/z.png", "._a.png"]:

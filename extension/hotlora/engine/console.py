@@ -13,9 +13,9 @@ _PLAIN_LINE_SECONDS = 10.0
 class Console:
     """Call it with every event."""
 
-    def __init__(self, stream=sys.stderr):
-        self._stream = stream
-        self._live = stream.isatty()
+    def __init__(self, stream=None):
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
         self._bar: tqdm | None = None
         self._what = ""
         self._printed_at = 0.0

@@ -161,19 +161,19 @@ def _describe_folder(path: Path) -> Checkpoint:
         inside = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
         advice = f"Name one of the files in it, such as '{path / inside[0]}'." if inside else "Name a checkpoint or a diffusers folder."
         raise UserError(f"cannot use the folder '{path}' as base_model: there is no model_index.json in it. {advice}")
-    index = _read_json(path / "model_index.json")
+    index = read_model_json(path / "model_index.json")
     kind = index.get("_class_name")
     if kind not in _PIPELINES:
         raise UserError(f"cannot use '{path}' as base_model: it is made for {kind}. {_ADVICE}")
-    configs = {name: _read_json(path / name / "config.json") for name in ("unet", "vae")}
+    configs = {name: read_model_json(path / name / "config.json") for name in ("unet", "vae")}
     family = _PIPELINES[kind] or ("sd2" if configs["unet"].get("use_linear_projection") else "sd1")
     if family == "sdxl" and not (path / "text_encoder").is_dir():
         raise UserError(f"cannot use '{path}' as base_model: it is the SDXL refiner. Use the SDXL base model.")
     channels = configs["unet"].get("in_channels", 4)
     if channels != 4:
         raise UserError(f"cannot use '{path}' as base_model: it is {_SPECIAL_INPUTS.get(channels, 'an image-to-image model')}. {_ADVICE}")
-    configs |= {name: _read_json(path / name / "config.json") for name in TEXT[family]}
-    configs["scheduler"] = _read_json(path / "scheduler" / "scheduler_config.json")
+    configs |= {name: read_model_json(path / name / "config.json") for name in TEXT[family]}
+    configs["scheduler"] = read_model_json(path / "scheduler" / "scheduler_config.json")
     return Checkpoint(
         path=path,
         family=family,
@@ -185,7 +185,12 @@ def _describe_folder(path: Path) -> Checkpoint:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_model_json(path: Path) -> dict[str, Any]:
+    """A configuration in a diffusers folder.
+
+    Raises:
+        UserError: when it is missing or broken.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

@@ -49,7 +49,7 @@ def read_original_config(checkpoint: Path) -> OriginalConfig:
             scaling_factor=params.get("scale_factor"),
             betas=(params["linear_start"], params["linear_end"]) if "linear_start" in params and "linear_end" in params else None,
             text_folder=folder,
-            text_config=json.loads((folder / "config.json").read_text(encoding="utf-8-sig")) if folder else {},
+            text_config=_read_text_config(folder) if folder else {},
         )
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -75,6 +75,12 @@ def _find_text_folder(version: str | None, path: Path) -> Path | None:
     if str(version).startswith((".", "/", "\\")):
         raise UserError(f"cannot find the text encoder's folder '{version}' that '{path}' names. Put it there with its config.json.")
     return None
+
+
+def _read_text_config(folder: Path) -> dict[str, Any]:
+    """The text encoder's part, where the file is about a whole CLIP."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
+    return config.get("text_config") or config
 
 
 def _positive(count: int | None) -> int | None:

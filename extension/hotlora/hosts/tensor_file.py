@@ -38,10 +38,34 @@ def open_tensor_file(path: Path) -> TensorFile:
     return _open_pickled(path) if path.suffix.lower() in PICKLED else _open_safetensors(path)
 
 
-def join_tensor_files(files: Sequence[TensorFile]) -> TensorFile:
-    """Several shards as one."""
-    if len(files) == 1:
-        return files[0]
+def list_weight_files(folder: Path) -> list[Path]:
+    """A component's weights as diffusers and transformers save them: one file, or the shards that an index names. Full
+    precision goes before fp16, safetensors before pickles.
+
+    Raises:
+        UserError: when there are none.
+    """
+    for suffix in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"):
+        for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
+            single, index = folder / f"{stem}{suffix}", folder / f"{stem}{suffix}.index.json"
+            if single.is_file():
+                return [single]
+            if index.is_file():
+                shards = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values()
+                return [folder / name for name in sorted(set(shards))]
+    raise UserError(f"cannot load the base model: there are no weights in '{folder}'. Get the complete folder.")
+
+
+def open_tensor_files(paths: Sequence[Path]) -> TensorFile:
+    """Several shards as one.
+
+    Raises:
+        UserError: when one is missing or broken.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"cannot load the base model: '{path}' is missing. Get the complete folder.")
+    files = [open_tensor_file(path) for path in paths]
     holder = {name: file for file in files for name in file.shapes}
     shapes = {name: file.shapes[name] for name, file in holder.items()}
     return TensorFile(files[0].path, shapes, files[0].metadata, lambda name: holder[name].get(name))

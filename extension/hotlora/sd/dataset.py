@@ -13,7 +13,7 @@ from typing import Any
 from ..engine.errors import UserError
 from ..engine.interfaces import Progress
 from .buckets import Fit, bucket_info
-from .caption_files import MetadataCaptions, read_caption_beside
+from .caption_files import MetadataCaptions, path_key, read_caption_beside
 from .captions import tag_frequency
 from .config import ImageConfig
 from .folders import Contents, Found, Masks, list_contents, open_folder, require_pictures, suggest_name
@@ -156,6 +156,11 @@ def _open_parts(config: ImageConfig) -> dict[str, _Part]:
         raise UserError("cannot train without pictures: train_data_dir is empty. Set it to the folder with the pictures.")
     options = {"train": "train_data_dir", "reg": "reg_data_dir", "validation": "validation_dir"}
     roots = {name: open_folder(getattr(config, o), o) for name, o in options.items() if getattr(config, o)}
+    owner: dict[str, str] = {}
+    for name, root in roots.items():
+        if owner.setdefault(path_key(root), name) != name:
+            first = options[owner[path_key(root)]]
+            raise UserError(f"cannot use {root} as {options[name]}: it is {first} already. Set another folder.")
     others = [Path(p) for p in (config.mask_dir, config.output_dir, config.cache_dir) if p]
     parts = {}
     for name, root in roots.items():

@@ -59,6 +59,7 @@ class ImageModel(Protocol):
     compute_dtype: torch.dtype  # of the U-Net's arithmetic
     unet: nn.Module
     text_encoders: Sequence[nn.Module]
+    warnings: Sequence[str]  # what people should know about it
 
     def unet_layers(self) -> Mapping[str, nn.Module]:
         """Every Linear and Conv2d of the U-Net that a LoRA may go on, by its exported (kohya) name."""

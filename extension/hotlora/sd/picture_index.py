@@ -42,9 +42,9 @@ def choose_cache_folder(config: "ImageConfig") -> Path:
         UserError: when no such folder can be written.
     """
     if config.cache_dir:
-        candidates = [Path(config.cache_dir)]
+        candidates = [Path(config.cache_dir).expanduser()]
     else:
-        candidates = [Path(config.train_data_dir) / CACHE_NAME, Path(config.output_dir) / CACHE_NAME]
+        candidates = [Path(config.train_data_dir).expanduser() / CACHE_NAME, Path(config.output_dir) / CACHE_NAME]
     reasons = []
     for folder in candidates:
         try:

@@ -85,7 +85,7 @@ class ImageTrainee:
         self._cache = LatentCache(self.model.encode_pixels, self.model.vae_fingerprint, self.config, folder)
 
     def warnings(self) -> list[str]:
-        return list(self.dataset.problems)
+        return [*self.model.warnings, *self.dataset.problems]
 
     def summary(self) -> dict[str, Any]:
         train = [example for example in self.dataset.train if not example.is_reg]

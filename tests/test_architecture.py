@@ -1,0 +1,151 @@
+"""Who may import whom: every import statement of the repository, held against the rules of the house.
+
+engine <- sd, llm <- hosts; ui sees engine and the config classes; gradio only in ui and entry points; a host's own `modules` only
+in that host's file; heavy libraries only where they are at home, and loaded only when used.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXTENSION = ROOT / "extension"
+ENTRY_POINTS = ("scripts", "textgen_plugin", "tools", "demo", "javascript")  # and the files directly in the root
+
+ROOMS = {
+    "": r"$",  # hotlora/__init__.py imports nothing
+    "engine": r"engine\b",
+    "sd": r"(engine|sd)\b",
+    "llm": r"(engine|llm)\b",
+    "hosts": r"(engine|sd|llm|hosts)\b",
+    "ui": r"(engine|ui)\b|(sd|llm)\.config\b",
+}
+HOMES = {  # library -> files that may import it, relative to the repository
+    "gradio": r"extension/hotlora/ui/|scripts/|textgen_plugin/|script\.py$",
+    "modules": r"extension/hotlora/hosts/(a1111|textgen)\w*\.py$|scripts/|textgen_plugin/|script\.py$",
+    "diffusers": r"extension/hotlora/hosts/diffusers\w*\.py$|tools/|demo/",
+    "transformers": r"extension/hotlora/hosts/(diffusers|transformers)\w*\.py$|extension/hotlora/(engine/optimizers|llm/\w+)\.py$|tools/|demo/",
+    "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
+    "peft": r"extension/hotlora/engine/adapters\.py$|tools/",
+}
+MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "matplotlib", "tensorboard")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, by its full name."""
+
+    name: str
+    line: int
+    at_top: bool  # runs when the file is imported
+
+    @property
+    def library(self) -> str:
+        return self.name.partition(".")[0]
+
+
+def find_imports(source: str, package: str) -> Iterator[Import]:
+    """Every import in the source, wherever it stands; relative ones resolved against ``package``. `import_module("x")` counts."""
+    tree = ast.parse(source)
+    inside = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef) for n in ast.walk(f) if n is not f}
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            names = [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+        for name in names:
+            yield Import(name, node.lineno, id(node) not in inside)
+
+
+def find_faults(path: str, source: str) -> list[str]:
+    """What is wrong with the imports of the file at ``path``, which is relative to the repository."""
+    package = path.removeprefix("extension/").rpartition("/")[0].replace("/", ".")
+    room = path.removeprefix("extension/hotlora/").rpartition("/")[0].partition("/")[0] if path.startswith("extension/") else None
+    faults = []
+    for found in find_imports(source, package):
+        if room is not None and found.library == "hotlora":
+            target = found.name.removeprefix("hotlora").lstrip(".")
+            if target != "__version__" and not re.match(ROOMS[room], target):
+                faults.append(f"{path}:{found.line}: {room or 'the package'} may not import {target or 'the package'}")
+        home = HOMES.get(found.library)
+        if home and not re.match(home, path):
+            faults.append(f"{path}:{found.line}: {found.library} is not imported here")
+        elif room is not None and found.at_top and found.library in MUST_BE_LAZY and not re.search(r"hosts/diffusers\w*\.py$", path):
+            faults.append(f"{path}:{found.line}: {found.library} is imported before it is needed")
+    return faults
+
+
+def source_files() -> list[Path]:
+    files = [*EXTENSION.rglob("*.py"), *ROOT.glob("*.py")]
+    for folder in ENTRY_POINTS:
+        files += (ROOT / folder).rglob("*.py")
+    return sorted(files)
+
+
+def test_no_file_imports_what_it_must_not():
+    faults = [f for path in source_files() for f in find_faults(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))]
+    assert not faults, "\n".join(faults)
+
+
+def test_every_folder_of_the_package_is_a_room_and_extension_holds_nothing_else():
+    rooms = {path.name for path in (EXTENSION / "hotlora").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms <= set(ROOMS)
+    assert [path.name for path in EXTENSION.iterdir()] == ["hotlora"]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("extension/hotlora/engine/loop.py", "from ..sd.config import ImageConfig"),
+        ("extension/hotlora/engine/loop.py", "from .. import sd"),
+        ("extension/hotlora/engine/loop.py", "import hotlora.hosts.diffusers"),
+        ("extension/hotlora/engine/loop.py", "def f():\n    from transformers import AutoModel"),
+        ("extension/hotlora/engine/adapters.py", "import peft"),
+        ("extension/hotlora/sd/cache.py", "from ..llm import packing"),
+        ("extension/hotlora/sd/cache.py", "from hotlora.hosts import a1111"),
+        ("extension/hotlora/sd/cache.py", "import importlib\nimportlib.import_module('gradio')"),
+        ("extension/hotlora/hosts/diffusers.py", "from ..ui import tab"),
+        ("extension/hotlora/hosts/diffusers.py", "def f():\n    import modules.shared"),
+        ("extension/hotlora/ui/tab.py", "from ..hosts.a1111 import A1111Host"),
+        ("extension/hotlora/ui/tab.py", "from ..sd.dataset import read_dataset"),
+        ("extension/hotlora/__init__.py", "from .engine import loop"),
+        ("train.py", "import gradio"),
+    ],
+)
+def test_forbidden_arrows_are_found(path, source):
+    assert find_faults(path, source)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("extension/hotlora/sd/cache.py", "from ..engine.errors import UserError\nfrom .pictures import read_picture\nimport torch"),
+        ("extension/hotlora/hosts/a1111.py", "from modules import shared\nfrom ..sd.model import ImageModel"),
+        ("extension/hotlora/hosts/diffusers.py", "def f():\n    from diffusers import AutoencoderKL"),
+        ("extension/hotlora/ui/tab.py", "import gradio as gr\nfrom ..sd.config import ImageConfig\nfrom ..engine.job import Job"),
+        ("scripts/hotlora_tab.py", "import gradio\nfrom modules import script_callbacks\nfrom hotlora.ui import tab"),
+    ],
+)
+def test_allowed_arrows_are_let_through(path, source):
+    assert not find_faults(path, source)
+
+
+def test_importing_engine_and_sd_loads_no_heavy_library():
+    """A host that shows a tab must not pay for, or clash with, libraries that it does not use yet."""
+    names = [".".join(p.relative_to(EXTENSION).with_suffix("").parts) for room in ("engine", "sd") for p in (EXTENSION / "hotlora" / room).glob("*.py")]
+    code = f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name.removesuffix('.__init__'))\n"
+    code += f"print(*sorted({{m.partition('.')[0] for m in sys.modules}} & {{*{MUST_BE_LAZY!r}, 'gradio'}}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=EXTENSION, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
