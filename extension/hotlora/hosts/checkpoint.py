@@ -119,7 +119,7 @@ def _recognise(file: TensorFile) -> str:
             return family
     if has("conditioner.embedders.0.model."):
         raise UserError(f"cannot use '{file.path}' as base_model: it is the SDXL refiner. Use the SDXL base model.")
-    raise UserError(f"cannot use '{file.path}' as base_model: it has a U-Net but no text encoder that belongs to it. Use the complete checkpoint.")
+    raise UserError(f"cannot use '{file.path}' as base_model: it has a U-Net but no text encoder to match. Use the complete file.")
 
 
 def _recognise_foreign(names: Mapping[str, Any]) -> str | None:
@@ -213,4 +213,4 @@ def _suggest(path: Path) -> str:
         )
     models = [entry.name for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES or (entry / "model_index.json").is_file()]
     near = difflib.get_close_matches(path.name, models, n=1, cutoff=0.4)
-    return f"there is no such file or folder. Did you mean '{folder / near[0]}'?" if near else "there is no such file or folder. Mend the path."
+    return "there is no such file or folder. " + (f"Did you mean '{folder / near[0]}'?" if near else "Mend the path.")

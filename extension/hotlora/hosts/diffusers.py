@@ -78,7 +78,7 @@ class DiffusersModel:
         self.prediction_type = self._choose_prediction_type(checkpoint, config)
         self.zero_terminal_snr = checkpoint.zero_terminal_snr if config.zero_terminal_snr is None else config.zero_terminal_snr
         if self.zero_terminal_snr and self.prediction_type == "epsilon":
-            self.warnings.append("zero_terminal_snr is on for a model that predicts epsilon: at the last timestep it has nothing to learn from.")
+            self.warnings.append("zero_terminal_snr is on for a model that predicts epsilon, which has nothing to learn at timestep 999.")
         self._check_clip_skip(config)
 
     def _choose_prediction_type(self, checkpoint: Checkpoint, config: ImageConfig) -> str:
@@ -87,7 +87,7 @@ class DiffusersModel:
         if checkpoint.prediction_type:
             return checkpoint.prediction_type
         found = self._probe_prediction_type()
-        self.warnings.append(f"nothing in {self.name} says what it predicts; by its answers it is {found}. If that is wrong, set prediction_type.")
+        self.warnings.append(f"nothing in {self.name} says what it predicts; its answers look like {found}. If not, set prediction_type.")
         return found
 
     @torch.no_grad()
@@ -102,7 +102,7 @@ class DiffusersModel:
     def _check_clip_skip(self, config: ImageConfig) -> None:
         layers = self.text_encoders[0].config.num_hidden_layers
         if config.clip_skip and self.family != "sdxl" and config.clip_skip > layers:
-            raise UserError(f"cannot set clip_skip to {config.clip_skip}: this text encoder has {layers} layers. Set it to {layers} or less.")
+            raise UserError(f"cannot set clip_skip to {config.clip_skip}: this text encoder has {layers} layers. Choose at most {layers}.")
 
     def unet_layers(self) -> Mapping[str, nn.Module]:
         return name_unet_layers(self.unet, self.family)

@@ -67,12 +67,13 @@ def load_vae(path: Path, family: str, device: torch.device) -> nn.Module:
         raise UserError(f"cannot find the VAE '{path}': there is no such file or folder. Mend vae, or leave it empty.")
     file = open_tensor_file(path)
     if "encoder.down_blocks.0.resnets.0.conv1.weight" in file.shapes:
-        return _fill(_build("vae", read_published(family, "vae")), lambda name: _find_in_vae_folder(file, name), path, device, torch.float32)
+        model = build_empty("vae", read_published(family, "vae"))
+        return _fill(model, lambda name: _find_in_vae_folder(file, name), path, device, torch.float32)
     prefix = VAE if f"{VAE}encoder.conv_in.weight" in file.shapes else ""
     shapes = {name[len(prefix) :]: shape for name, shape in file.shapes.items() if name.startswith(prefix)}
     if "encoder.conv_in.weight" not in shapes or "decoder.conv_in.weight" not in shapes:
         raise UserError(f"cannot use '{path}' as vae: there is no VAE in it. Name a VAE file or folder.")
-    model = _build("vae", derive_vae(shapes, family))
+    model = build_empty("vae", derive_vae(shapes, family))
     return _fill(model, lambda name: file.get(prefix + name_vae_tensor(name, 4)), path, device, torch.float32)
 
 
@@ -117,13 +118,13 @@ def _load(checkpoint: Checkpoint, component: str, device: torch.device, dtype: t
         source = checkpoint.path / component
         file = open_tensor_files(list_weight_files(source))
         find = file.get if component == "unet" else functools.partial(find_clip, file)
-    return _fill(_build(component, config), find, source, device, dtype)
+    return _fill(build_empty(component, config), find, source, device, dtype)
 
 
 def _load_vae_folder(folder: Path, family: str, device: torch.device) -> nn.Module:
     config = read_published(family, "vae") | read_model_json(folder / "config.json")
     file = open_tensor_files(list_weight_files(folder))
-    return _fill(_build("vae", config), lambda name: _find_in_vae_folder(file, name), folder, device, torch.float32)
+    return _fill(build_empty("vae", config), lambda name: _find_in_vae_folder(file, name), folder, device, torch.float32)
 
 
 def _find_in_vae_folder(file: TensorFile, name: str) -> torch.Tensor:
@@ -134,7 +135,7 @@ def _find_in_vae_folder(file: TensorFile, name: str) -> torch.Tensor:
     return file.get(name)
 
 
-def _build(component: str, config: Mapping[str, Any]) -> nn.Module:
+def build_empty(component: str, config: Mapping[str, Any]) -> nn.Module:
     """The class without memory for its weights."""
     with torch.device("meta"):
         if component in ("unet", "vae"):

@@ -114,7 +114,7 @@ def _open_pickled(path: Path) -> TensorFile:
     if start != b"PK" and start[:1] != b"\x80":  # zip, or pickle's own first byte in files before torch 1.6
         raise UserError(f"cannot read '{path}': this is no checkpoint, or its beginning is broken. Get it again.")
     try:
-        content = torch.load(str(path), map_location="cpu", weights_only=True)
+        content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=start == b"PK")
     except pickle.UnpicklingError as error:
         raise UserError(
             f"cannot read '{path}': it holds more than tensors, and reading that would run whatever program is in it. "
@@ -124,4 +124,4 @@ def _open_pickled(path: Path) -> TensorFile:
         raise UserError(f"cannot read '{path}': it is broken or incomplete ({error}). Get it again.") from error
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    return TensorFile(path, {name: tuple(value.shape) for name, value in tensors.items()}, {}, tensors.__getitem__)
+    return TensorFile(path, {name: tuple(value.shape) for name, value in tensors.items()}, {}, lambda name: tensors[name].clone())
