@@ -30,9 +30,9 @@ HOMES = {  # library -> files that may import it, relative to the repository
     "gradio": r"extension/hotlora/ui/|scripts/|textgen_plugin/|script\.py$",
     "modules": r"extension/hotlora/hosts/(a1111|textgen)\w*\.py$|scripts/|textgen_plugin/|script\.py$",
     "diffusers": r"extension/hotlora/hosts/diffusers\w*\.py$|tools/|demo/",
-    "transformers": r"extension/hotlora/hosts/(diffusers|transformers)\w*\.py$|extension/hotlora/(engine/optimizers|llm/\w+)\.py$|tools/|demo/",
+    "transformers": r"extension/hotlora/(hosts/(diffusers|transformers)\w*|engine/optimizers|llm/\w+)\.py$|tools/|demo/",
     "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
-    "peft": r"extension/hotlora/engine/adapters\.py$|tools/",
+    "peft": r"extension/hotlora/engine/\w+\.py$|tools/",
 }
 MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "matplotlib", "tensorboard")
 
@@ -143,7 +143,8 @@ def test_allowed_arrows_are_let_through(path, source):
 
 def test_importing_engine_and_sd_loads_no_heavy_library():
     """A host that shows a tab must not pay for, or clash with, libraries that it does not use yet."""
-    names = [".".join(p.relative_to(EXTENSION).with_suffix("").parts) for room in ("engine", "sd") for p in (EXTENSION / "hotlora" / room).glob("*.py")]
+    files = [path for room in ("engine", "sd") for path in (EXTENSION / "hotlora" / room).glob("*.py")]
+    names = [".".join(path.relative_to(EXTENSION).with_suffix("").parts) for path in files]
     code = f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name.removesuffix('.__init__'))\n"
     code += f"print(*sorted({{m.partition('.')[0] for m in sys.modules}} & {{*{MUST_BE_LAZY!r}, 'gradio'}}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=EXTENSION, capture_output=True, text=True)

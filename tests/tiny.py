@@ -83,8 +83,8 @@ def tiny_sd2_file(path: Path, *, prediction_type: str = "epsilon", seed: int = 0
     return save_checkpoint(path, tensors, dtype, {"modelspec.prediction_type": spelled})
 
 
-def tiny_sdxl_file(path: Path, *, v_prediction: bool = False, zero_terminal_snr: bool = False, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
-    """The same SDXL as an SGM file; ``v_pred`` and ``ztsnr`` are said as NoobAI's files say it: by empty tensors."""
+def tiny_sdxl_file(path: Path, *, v_prediction: bool = False, zero_terminal_snr: bool = False, seed: int = 0, dtype=torch.float32) -> Path:
+    """The same SDXL as an SGM file; it says v-prediction and zero terminal SNR as NoobAI's files do: by empty tensors."""
     parts = build_sdxl(seed)
     tensors = compvis_tensors(parts)
     tensors |= transformers_tensors(parts["text_encoder"], "conditioner.embedders.0.transformer.")
@@ -257,7 +257,8 @@ def _save_folder(folder: Path, parts: dict, prediction_type: str, zero_terminal_
     if zero_terminal_snr:
         noise["timestep_spacing"] = "trailing"
     scheduler = diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1, **_BETAS, **noise)
-    tokenizers = {name.replace("text_encoder", "tokenizer"): CLIPTokenizer.from_pretrained(str(TOKENIZER)) for name in parts if "text" in name}
+    names = [name.replace("text_encoder", "tokenizer") for name in parts if "text" in name]
+    tokenizers = {name: CLIPTokenizer.from_pretrained(str(TOKENIZER)) for name in names}
     if "tokenizer_2" in tokenizers:
         pipeline = diffusers.StableDiffusionXLPipeline(scheduler=scheduler, **parts, **tokenizers, add_watermarker=False)
     else:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "extension"))
 
-import torch  # noqa: E402
-from hotlora.engine.errors import UserError  # noqa: E402
-from hotlora.sd.folders import list_contents, open_folder, require_pictures  # noqa: E402
-from hotlora.sd.labels import LabelFile, decorate, plan_labels, sentence_from_name  # noqa: E402
-from hotlora.sd.pictures import read_picture  # noqa: E402
-from PIL import Image  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import torch
+from hotlora.engine.errors import UserError
+from hotlora.sd.folders import list_contents, open_folder, require_pictures
+from hotlora.sd.labels import LabelFile, decorate, plan_labels, sentence_from_name
+from hotlora.sd.pictures import read_picture
+from PIL import Image
+from tqdm import tqdm
 
 DEFAULT_MODEL = "Salesforce/blip-image-captioning-base"
 _MAX_TOKENS = 40

@@ -39,7 +39,7 @@ def test_measures_of_flat_colours():
     assert (measure(picture) == 0).all() and saturation(picture) == 0
     picture[:5] = (0.2, 0.1, 0.1)  # half the picture: dark red
     assert ink_mask(picture).mean() == 0.5
-    assert np.allclose(measure(picture), [0.5, 1.0, -0.05, -0.05])
+    assert np.allclose(measure(picture), [0.1, 1.0, -0.05, -0.05])
     picture[:5] = (0.0, 0.0, 1.0)
     assert np.allclose(measure(picture), [1.0, 0.0, 1.0, -0.5])
 

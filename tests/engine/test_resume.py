@@ -43,6 +43,28 @@ def test_killed_twice_equals_uninterrupted(tmp_path, options):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="this torch scales gradients on CUDA only")
+def test_fp16s_scale_is_resumed_and_bad_gradients_skip_their_step(tmp_path):
+    class Half(ToyTrainee):
+        compute_dtype = torch.float16
+
+        def loss(self, batch, draws):
+            loss = super().loss(batch, draws)
+            # a gradient that overflows once it is scaled by the 65536 that scaling starts with
+            large = 1e35 if draws.step == 2 else 1.0
+            return type(loss)(loss.total / large * large, loss.weight)
+
+    config = toy_config(tmp_path / "whole", output_name="a", save_steps=3)
+    _, _, whole = run_toy(config, host=ToyHost(Half))
+    config = toy_config(tmp_path / "cut", output_name="a", save_steps=3)
+    run_toy(config, host=ToyHost(Half), steps=7)
+    _, _, cut = run_toy(config, host=ToyHost(Half), run=Run.reopen(config))
+    first, second = load_file(whole.final_path), load_file(cut.final_path)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    scale = whole.load_state()["scaler"]["scale"]
+    assert scale == 65536.0 / 2 and losses(cut) == losses(whole)
+
+
 def test_kill_before_any_checkpoint_starts_again_from_the_first_state(tmp_path):
     config = toy_config(tmp_path / "run")
     run_toy(config, steps=3)

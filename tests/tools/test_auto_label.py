@@ -11,7 +11,7 @@ from hotlora.sd.caption_files import MetadataCaptions
 from hotlora.sd.labels import sentence_from_name
 from PIL import Image
 
-WORDS = "a photo of red green blue apple dog cat house on the table".split()
+WORDS = ["a", "photo", "of", "red", "green", "blue", "apple", "dog", "cat", "house", "on", "the", "table"]
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,6 @@ def build_scheduler(config: RunConfig, optimizer: torch.optim.Optimizer, total_s
 
 def build_scaler(device: torch.device, dtype: torch.dtype):
     """A gradient scaler, which does something only for fp16."""
-    enabled = dtype == torch.float16 and device.type == "cuda"
     if hasattr(torch.amp, "GradScaler"):
-        return torch.amp.GradScaler(device.type if enabled else "cuda", enabled=enabled)
-    return torch.cuda.amp.GradScaler(enabled=enabled)
+        return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    return torch.cuda.amp.GradScaler(enabled=dtype == torch.float16 and device.type == "cuda")

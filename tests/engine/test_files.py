@@ -1,0 +1,52 @@
+"""Files are replaced all at once or not at all."""
+
+import pytest
+from hotlora.engine.errors import UserError
+from hotlora.engine.files import remove_leftovers, replacing, write_bytes, write_text
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "Ordner mit Leerzeichen" / "日本.txt"
+    write_text(path, "old")
+    with pytest.raises(ValueError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise ValueError
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(path), "write_bytes", full)
+    with pytest.raises(UserError, match="disk is full"):
+        write_bytes(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_another_program_holds_is_tried_again(tmp_path, monkeypatch):
+    import os
+
+    path, tries, replace = tmp_path / "a", [], os.replace
+
+    def held(source, target):
+        tries.append(1)
+        if len(tries) < 3:
+            raise PermissionError("held by another program")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", held)
+    write_text(path, "new")
+    assert path.read_text() == "new" and len(tries) == 3
+
+
+def test_what_a_kill_left_behind_is_removed(tmp_path):
+    write_text(tmp_path / "state" / "good.pt", "x")
+    (tmp_path / "state" / ".good.pt.99.tmp").write_text("half")
+    remove_leftovers(tmp_path)
+    assert [p.name for p in (tmp_path / "state").iterdir()] == ["good.pt"]
