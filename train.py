@@ -15,16 +15,16 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent / "extension"))
 
-import yaml  # noqa: E402
-from hotlora.engine.config import RunConfig  # noqa: E402
-from hotlora.engine.console import Console  # noqa: E402
-from hotlora.engine.errors import UserError  # noqa: E402
-from hotlora.engine.events import Failed  # noqa: E402
-from hotlora.engine.job import Job  # noqa: E402
-from hotlora.engine.options import build  # noqa: E402
-from hotlora.engine.probe import probe  # noqa: E402
-from hotlora.engine.run import Run, check_unchanged, read_run_config, read_yaml  # noqa: E402
-from hotlora.sd.config import ImageConfig  # noqa: E402
+import yaml
+from hotlora.engine.config import RunConfig
+from hotlora.engine.console import Console
+from hotlora.engine.errors import UserError
+from hotlora.engine.events import Failed
+from hotlora.engine.job import Job
+from hotlora.engine.options import build
+from hotlora.engine.probe import probe
+from hotlora.engine.run import Run, check_unchanged, read_run_config, read_yaml
+from hotlora.sd.config import ImageConfig
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +62,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="YAML file with the run's options")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one option; may be repeated")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this output_dir")
-    parser.add_argument("--check", action="store_true", help="check options, data and memory, say what training would take, and train nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="check options, data and memory, say what training would take, and train nothing"
+    )
     options = parser.parse_args(arguments)
     if not (options.config or options.resume):
         parser.error("give --config FILE or --resume RUN")
@@ -113,7 +115,9 @@ def check(config: RunConfig, host: Any, console: Console) -> None:
         print(f"note: {message}")
     estimate = probe(trainee, config, host)
     print(f"trainable parameters: {estimate.trainable_parameters:,}")
-    print(f"steps: {estimate.total_steps} ({estimate.steps_per_epoch} per epoch), about {estimate.seconds / 60:.1f} minutes without samples")
+    print(
+        f"steps: {estimate.total_steps} ({estimate.steps_per_epoch} per epoch), about {estimate.seconds / 60:.1f} minutes without samples"
+    )
     print(f"memory: {estimate.memory_bytes / 2**30:.2f} GB in use while training, {estimate.free_bytes / 2**30:.1f} GB free beside it")
     print("Everything is in order. Nothing was trained.")
 

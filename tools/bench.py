@@ -30,13 +30,23 @@ def make_model(folder: Path) -> None:
 
     torch.manual_seed(0)
     UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).save_pretrained(folder / "unet")
-    blocks = {"block_out_channels": (32, 32, 32, 32), "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    blocks = {
+        "block_out_channels": (32, 32, 32, 32),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
     AutoencoderKL(latent_channels=4, **blocks).save_pretrained(folder / "vae")
-    text = CLIPTextConfig(hidden_size=768, intermediate_size=768, num_hidden_layers=2, num_attention_heads=12, bos_token_id=49406, eos_token_id=49407)
+    text = CLIPTextConfig(
+        hidden_size=768, intermediate_size=768, num_hidden_layers=2, num_attention_heads=12, bos_token_id=49406, eos_token_id=49407
+    )
     CLIPTextModel(text).save_pretrained(folder / "text_encoder")
     CLIPTokenizer.from_pretrained(str(ROOT / "demo" / "model" / "emoji-sd-clip")).save_pretrained(folder / "tokenizer")
     DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(folder / "scheduler")
-    parts = {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"], "scheduler": ["diffusers", "DDPMScheduler"]}
+    parts = {
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "scheduler": ["diffusers", "DDPMScheduler"],
+    }
     parts |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline", **parts}), encoding="utf-8")
     (folder / "data").mkdir()
@@ -113,7 +123,10 @@ def main() -> None:
         print(json.dumps({"seconds": seconds[1:], "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
         return
     with tempfile.TemporaryDirectory() as name:
-        subprocess.run([sys.executable, "-c", f"import runpy; runpy.run_path({__file__!r})['make_model'](__import__('pathlib').Path({name!r}))"], check=True)
+        subprocess.run(
+            [sys.executable, "-c", f"import runpy; runpy.run_path({__file__!r})['make_model'](__import__('pathlib').Path({name!r}))"],
+            check=True,
+        )
         results: dict[str, list[dict]] = {"ours": [], "plain": []}
         for number in range(options.rounds):
             for which in results:

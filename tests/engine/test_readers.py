@@ -61,7 +61,14 @@ class Terminal(io.StringIO):
 def test_console_shows_step_epoch_loss_speed_time_left_and_memory(stream):
     out = stream()
     console = Console(out)
-    for event in [started(), step(1), step(2), step(3), step(4, loss=0.125), Finished(step=4, reason="done", files={"lora": "a.safetensors"})]:
+    for event in [
+        started(),
+        step(1),
+        step(2),
+        step(3),
+        step(4, loss=0.125),
+        Finished(step=4, reason="done", files={"lora": "a.safetensors"}),
+    ]:
         console(event)
     text = out.getvalue()
     for shown in ("pictures 3", "4 steps", "4/4", "epoch 0.50", "loss 0.1250", "2.0 GB", "a.safetensors"):
@@ -78,7 +85,13 @@ def test_tensorboard_has_the_curves_and_the_samples(tmp_path):
     sample = tmp_path / "sample.png"
     Image.new("RGB", (8, 8), "red").save(sample)
     board = TensorBoard(tmp_path / "logs")
-    for event in [started(), step(1), step(2, loss=0.5), Validated(2, 0.4, True), Previewed(step=2, prompt="a cat", weight=1.0, seed=1, path=str(sample))]:
+    for event in [
+        started(),
+        step(1),
+        step(2, loss=0.5),
+        Validated(2, 0.4, True),
+        Previewed(step=2, prompt="a cat", weight=1.0, seed=1, path=str(sample)),
+    ]:
         board(event)
     board.close()
     read = EventAccumulator(str(tmp_path / "logs"))

@@ -71,7 +71,12 @@ def test_the_webui_applies_what_was_trained(kind):
     model = DiffusersHost().borrow(config).model
     targets = choose_targets(model.unet_layers(), model.text_layers(), config)
     adapters = AdapterSet(
-        targets, config.network_type, use_rslora=config.use_rslora, use_dora=config.use_dora, dora_axis="input", lokr_factor=config.lokr_factor
+        targets,
+        config.network_type,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        dora_axis="input",
+        lokr_factor=config.lokr_factor,
     )
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
@@ -80,7 +85,7 @@ def test_the_webui_applies_what_was_trained(kind):
                 tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.1)
         scale = 0.15  # so that pictures change a lot and do not break
         deltas = differences(adapters)
-        for name, layer in adapters.layers.items():
+        for name in adapters.layers:
             ratio = deltas[f"{name}.diff"].norm() / (scale * targets[name].layer.weight.norm())
             if not config.use_dora:
                 adapters._shrink(name, (1 / ratio).item())

@@ -38,7 +38,16 @@ def test_unet_output_is_the_live_adapters(tmp_path, case):
     with torch.no_grad():
         for parameter in session.parameters:
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    notes = {"step": 1, "epoch": 1, "total_steps": 1, "steps_per_epoch": 1, "started_at": 0.0, "finished_at": 1.0, "session_id": 1, "optimizer": "x"}
+    notes = {
+        "step": 1,
+        "epoch": 1,
+        "total_steps": 1,
+        "steps_per_epoch": 1,
+        "started_at": 0.0,
+        "finished_at": 1.0,
+        "session_id": 1,
+        "optimizer": "x",
+    }
     path = trainee.write(session.adapters, tmp_path / "mine.safetensors", notes)
 
     def output():

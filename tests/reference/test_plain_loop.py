@@ -59,7 +59,8 @@ def test_loss_and_gradients_of_a_step_equal_the_plain_loops(tmp_path, case):
     with session.attached():
         loss, norm = session._accumulate([batch])
     gradients = {
-        name: [p.grad for p in (layer.lora_A["default"].weight, layer.lora_B["default"].weight)] for name, layer in session.adapters.layers.items()
+        name: [p.grad for p in (layer.lora_A["default"].weight, layer.lora_B["default"].weight)]
+        for name, layer in session.adapters.layers.items()
     }
 
     paths = [trainee._examples[i].path for i in batch.items]

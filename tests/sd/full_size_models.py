@@ -64,7 +64,7 @@ def make_text_encoders(family):
 
     classes = [CLIPTextModel, CLIPTextModelWithProjection]
     with torch.device("meta"):
-        return [cls(CLIPTextConfig(**sizes)) for cls, sizes in zip(classes, TEXT_ENCODERS[family])]
+        return [cls(CLIPTextConfig(**sizes)) for cls, sizes in zip(classes, TEXT_ENCODERS[family], strict=False)]
 
 
 class Adapters:

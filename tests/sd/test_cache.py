@@ -11,7 +11,7 @@ import pytest
 import torch
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
-from hotlora.sd.buckets import Fit, choose_bucket
+from hotlora.sd.buckets import Fit
 from hotlora.sd.cache import LatentCache
 from hotlora.sd.config import ImageConfig
 from hotlora.sd.dataset import Example

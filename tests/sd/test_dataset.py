@@ -168,7 +168,7 @@ def broken_data(data: Path) -> None:
 def test_everything_wrong_is_reported_at_once_by_name(data):
     broken_data(data)
     message = complaint(data)
-    names = "half.png emptycaption.png nocaption.png dup1.png dup2.png missing.png twice.png notes.pdf".split()
+    names = ["half.png", "emptycaption.png", "nocaption.png", "dup1.png", "dup2.png", "missing.png", "twice.png", "notes.pdf"]
     for name in [*names, "metadata.csv line 5"]:
         assert name in message
     assert "good" not in message

@@ -10,10 +10,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from full_size_models import Adapters, make_text_encoders, make_unet
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import nn
-
 from hotlora.engine.errors import UserError
 from hotlora.engine.interfaces import Target
 from hotlora.engine.options import build
@@ -21,6 +17,9 @@ from hotlora.sd.config import ImageConfig
 from hotlora.sd.kohya import read_lora, write_lora
 from hotlora.sd.names import name_text_layers, name_unet_layers
 from hotlora.sd.targets import choose_targets
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 DTYPE_NAMES = {torch.float16: "F16", torch.float32: "F32", torch.bfloat16: "BF16"}

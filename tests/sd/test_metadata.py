@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
 from hotlora import __version__
 from hotlora.engine.options import build
 from hotlora.sd.config import ImageConfig
@@ -174,8 +173,7 @@ def test_options_are_kept_without_paths():
     paths = {
         key: "/home/someone/secret"
         for key in ImageConfig.__dataclass_fields__
-        if key.endswith(("_dir", "_path", "_model", "_lora", "vae"))
-        and ImageConfig.__dataclass_fields__[key].default == ""
+        if key.endswith(("_dir", "_path", "_model", "_lora", "vae")) and ImageConfig.__dataclass_fields__[key].default == ""
     }
     assert len(paths) >= 8
     paths["masked_loss"] = True

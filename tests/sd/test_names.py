@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from full_size_models import UNETS, make_text_encoders, make_unet
-from torch import nn
-
 from hotlora.sd.names import block_of, is_transformer_layer, list_blocks, name_text_layers, name_unet_layers, name_unet_paths
+from torch import nn
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TINY = {"block_out_channels": (32, 64), "norm_num_groups": 8, "cross_attention_dim": 16}

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from diffusers import DDPMScheduler
-
 from hotlora.engine.options import build
 from hotlora.sd import objectives
 from hotlora.sd.config import ImageConfig
@@ -133,7 +132,7 @@ def test_loss_weights_written_out(predicts):
         capped = min(s, 1000.0)
         debiased = 1 / math.sqrt(capped) if predicts == "epsilon" else 1 / (capped + 1)
 
-        def weight(**options):
+        def weight(i=i, **options):
             return objectives.loss_weights(timesteps, ratios, config(**options), predicts)[i].item()
 
         assert weight() == 1

@@ -1,3 +1,4 @@
+import contextlib
 import sys
 
 import numpy as np
@@ -9,10 +10,8 @@ from hotlora.sd.buckets import Fit
 from hotlora.sd.pictures import check_picture, cut_mask, cut_pixels, read_mask, read_picture, read_size
 from PIL import Image, ImageOps
 
-try:
+with contextlib.suppress(ImportError):
     import pillow_avif  # noqa: F401  registers itself with Pillow
-except ImportError:
-    pass
 
 AVIF = ".avif" in Image.registered_extensions()
 RED, BLUE, GREEN = (200, 10, 20), (10, 20, 200), (20, 180, 30)

@@ -2,13 +2,12 @@
 
 import pytest
 from full_size_models import make_text_encoders, make_unet
-from torch import nn
-
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
 from hotlora.sd.config import ImageConfig
 from hotlora.sd.names import name_text_layers, name_unet_layers
 from hotlora.sd.targets import choose_targets
+from torch import nn
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from hotlora.sd import tokens
 
 BOS, EOS = 49406, 49407

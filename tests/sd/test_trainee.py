@@ -22,7 +22,12 @@ def models(tmp_path_factory):
 
 
 def borrow(models, folder, family="sd1", count=4, size=(64, 64), **options):
-    values = {"base_model": str(models[family]), "train_data_dir": str(folder / "data"), "output_dir": str(folder / "run"), "resolution": 64}
+    values = {
+        "base_model": str(models[family]),
+        "train_data_dir": str(folder / "data"),
+        "output_dir": str(folder / "run"),
+        "resolution": 64,
+    }
     make_pictures(folder / "data", count, size)
     config = build(ImageConfig, {**values, "min_bucket_reso": 64, "lora_rank": 2, "batch_size": 2, **options})
     trainee = DiffusersHost().borrow(config)
@@ -123,7 +128,9 @@ def test_regularisation_pictures_count_by_their_weight_and_have_no_trigger(model
 
 
 def test_validation_is_the_same_every_time_and_apart_from_training(models, tmp_path):
-    trainee, config = borrow(models, tmp_path, count=6, validation_split=0.3, crop="random", size=(96, 64), shuffle_caption=True, caption_dropout_rate=0.9)
+    trainee, config = borrow(
+        models, tmp_path, count=6, validation_split=0.3, crop="random", size=(96, 64), shuffle_caption=True, caption_dropout_rate=0.9
+    )
     train = {trainee._examples[i].path for batch in trainee.batches(0, 1) for i in batch.items}
     kept = {trainee._examples[i].path for batch in trainee.validation_batches() for i in batch.items}
     assert len(kept) == 2 and not train & kept and len(train) == 4
@@ -174,7 +181,16 @@ def test_kohya_prompt_options_and_names_in_samples(models, tmp_path):
 def test_read_takes_over_ranks_and_names_contradictions(models, tmp_path):
     trainee, config = borrow(models, tmp_path, conv_rank=3, conv_alpha=6, use_rslora=True, lora_alpha=4)
     session = start(trainee, config)
-    notes = {"step": 1, "epoch": 1, "total_steps": 1, "steps_per_epoch": 1, "started_at": 0.0, "finished_at": 1.0, "session_id": 1, "optimizer": "x"}
+    notes = {
+        "step": 1,
+        "epoch": 1,
+        "total_steps": 1,
+        "steps_per_epoch": 1,
+        "started_at": 0.0,
+        "finished_at": 1.0,
+        "session_id": 1,
+        "optimizer": "x",
+    }
     path = trainee.write(session.adapters, tmp_path / "a.safetensors", notes)
     again, later = borrow(models, tmp_path, init_lora=str(path), use_rslora=True)
     later.given -= {"lora_rank"}

@@ -47,7 +47,7 @@ class AdapterSet:
         found.restore()
         wrap = use_dora and dora_axis == "input"
         self.layers: dict[str, nn.Module] = {name: InputAxisDoRA(layers[name], _NAME) if wrap else layers[name] for name in self.targets}
-        for name, parameter in self._named_parameters():
+        for parameter in self.parameters():
             parameter.data = parameter.data.float()  # adapters train in fp32 whatever the base is
             parameter.requires_grad_(True)
         self._scales = {name: self._peft_layer(name).scaling[_NAME] for name in self.layers}
@@ -75,7 +75,12 @@ class AdapterSet:
         dropout = self._options["dropout"]
         if self.kind == "lora":
             config = LoraConfig(
-                r=rank, lora_alpha=alpha, target_modules=keys, lora_dropout=dropout, use_rslora=self.use_rslora, use_dora=self._options["peft_dora"]
+                r=rank,
+                lora_alpha=alpha,
+                target_modules=keys,
+                lora_dropout=dropout,
+                use_rslora=self.use_rslora,
+                use_dora=self._options["peft_dora"],
             )
         elif self.kind == "loha":
             config = LoHaConfig(r=rank, alpha=alpha, target_modules=keys, module_dropout=dropout, use_effective_conv2d=True)

@@ -27,8 +27,12 @@ class RunConfig:
     output_dir: str = option("output/my_lora", "Folder of this run: everything it writes goes there.", advanced=False)
     output_name: str = option("", "Name of the finished LoRA; the name of `output_dir` when empty.", advanced=False)
 
-    lora_rank: int = option(16, "Rank of the adapter: how much it can learn, and how large the file is.", minimum=1, advanced=False, fixed=True)
-    lora_alpha: float | None = option(None, "Strength: updates are scaled by alpha / rank. Same as `lora_rank` when empty.", minimum=0, fixed=True)
+    lora_rank: int = option(
+        16, "Rank of the adapter: how much it can learn, and how large the file is.", minimum=1, advanced=False, fixed=True
+    )
+    lora_alpha: float | None = option(
+        None, "Strength: updates are scaled by alpha / rank. Same as `lora_rank` when empty.", minimum=0, fixed=True
+    )
     lora_dropout: float = option(0.0, "Chance to drop an adapter's input value during training.", minimum=0, maximum=0.95)
     use_rslora: bool = option(False, "Scale by alpha / sqrt(rank), so that high ranks keep learning (arXiv 2312.03732).", fixed=True)
     use_dora: bool = option(False, "Learn magnitude and direction of the weights separately (arXiv 2402.09353).", fixed=True)
@@ -39,7 +43,9 @@ class RunConfig:
     epochs: int = option(10, "Times every example is seen; `max_steps` goes before it.", minimum=1, advanced=False)
     max_steps: int | None = option(None, "Optimizer steps to train; counts instead of `epochs` when set.", minimum=1)
     learning_rate: float = option(1e-4, "How far each step goes. With Prodigy leave it at 1.0.", minimum=0, advanced=False)
-    optimizer: str = option("AdamW", "The update rule. The 8-bit ones need bitsandbytes and a GPU.", choices=OPTIMIZERS, advanced=False, fixed=True)
+    optimizer: str = option(
+        "AdamW", "The update rule. The 8-bit ones need bitsandbytes and a GPU.", choices=OPTIMIZERS, advanced=False, fixed=True
+    )
     optimizer_args: dict = option({}, "Further arguments of the optimizer, such as `{betas: [0.9, 0.99]}`.", fixed=True)
     weight_decay: float = option(0.01, "Pull of the adapter's weights towards zero.", minimum=0)
     scheduler: str = option("cosine", "How the learning rate falls over the run.", choices=SCHEDULERS, advanced=False)
@@ -48,8 +54,12 @@ class RunConfig:
     scheduler_power: float = option(1.0, "Exponent of `polynomial`.", minimum=0)
     max_grad_norm: float = option(1.0, "Longer gradients are cut to this length; 0 leaves them.", minimum=0)
     max_norm: float = option(0.0, "Upper bound of each layer's adapter weight norm; 0 for none. Tames overtraining.", minimum=0)
-    ema_decay: float = option(0.0, "Keep a running average of the adapter with this decay, and save that; 0 for none.", minimum=0, maximum=0.99999, fixed=True)
-    mixed_precision: str = option("no", "Precision of the base model's arithmetic; the adapter itself is always fp32.", choices=("no", "fp16", "bf16"))
+    ema_decay: float = option(
+        0.0, "Keep a running average of the adapter with this decay, and save that; 0 for none.", minimum=0, maximum=0.99999, fixed=True
+    )
+    mixed_precision: str = option(
+        "no", "Precision of the base model's arithmetic; the adapter itself is always fp32.", choices=("no", "fp16", "bf16")
+    )
     gradient_checkpointing: bool = option(False, "Save memory by computing activations twice; about a third slower.")
     seed: int = option(42, "Start of every random draw; the same seed gives the same run.", minimum=0, fixed=True)
 
@@ -65,12 +75,16 @@ class RunConfig:
     sample_seed: int = option(1234, "Seed of samples: the same noise each time, so that they can be compared.", minimum=0)
     sheet_weights: list = option([0, 0.4, 0.8, 1.0], "Weights of the LoRA on the comparison at the end.")
 
-    validation_split: float = option(0.0, "Share of the examples that is kept out of training to judge it.", minimum=0, maximum=0.9, fixed=True)
+    validation_split: float = option(
+        0.0, "Share of the examples that is kept out of training to judge it.", minimum=0, maximum=0.9, fixed=True
+    )
     validation_dir: str = option("", "Folder with examples to judge by, instead of a split.")
     validation_every_steps: int = option(0, "Judge every so many steps; once per epoch when 0.", minimum=0)
     early_stopping_patience: int = option(0, "Stop when validation has not improved so many times in a row; 0 never stops.", minimum=0)
 
-    on_bad_data: str = option("stop", "What to do about unreadable or contradictory examples, after listing all of them.", choices=("stop", "skip"))
+    on_bad_data: str = option(
+        "stop", "What to do about unreadable or contradictory examples, after listing all of them.", choices=("stop", "skip")
+    )
     tensorboard: bool = option(True, "Write TensorBoard curves and samples into the run folder's `logs/`.")
     slice_seconds: float = option(2.0, "Inside a host: how long training keeps the model before others may have it.", minimum=0.05)
 

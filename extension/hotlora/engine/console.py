@@ -38,7 +38,9 @@ class Console:
         if self._bar is None or self._what != what:
             self.close()
             self._what = what
-            self._bar = tqdm(total=total, desc=what, unit="step", initial=max(done - 1, 0), file=self._stream, dynamic_ncols=True, disable=not self._live)
+            self._bar = tqdm(
+                total=total, desc=what, unit="step", initial=max(done - 1, 0), file=self._stream, dynamic_ncols=True, disable=not self._live
+            )
         self._bar.n = done
         return self._bar
 
@@ -53,7 +55,9 @@ class Console:
         what = ", ".join(f"{key} {value}" for key, value in event.summary.items())
         self._say(f"{event.name}: {what}")
         verb = f"going on at step {event.step} of" if event.step else "training"
-        self._say(f"{verb} {event.total_steps} steps, {event.steps_per_epoch} per epoch, {event.trainable_parameters:,} trainable parameters")
+        self._say(
+            f"{verb} {event.total_steps} steps, {event.steps_per_epoch} per epoch, {event.trainable_parameters:,} trainable parameters"
+        )
 
     def _on_step(self, event: Step) -> None:
         self._first = self._first or event

@@ -112,9 +112,7 @@ class Failed(Event):
     bug: bool
 
 
-_TYPES = {
-    kind.__name__: kind for kind in (Preparing, Started, Step, Validated, Previewed, Saved, Warned, Finished, Failed)
-}
+_TYPES = {kind.__name__: kind for kind in (Preparing, Started, Step, Validated, Previewed, Saved, Warned, Finished, Failed)}
 
 
 class EventLog:

@@ -48,7 +48,6 @@ class Draws:
         place = (self.seed * 1_000_003 + self.step) * 4_099 + self.first + index
         return torch.Generator().manual_seed(place % (2**63))
 
-
     def chance(self, index: int) -> random.Random:
         """The example's stream for what is no tensor: which caption, which crop."""
         return random.Random(f"{self.seed} {self.step} {self.first + index}")

@@ -182,7 +182,9 @@ class Session:
                     "or lower the resolution or the rank."
                 )
             self.largest_batch = largest // 2
-            self.warnings.append(f"Out of memory: batches are cut to {self.largest_batch} from now on; each step still learns from as many examples.")
+            self.warnings.append(
+                f"Out of memory: batches are cut to {self.largest_batch} from now on; each step still learns from as many examples."
+            )
 
     def _backward(self, batches: Sequence[Batch]) -> tuple[float, float]:
         weight = sum(batch.weight for batch in batches)
@@ -358,7 +360,9 @@ class Session:
         try:
             self.adapters.load(tensors)
         except (RuntimeError, KeyError) as error:
-            raise UserError(f"cannot go on from '{self.config.init_lora}': it does not fit this model and these options ({error}).") from error
+            raise UserError(
+                f"cannot go on from '{self.config.init_lora}': it does not fit this model and these options ({error})."
+            ) from error
 
 
 _SAVED_ATTRIBUTES = (

@@ -104,10 +104,7 @@ def _down(value: int, step: int) -> int:
 
 def _cover(width: int, height: int, bucket: tuple[int, int]) -> Fit:
     """Scaled so that the bucket is covered and one side fits exactly."""
-    if width / height > bucket[0] / bucket[1]:
-        scale = bucket[1] / height
-    else:
-        scale = bucket[0] / width
+    scale = max(bucket[0] / width, bucket[1] / height)
     scaled = (int(width * scale + 0.5), int(height * scale + 0.5))
     return Fit(bucket, (max(scaled[0], bucket[0]), max(scaled[1], bucket[1])))
 

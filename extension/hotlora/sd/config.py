@@ -16,7 +16,9 @@ class ImageConfig(RunConfig):
     TASK: ClassVar[str] = "image-generation"
 
     # pictures
-    resolution: int = option(512, "Training resolution: pictures are scaled to this many pixels squared in area.", minimum=64, advanced=False, fixed=True)
+    resolution: int = option(
+        512, "Training resolution: pictures are scaled to this many pixels squared in area.", minimum=64, advanced=False, fixed=True
+    )
     enable_bucket: bool = option(True, "Keep each picture's shape by training in aspect-ratio buckets; else crop to squares.", fixed=True)
     min_bucket_reso: int = option(256, "Shortest side of a bucket.", minimum=8)
     max_bucket_reso: int = option(1024, "Longest side of a bucket.", minimum=8)
@@ -24,16 +26,22 @@ class ImageConfig(RunConfig):
     bucket_no_upscale: bool = option(False, "Never enlarge a picture: small ones get a bucket of their own size.")
     crop: str = option("center", "Which part of a picture is kept where it must be cut.", choices=("center", "random"))
     flip_aug: bool = option(False, "Mirror half of the pictures. Never for text, logos or asymmetric subjects.")
-    cache_latents: str = option("disk", "Where encoded pictures are kept: `disk` also saves the next start's encoding.", choices=("memory", "disk"))
+    cache_latents: str = option(
+        "disk", "Where encoded pictures are kept: `disk` also saves the next start's encoding.", choices=("memory", "disk")
+    )
     cache_dir: str = option("", "Folder for encoded pictures; `.hotlora-cache` in `train_data_dir` when empty.")
     vae_batch_size: int = option(1, "Pictures that are encoded at once.", minimum=1)
-    masked_loss: bool = option(False, "Learn only where a picture's mask is white: its alpha channel or a picture of the same name in `mask_dir`.")
+    masked_loss: bool = option(
+        False, "Learn only where a picture's mask is white: its alpha channel or a picture of the same name in `mask_dir`."
+    )
     mask_dir: str = option("", "Folder with mask pictures for `masked_loss`.")
     reg_data_dir: str = option("", "Folder with regularisation pictures: what the class looks like without the LoRA.")
     prior_loss_weight: float = option(1.0, "Weight of regularisation pictures in the loss.", minimum=0)
 
     # captions
-    trigger_word: str = option("", "Word that calls the LoRA: put before every caption, and the whole caption where there is none.", advanced=False)
+    trigger_word: str = option(
+        "", "Word that calls the LoRA: put before every caption, and the whole caption where there is none.", advanced=False
+    )
     caption_prefix: str = option("", "Text before every caption.")
     caption_suffix: str = option("", "Text after every caption.")
     caption_separator: str = option(",", "What stands between tags.")
@@ -43,7 +51,9 @@ class ImageConfig(RunConfig):
     caption_dropout_rate: float = option(0.0, "Chance to train without the caption.", minimum=0, maximum=1)
     caption_tag_dropout_rate: float = option(0.0, "Chance to leave out each tag.", minimum=0, maximum=1)
     enable_wildcard: bool = option(False, "Read `{a|b}` as one of the two, and captions of several lines as one of the lines.")
-    clip_skip: int | None = option(None, "Take the text encoder's output this many layers before its end (2 for many anime models).", minimum=1, maximum=12)
+    clip_skip: int | None = option(
+        None, "Take the text encoder's output this many layers before its end (2 for many anime models).", minimum=1, maximum=12
+    )
     max_token_length: int = option(75, "Longest caption in tokens; longer ones are cut.", choices=(75, 150, 225))
 
     # network
@@ -60,8 +70,12 @@ class ImageConfig(RunConfig):
     exclude: str = option("", "No layers whose exported name this regular expression finds.", fixed=True)
 
     # objective
-    prediction_type: str = option("auto", "What the base model predicts; read from the checkpoint.", choices=("auto", "epsilon", "v_prediction"))
-    zero_terminal_snr: bool | None = option(None, "Noise schedule that ends in pure noise (arXiv 2305.08891); read from the checkpoint when empty.")
+    prediction_type: str = option(
+        "auto", "What the base model predicts; read from the checkpoint.", choices=("auto", "epsilon", "v_prediction")
+    )
+    zero_terminal_snr: bool | None = option(
+        None, "Noise schedule that ends in pure noise (arXiv 2305.08891); read from the checkpoint when empty."
+    )
     min_snr_gamma: float | None = option(None, "Weigh timesteps by min(SNR, gamma) (arXiv 2303.09556); 5 learns faster.", minimum=0)
     debiased_estimation: bool = option(False, "Weigh timesteps by 1 / sqrt(SNR) (arXiv 2310.08442).")
     noise_offset: float = option(0.0, "Shift the noise's mean, for darker and lighter pictures; 0.05 is usual.", minimum=0)
@@ -81,7 +95,9 @@ class ImageConfig(RunConfig):
     sample_height: int | None = option(None, "Height of samples in pixels; `resolution` when empty.", minimum=64)
     sample_steps: int = option(25, "Sampling steps.", minimum=1)
     sample_cfg: float = option(7.0, "Guidance scale of samples.", minimum=0)
-    sample_sampler: str = option("DPM++ 2M", "Sampler, by its WebUI name.", choices=("DPM++ 2M", "DPM++ 2M Karras", "Euler", "Euler a", "DDIM"))
+    sample_sampler: str = option(
+        "DPM++ 2M", "Sampler, by its WebUI name.", choices=("DPM++ 2M", "DPM++ 2M Karras", "Euler", "Euler a", "DDIM")
+    )
 
     # model
     vae: str = option("", "Another VAE than the checkpoint's own: a file or folder.")

@@ -160,8 +160,9 @@ def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     if suffix == ".safetensors":
         try:
             with safe_open(str(path), framework="pt", device="cpu") as file:
-                _check_keys(path, list(file.keys()))
-                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+                keys = list(file.keys())
+                _check_keys(path, keys)
+                return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
         except SafetensorError as error:
             raise _refusal(path, f"it cannot be read ({error})", "It is damaged or not a .safetensors file; use another copy.") from None
     if suffix not in _PICKLED:

@@ -8,7 +8,14 @@ from .config import ImageConfig
 from .model import SampleRequest
 
 _OPTION = re.compile(r"\s--([a-zA-Z])\s+(.*?)(?=\s--[a-zA-Z]\s|$)", re.DOTALL)
-_FIELDS = {"n": ("negative_prompt", str), "w": ("width", int), "h": ("height", int), "d": ("seed", int), "l": ("cfg", float), "s": ("steps", int)}
+_FIELDS = {
+    "n": ("negative_prompt", str),
+    "w": ("width", int),
+    "h": ("height", int),
+    "d": ("seed", int),
+    "l": ("cfg", float),
+    "s": ("steps", int),
+}
 
 
 def read_prompt(line: str, config: ImageConfig, seed: int) -> SampleRequest:
@@ -27,7 +34,9 @@ def read_prompt(line: str, config: ImageConfig, seed: int) -> SampleRequest:
     }
     for letter, text in _OPTION.findall(line):
         if letter not in _FIELDS:
-            raise UserError(f"cannot read the sample prompt '{line}': there is no --{letter}. It takes {', '.join('--' + k for k in _FIELDS)}.")
+            raise UserError(
+                f"cannot read the sample prompt '{line}': there is no --{letter}. It takes {', '.join('--' + k for k in _FIELDS)}."
+            )
         field, kind = _FIELDS[letter]
         try:
             values[field] = kind(text.strip())

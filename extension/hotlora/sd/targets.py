@@ -51,9 +51,7 @@ def choose_targets(unet_layers: Mapping[str, nn.Module], text_layers: Mapping[st
     return chosen
 
 
-def _unet_target(
-    name: str, layer: nn.Module, config: ImageConfig, blocks: tuple[Mapping[str, int], Mapping[str, float]]
-) -> Target | None:
+def _unet_target(name: str, layer: nn.Module, config: ImageConfig, blocks: tuple[Mapping[str, int], Mapping[str, float]]) -> Target | None:
     ranks, rates = blocks
     block = block_of(name)
     if not is_transformer_layer(name) and not config.conv_rank:

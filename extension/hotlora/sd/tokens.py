@@ -35,14 +35,12 @@ def chunk_ids(ids: Sequence[int], special: SpecialIds, max_token_length: int) ->
     """
     rows = []
     for start in range(0, max_token_length, WINDOW_TOKENS):
-        window = list(ids[: max_token_length][start : start + WINDOW_TOKENS])
+        window = list(ids[:max_token_length][start : start + WINDOW_TOKENS])
         rows.append([special.bos, *window, special.eos, *[special.pad] * (WINDOW_TOKENS - len(window))])
     return rows
 
 
-def token_rows(
-    captions: Sequence[str], encode: Callable[[str], Sequence[int]], special: SpecialIds, max_token_length: int
-) -> torch.Tensor:
+def token_rows(captions: Sequence[str], encode: Callable[[str], Sequence[int]], special: SpecialIds, max_token_length: int) -> torch.Tensor:
     """Ids for the encoder, [batch * chunks, 77] int64: all rows of the first caption, then the second's.
 
     Args:

@@ -1,0 +1,61 @@
+# HotLoRA's commands on Linux and macOS. On Windows use the plain ones in README.md.
+#
+#   make demo     set up, train the demo LoRA on the CPU, name the files to look at
+#   make test     all tests under both sets of packages, the newest and AUTOMATIC1111's; then lint
+#   make bench    a training step here against a plain diffusers + peft loop: time and memory
+#   make clean    remove what demo, tests and tools left behind, but not the virtual environments
+#
+# pip's own settings apply. Where no GPU is, this saves a download of gigabytes:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+
+NEWEST := .venv/bin/python
+A1111 := .venv-a1111/bin/python
+INSTALL := -m pip install --disable-pip-version-check --quiet
+
+.PHONY: demo test test-newest test-a1111 lint bench clean
+
+demo: .venv/.ready
+	$(NEWEST) demo/run_demo.py
+
+test: test-newest test-a1111 lint
+
+test-newest: .venv/.ready
+	$(NEWEST) -m pytest
+
+# Python 3.10 is what AUTOMATIC1111 runs on. Without one only half of the promise is tested: said loudly, and an error in CI.
+ifneq ($(or $(wildcard $(A1111)),$(shell tools/find_python.sh 3.10)),)
+test-a1111: .venv-a1111/.ready
+	$(A1111) -m pytest
+else
+test-a1111:
+	@echo
+	@echo "*** NOT TESTED: AUTOMATIC1111's set of packages. It needs Python 3.10, and there is none on this machine. ***"
+	@echo "*** Install it (for example: pyenv install 3.10) and run: make test-a1111                               ***"
+	@echo
+	@[ "$$CI" != true ]
+endif
+
+lint: .venv/.ready
+	$(NEWEST) -m ruff check .
+
+bench: .venv/.ready
+	$(NEWEST) tools/bench.py
+
+# The stamps are renewed when a list of requirements changes.
+.venv/.ready: requirements/newest.txt requirements/standalone.txt
+	@[ -x $(NEWEST) ] || { python=$$(tools/find_python.sh 3.11 3.12 3.13 3.10) \
+		|| { echo "There is no Python 3.10 to 3.13 that can make a virtual environment. Install one."; exit 1; }; \
+		echo "setting up .venv with $$python (some minutes)"; "$$python" -m venv .venv; }
+	$(NEWEST) $(INSTALL) -r requirements/newest.txt
+	@touch $@
+
+.venv-a1111/.ready: requirements/a1111.txt requirements/standalone.txt
+	@[ -x $(A1111) ] || { python=$$(tools/find_python.sh 3.10) && echo "setting up .venv-a1111 with $$python (some minutes)" \
+		&& "$$python" -m venv .venv-a1111; }
+	$(A1111) $(INSTALL) -r requirements/a1111.txt
+	@touch $@
+
+clean:
+	rm -rf demo/output .pytest_cache .ruff_cache
+	find . -name .hotlora-cache -not -path './.venv*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
