@@ -5,6 +5,7 @@ its own ``load_lora_weights``: what is measured is the file on the disk, not the
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def train(*overrides: str) -> int:
     command = [sys.executable, str(ROOT / "train.py"), "--config", str(CONFIG)]
     for override in overrides:
         command += ["--set", override]
-    return subprocess.run(command, cwd=ROOT).returncode
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # more threads than one only get in each other's way at this size
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
 def score_lora(lora: Path, *, weights: Sequence[float] = WEIGHTS, subjects: int = 40, steps: int = SAMPLING_STEPS) -> list[Score]:
