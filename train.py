@@ -13,6 +13,7 @@ from typing import Any
 
 # Waiting OpenMP threads spin by default; where anything else uses the processor, that makes steps several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notes are about picture processors that nobody uses here
 sys.path.insert(0, str(Path(__file__).resolve().parent / "extension"))
 
 import yaml

@@ -254,3 +254,18 @@ def test_init_lora_takes_over_rank_and_weights(tmp_path):
     assert all(torch.equal(finals(first)[key], value) for key, value in finals(second).items())
     with pytest.raises(UserError, match="with lora_rank 8: it has lora_rank 3"):
         run_toy(toy_config(tmp_path / "third", lora_rank=8, init_lora=str(first.final_path)))
+
+
+def test_stopping_while_data_is_prepared_ends_there(tmp_path):
+    class Slow(ToyTrainee):
+        def prepare(self):
+            for number in range(1000):
+                yield type("Progress", (), {"what": "looking", "done": number, "total": 1000})
+
+    config = toy_config(tmp_path / "run")
+    job = Job(ToyHost(Slow), config, Run.start(config))
+    seen = []
+    job.subscribe(lambda event: seen.append(event) or (len(seen) == 5 and job.control.stop()))
+    outcome = job.run()
+    assert outcome.reason == "stopped" and len(seen) < 10
+    assert not job.run_folder.final_path.exists()

@@ -39,7 +39,7 @@ class Console:
             self.close()
             self._what = what
             self._bar = tqdm(
-                total=total, desc=what, unit="step", initial=max(done - 1, 0), file=self._stream, dynamic_ncols=True, disable=not self._live
+                total=total, desc=what, initial=max(done - 1, 0), file=self._stream, dynamic_ncols=True, disable=not self._live
             )
         self._bar.n = done
         return self._bar

@@ -29,7 +29,12 @@ def train(trainee: Trainee, config: RunConfig, control: Control) -> Iterator[Eve
     Raises:
         UserError: for what the user can mend: bad data, a full disk, memory that does not suffice, a diverging run.
     """
-    yield from _through_turns(control, _prepare(trainee), contextlib.nullcontext)
+    with contextlib.closing(_through_turns(control, _prepare(trainee), contextlib.nullcontext)) as preparation:
+        for event in preparation:
+            yield event
+            if control.stopping:
+                yield Finished(step=0, reason="stopped", files={})
+                return
     with control.turn():
         session = Session(trainee, config, control.run)
     yield from _through_turns(control, _run(session, control), session.attached, session.save_state)
@@ -43,7 +48,14 @@ def _through_turns(
         while True:
             if control.paused and before_pause:
                 before_pause()
-            with control.turn(), context():
+            with contextlib.ExitStack() as turn:
+                try:
+                    turn.enter_context(control.turn())
+                except UserError:  # the model is gone: keep what was learned since the last state, to resume from
+                    if before_pause:
+                        before_pause()
+                    raise
+                turn.enter_context(context())
                 for event in work:
                     yield event
                     if control.turn_over():

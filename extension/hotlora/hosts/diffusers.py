@@ -144,9 +144,10 @@ class DiffusersModel:
         try:
             yield
         finally:
-            self.unet.disable_gradient_checkpointing()
-            for encoder in self.text_encoders:
-                encoder.gradient_checkpointing_disable()
+            if gradient_checkpointing:
+                self.unet.disable_gradient_checkpointing()
+                for encoder in self.text_encoders:
+                    encoder.gradient_checkpointing_disable()
             restore_modes(modes)
 
     def _enable_checkpointing(self) -> None:

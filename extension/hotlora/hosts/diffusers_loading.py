@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..engine.errors import UserError
+from ..sd.metadata import file_hashes
 from .architecture import VAE, derive_vae, read_published
 from .checkpoint import Checkpoint, list_text_encoders, read_model_json
 from .original_names import Find, find_clip, find_in_original, name_vae_tensor
@@ -77,21 +78,12 @@ def load_vae(path: Path, family: str, device: torch.device) -> nn.Module:
     return _fill(model, lambda name: file.get(prefix + name_vae_tensor(name, 4)), path, device, torch.float32)
 
 
-@functools.lru_cache(maxsize=32)
-def _hash_file(path: Path, size_bytes: int, changed_ns: int) -> str:
-    whole = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            whole.update(piece)
-    return whole.hexdigest()
-
-
 def fingerprint_checkpoint(checkpoint: Checkpoint) -> str:
     """SHA-256 over the bytes of U-Net and text encoders: of the whole file, or of a folder's weight files."""
     if checkpoint.file:
-        return _fingerprint_file(checkpoint.path)
+        return file_hashes(checkpoint.path).sha256
     files = [file for name in ("unet", *list_text_encoders(checkpoint.family)) for file in list_weight_files(checkpoint.path / name)]
-    return hashlib.sha256("".join(map(_fingerprint_file, files)).encode()).hexdigest()
+    return hashlib.sha256("".join(file_hashes(file).sha256 for file in files).encode()).hexdigest()
 
 
 def fingerprint_vae(vae: nn.Module) -> str:
@@ -101,11 +93,6 @@ def fingerprint_vae(vae: nn.Module) -> str:
         if name.startswith(("encoder.", "quant_conv.")):
             whole.update(tensor.cpu().numpy())
     return whole.hexdigest()
-
-
-def _fingerprint_file(path: Path) -> str:
-    about = path.stat()
-    return _hash_file(path.resolve(), about.st_size, about.st_mtime_ns)
 
 
 def _load(checkpoint: Checkpoint, component: str, device: torch.device, dtype: torch.dtype) -> nn.Module:

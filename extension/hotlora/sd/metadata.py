@@ -5,6 +5,7 @@ and sharing sites read those. Folder names and option values go in, whole paths 
 """
 
 import datetime
+import functools
 import hashlib
 import json
 import math
@@ -48,7 +49,13 @@ class DatasetFacts:
 
 
 def file_hashes(path: Path) -> FileHashes:
-    """Hashes of a checkpoint or VAE file. Reads all of it: gigabytes take seconds, so keep the answer."""
+    """Hashes of a checkpoint or VAE file. Gigabytes take seconds, so the answer is kept while the file stays as it is."""
+    about = path.stat()
+    return _hash_file(path.resolve(), about.st_size, about.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)
+def _hash_file(path: Path, size_bytes: int, changed_ns: int) -> FileHashes:
     whole = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(1 << 20):

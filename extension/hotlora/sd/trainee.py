@@ -66,7 +66,6 @@ class ImageTrainee:
         self._alphas_cumprod = (
             objectives.rescale_zero_terminal_snr(model.alphas_cumprod) if model.zero_terminal_snr else model.alphas_cumprod
         )
-        self._hashes = None
         for prompt in config.sample_prompts:
             read_prompt(str(prompt), config, 0)  # a malformed one is better said now than at the first sample
 
@@ -203,10 +202,9 @@ class ImageTrainee:
 
     def write(self, adapters: Adapters, path: Path, notes: Mapping[str, Any]) -> Path:
         """A kohya file with complete metadata, and A1111's sidecar beside it."""
-        if self._hashes is None:
-            vae = Path(self.config.vae) if self.config.vae else None
-            self._hashes = [file_hashes(p) if p and p.is_file() else None for p in (self.model.path, vae)]
-        metadata = build_metadata(self.config, self.model, self._facts(), notes, hashes=self._hashes[0], vae_hashes=self._hashes[1])
+        vae = Path(self.config.vae) if self.config.vae else None
+        model_hashes, vae_hashes = (file_hashes(file) if file and file.is_file() else None for file in (self.model.path, vae))
+        metadata = build_metadata(self.config, self.model, self._facts(), notes, hashes=model_hashes, vae_hashes=vae_hashes)
         write_lora(adapters, path, metadata, SAVE_DTYPES[self.config.save_precision])
         write_sidecar(path, self.config, self.model.family, notes)
         return path
