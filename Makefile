@@ -12,6 +12,9 @@ NEWEST := .venv/bin/python
 A1111 := .venv-a1111/bin/python
 INSTALL := -m pip install --disable-pip-version-check --quiet
 
+# Waiting OpenMP threads spin by default; on a machine that does anything else, that makes steps several times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: demo test test-newest test-a1111 lint bench clean
 
 demo: .venv/.ready
