@@ -57,7 +57,7 @@ class AdapterSet:
     def _build(self) -> dict[str, nn.Module]:
         """peft layers by exported name; one injection per rank and alpha, because peft's configs hold one of each."""
         groups: dict[tuple[int, float], list[str]] = {}
-        for name, target in self.targets.items():
+        for name, target in sorted(self.targets.items()):  # trees differ in their order, and each layer draws its start
             groups.setdefault((target.rank, target.alpha), []).append(name)
         layers = {}
         for (rank, alpha), names in groups.items():
@@ -104,8 +104,8 @@ class AdapterSet:
         return layer.lora if isinstance(layer, InputAxisDoRA) else layer
 
     def _named_parameters(self) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
-        """((exported name, tensor name), parameter) of everything that is trained."""
-        for name in self.layers:
+        """((exported name, tensor name), parameter) of everything that is trained, in the same order on every host."""
+        for name in sorted(self.layers):
             base = {id(p) for p in self.targets[name].layer.parameters()}
             for path, parameter in self.layers[name].named_parameters():
                 if id(parameter) not in base:
