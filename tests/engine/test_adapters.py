@@ -50,6 +50,12 @@ PEFT = {
 }
 
 
+def name_of(path):
+    """Our name and tensor name of a parameter that peft put into the net."""
+    name = next(n for n, p in LAYERS.items() if path.startswith(p + "."))
+    return name, next(part for part in path.split(".") if part.startswith(("lora", "hada", "lokr")))
+
+
 @pytest.mark.parametrize("kind", PEFT)
 def test_output_and_gradients_equal_pefts(kind):
     net, reference = make_net(), make_net()
@@ -61,8 +67,7 @@ def test_output_and_gradients_equal_pefts(kind):
     ours = adapters.tensors()
     with torch.no_grad():
         for path, parameter in theirs.items():
-            name = next(n for n, p in LAYERS.items() if path.startswith(p + "."))
-            suffix = next(part for part in path.split(".") if part.startswith(("lora", "hada", "lokr")))
+            name, suffix = name_of(path)
             parameter.copy_(ours[name][suffix].reshape(parameter.shape))
     x = torch.randn(2, 3, 8, 8)
     expected = reference(x)
@@ -71,8 +76,23 @@ def test_output_and_gradients_equal_pefts(kind):
         result = net(x)
         result.square().sum().backward()
     assert torch.allclose(result, expected, atol=1e-6)
-    for mine, their in zip(adapters.parameters(), theirs.values(), strict=True):
-        assert torch.allclose(mine.grad, their.grad.reshape(mine.shape), atol=1e-4)
+    gradients = {key: parameter.grad for key, parameter in adapters._named_parameters()}
+    assert len(gradients) == len(theirs)
+    for path, parameter in theirs.items():
+        name, suffix = name_of(path)
+        assert torch.allclose(gradients[name, suffix].reshape(parameter.shape), parameter.grad, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
+def test_adapters_start_the_same_whatever_the_order_of_the_tree(kind):
+    """A model in CompVis classes lists its layers in another order than the same model in diffusers classes."""
+    net = make_net()
+    targets = {name: Target(net.get_submodule(path), 4, 2.0, 1e-3) for name, path in LAYERS.items()}
+    one, other = AdapterSet(targets, kind, seed=5), AdapterSet(dict(reversed(targets.items())), kind, seed=5)
+    for name, tensors in one.tensors().items():
+        for suffix, tensor in tensors.items():
+            assert torch.equal(tensor, other.tensors()[name][suffix])
+    assert [tuple(p.shape) for p in one.parameters()] == [tuple(p.shape) for p in other.parameters()]  # what optimizers number
 
 
 def test_everything_is_as_found_after_a_turn():

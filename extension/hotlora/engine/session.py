@@ -17,8 +17,9 @@ from .adapters import AdapterSet
 from .config import RunConfig
 from .errors import UserError
 from .events import Step
-from .interfaces import Batch, Draws, Trainee
-from .memory import is_out_of_memory, memory_in_use, release_cached_memory
+from .gradients import Gradients
+from .interfaces import Batch, Trainee
+from .memory import memory_in_use
 from .optimizers import build_optimizer, build_scaler, build_scheduler
 from .run import Run
 
@@ -71,7 +72,7 @@ class Session:
         self.scaler = build_scaler(trainee.device, trainee.compute_dtype)
         self.ema = self._build_ema()
         self._set_optimizer_mode("train")
-        self.largest_batch: int | None = None  # set by running out of memory
+        self.gradients = Gradients(trainee, config, self.optimizer, self.scaler, self.warnings)
         self.step, self.epoch, self.index = 0, 0, 0
         self.average, self.mean_loss = 0.0, 0.0
         self.best: dict[str, Any] | None = None  # {"loss", "step", "tensors"}
@@ -127,7 +128,7 @@ class Session:
         began = time.monotonic()
         group = self._groups(self.epoch)[self.index]
         rate = self.scheduler.get_last_lr()[0]
-        loss, gradient_norm = self._accumulate(group)
+        loss, gradient_norm = self.gradients.of_step(group, self.step)
         self._refuse_bad(loss, gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -160,56 +161,6 @@ class Session:
     def smoothed_loss(self) -> float:
         """The loss averaged over about the last 20 steps, without a bias towards zero at the start."""
         return self.average / (1 - _SMOOTHING**self.step) if self.step else 0.0
-
-    def _accumulate(self, group: Sequence[Batch]) -> tuple[float, float]:
-        """Gradients of the group's mean loss; (that loss, the gradient's norm before clipping).
-
-        Out of memory: nothing was updated yet, so the same step is computed again in halves. Because random numbers go
-        by the example's place in the step, that changes nothing but the speed.
-        """
-        while True:
-            try:
-                return self._backward(_cut(group, self.largest_batch))
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                largest = max(len(batch) for batch in _cut(group, self.largest_batch))
-            self.optimizer.zero_grad(set_to_none=True)
-            release_cached_memory(self.trainee.device)
-            if largest == 1:
-                raise UserError(
-                    "cannot train: the device's memory does not hold one example. Switch gradient_checkpointing on, use fp16 or bf16, "
-                    "or lower the resolution or the rank."
-                )
-            self.largest_batch = largest // 2
-            self.warnings.append(
-                f"Out of memory: batches are cut to {self.largest_batch} from now on; each step still learns from as many examples."
-            )
-
-    def _backward(self, batches: Sequence[Batch]) -> tuple[float, float]:
-        weight = sum(batch.weight for batch in batches)
-        total, first = torch.zeros((), device=self.trainee.device), 0
-        for batch in batches:
-            with self._dropout_seeded(first):
-                loss = self.trainee.loss(batch, Draws(self.config.seed, self.step, first))
-                self.scaler.scale(loss.total / weight).backward()
-            total += loss.total.detach()
-            first += len(batch)
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or math.inf)
-        return total.item() / weight, norm.item()
-
-    @contextlib.contextmanager
-    def _dropout_seeded(self, first: int) -> Iterator[None]:
-        """Dropout draws from the global generators: give it its own numbers, and the host its own back."""
-        if not self.config.lora_dropout:
-            yield
-            return
-        device = self.trainee.device
-        cuda = [device.index or 0] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4_099 + first)
-            yield
 
     def _refuse_bad(self, loss: float, gradient_norm: float) -> None:
         bad_gradient = not math.isfinite(gradient_norm) and not self.scaler.is_enabled()  # fp16's scaler skips such steps itself
@@ -377,16 +328,4 @@ _SAVED_ATTRIBUTES = (
     "rate_lowered",
     "started_at",
     "session_id",
-    "largest_batch",
 )
-
-
-def _cut(group: Sequence[Batch], largest: int | None) -> list[Batch]:
-    """The group's batches, halved until none has more than ``largest`` examples."""
-    out: list[Batch] = []
-    for batch in group:
-        if largest is None or len(batch) <= largest:
-            out.append(batch)
-        else:
-            out += _cut(list(batch.halves()), largest)
-    return out

@@ -1,0 +1,90 @@
+"""The gradients of one optimizer step, over as many batches as memory asks for.
+
+Owns accumulation, clipping, and what happens when memory runs out. Updates nothing.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from .config import RunConfig
+from .errors import UserError
+from .interfaces import Batch, Draws, Trainee
+from .memory import is_out_of_memory, release_cached_memory
+
+
+class Gradients:
+    """Computes them into the optimizer's parameters.
+
+    Args:
+        warnings: where to say that batches were cut.
+    """
+
+    def __init__(self, trainee: Trainee, config: RunConfig, optimizer: torch.optim.Optimizer, scaler: Any, warnings: list[str]):
+        self._trainee, self._config, self._optimizer, self._scaler, self._warnings = trainee, config, optimizer, scaler, warnings
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._largest_batch: int | None = None  # set by running out of memory
+
+    def of_step(self, group: Sequence[Batch], step: int) -> tuple[float, float]:
+        """Gradients of the group's mean loss; (that loss, the gradient's norm before clipping).
+
+        Out of memory: nothing was updated yet, so the same step is computed again in halves. Because random numbers go
+        by the example's place in the step, that changes nothing but the speed.
+        """
+        while True:
+            try:
+                return self._backward(_cut(group, self._largest_batch), step)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                largest = max(len(batch) for batch in _cut(group, self._largest_batch))
+            self._optimizer.zero_grad(set_to_none=True)
+            release_cached_memory(self._trainee.device)
+            if largest == 1:
+                raise UserError(
+                    "cannot train: the device's memory does not hold one example. Switch gradient_checkpointing on, use fp16 or bf16, "
+                    "or lower the resolution or the rank."
+                )
+            self._largest_batch = largest // 2
+            self._warnings.append(
+                f"Out of memory: batches are cut to {self._largest_batch} from now on; each step still learns from as many examples."
+            )
+
+    def _backward(self, batches: Sequence[Batch], step: int) -> tuple[float, float]:
+        weight = sum(batch.weight for batch in batches)
+        total, first = torch.zeros((), device=self._trainee.device), 0
+        for batch in batches:
+            with self._dropout_seeded(step, first):
+                loss = self._trainee.loss(batch, Draws(self._config.seed, step, first))
+                self._scaler.scale(loss.total / weight).backward()
+            total += loss.total.detach()
+            first += len(batch)
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm or math.inf)
+        return total.item() / weight, norm.item()
+
+    @contextlib.contextmanager
+    def _dropout_seeded(self, step: int, first: int) -> Iterator[None]:
+        """Dropout draws from the global generators: give it its own numbers, and the host its own back."""
+        if not self._config.lora_dropout:
+            yield
+            return
+        device = self._trainee.device
+        cuda = [device.index or 0] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed((self._config.seed * 1_000_003 + step) * 4_099 + first)
+            yield
+
+
+def _cut(group: Sequence[Batch], largest: int | None) -> list[Batch]:
+    """The group's batches, halved until none has more than ``largest`` examples."""
+    out: list[Batch] = []
+    for batch in group:
+        if largest is None or len(batch) <= largest:
+            out.append(batch)
+        else:
+            out += _cut(list(batch.halves()), largest)
+    return out
