@@ -269,3 +269,16 @@ def test_stopping_while_data_is_prepared_ends_there(tmp_path):
     outcome = job.run()
     assert outcome.reason == "stopped" and len(seen) < 10
     assert not job.run_folder.final_path.exists()
+
+
+def test_a_reader_that_meets_the_full_disk_is_no_bug(tmp_path):
+    config = toy_config(tmp_path / "run")
+    job = Job(ToyHost(), config, Run.start(config))
+
+    def reader(event):
+        if isinstance(event, Step):
+            raise OSError(28, "No space left on device")
+
+    job.subscribe(reader)
+    outcome = job.run()
+    assert not outcome.bug and "disk is full" in outcome.message

@@ -3,6 +3,7 @@
 :meth:`Job.run` blocks; :meth:`Job.start` does the same in a thread, for hosts. Whatever happens, the last event says so.
 """
 
+import errno
 import threading
 import traceback
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from .config import RunConfig
 from .control import Control
 from .errors import UserError
 from .events import Event, Failed, Finished
+from .files import disk_full
 from .interfaces import Host
 from .loop import train
 from .run import Run
@@ -55,6 +57,9 @@ class Job:
         except UserError as error:
             self._fail(Failed(str(error), bug=False))
         except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of files that libraries write, such as TensorBoard's
+                self._fail(Failed(str(disk_full(self.run_folder.folder)), bug=False))
+                return self.outcome
             self._write_traceback()
             message = f"Training failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run_folder.log_path}."
             self._fail(Failed(message, bug=True))
