@@ -1,10 +1,20 @@
-"""Small picture folders for tests."""
+"""Small picture folders for tests, and what a file's metadata says of a run."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+NOTES = {
+    "step": 1,
+    "epoch": 1,
+    "total_steps": 1,
+    "steps_per_epoch": 1,
+    "started_at": 0.0,
+    "finished_at": 1.0,
+    "session_id": 1,
+    "optimizer": "x",
+}
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 
 

@@ -8,7 +8,7 @@ from hotlora.engine.run import Run
 from hotlora.engine.session import Session
 from hotlora.hosts.diffusers import DiffusersHost
 from hotlora.sd.config import ImageConfig
-from pictures import make_pictures
+from pictures import NOTES, make_pictures
 from tiny import tiny_sd1, tiny_sdxl
 
 CASES = {
@@ -38,17 +38,7 @@ def test_unet_output_is_the_live_adapters(tmp_path, case):
     with torch.no_grad():
         for parameter in session.parameters:
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    notes = {
-        "step": 1,
-        "epoch": 1,
-        "total_steps": 1,
-        "steps_per_epoch": 1,
-        "started_at": 0.0,
-        "finished_at": 1.0,
-        "session_id": 1,
-        "optimizer": "x",
-    }
-    path = trainee.write(session.adapters, tmp_path / "mine.safetensors", notes)
+    path = trainee.write(session.adapters, tmp_path / "mine.safetensors", NOTES)
 
     def output():
         cond = trainee.model.encode_text(["red square"], clip_skip=None, max_token_length=75)

@@ -10,7 +10,7 @@ from hotlora.engine.session import Session
 from hotlora.hosts.diffusers import DiffusersHost
 from hotlora.sd.config import ImageConfig
 from hotlora.sd.trainee import ImageBatch
-from pictures import make_pictures
+from pictures import NOTES, make_pictures
 from PIL import Image
 from tiny import tiny_sd1, tiny_sdxl
 
@@ -181,17 +181,7 @@ def test_kohya_prompt_options_and_names_in_samples(models, tmp_path):
 def test_read_takes_over_ranks_and_names_contradictions(models, tmp_path):
     trainee, config = borrow(models, tmp_path, conv_rank=3, conv_alpha=6, use_rslora=True, lora_alpha=4)
     session = start(trainee, config)
-    notes = {
-        "step": 1,
-        "epoch": 1,
-        "total_steps": 1,
-        "steps_per_epoch": 1,
-        "started_at": 0.0,
-        "finished_at": 1.0,
-        "session_id": 1,
-        "optimizer": "x",
-    }
-    path = trainee.write(session.adapters, tmp_path / "a.safetensors", notes)
+    path = trainee.write(session.adapters, tmp_path / "a.safetensors", NOTES)
     again, later = borrow(models, tmp_path, init_lora=str(path), use_rslora=True)
     later.given -= {"lora_rank"}
     again.read(path)
