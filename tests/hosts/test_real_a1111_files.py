@@ -107,7 +107,7 @@ def test_the_webui_applies_what_was_trained(kind):
 
 def _by_layer(adapters: AdapterSet) -> dict[str, list[torch.Tensor]]:
     out: dict[str, list[torch.Tensor]] = {}
-    for (name, tensor), parameter in adapters._trained:
+    for (name, tensor), parameter in adapters.trained:
         if tensor != "dora_scale":
             out.setdefault(name, []).append(parameter)
     return out

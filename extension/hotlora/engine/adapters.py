@@ -47,7 +47,7 @@ class AdapterSet:
         found.restore()
         wrap = use_dora and dora_axis == "input"
         self.layers: dict[str, nn.Module] = {name: InputAxisDoRA(layers[name], _NAME) if wrap else layers[name] for name in self.targets}
-        self._trained = list(self._find_trained())
+        self.trained = list(self._find_trained())
         for parameter in self.parameters():
             parameter.data = parameter.data.float()  # adapters train in fp32 whatever the base is
             parameter.requires_grad_(True)
@@ -114,26 +114,26 @@ class AdapterSet:
 
     def parameters(self) -> list[nn.Parameter]:
         """Everything that is trained, in a fixed order."""
-        return [parameter for _, parameter in self._trained]
+        return [parameter for _, parameter in self.trained]
 
     def parameter_groups(self) -> list[dict]:
         """Optimizer groups: one per learning rate among the targets."""
         by_rate: dict[float, list[nn.Parameter]] = {}
-        for (name, _), parameter in self._trained:
+        for (name, _), parameter in self.trained:
             by_rate.setdefault(self.targets[name].learning_rate, []).append(parameter)
         return [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         """Exported name -> peft's tensor name (``lora_A``, ``hada_w1_a``, ``dora_scale`` …) -> fp32 copy on the CPU."""
         out: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.layers}
-        for (name, tensor), parameter in self._trained:
+        for (name, tensor), parameter in self.trained:
             out[name][tensor] = parameter.detach().to("cpu", copy=True)
         return out
 
     def load(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """Overwrite every trained tensor. Raises KeyError or RuntimeError where names or shapes differ."""
         with torch.no_grad():
-            for (name, tensor), parameter in self._trained:
+            for (name, tensor), parameter in self.trained:
                 source = tensors[name][tensor]
                 if source.numel() != parameter.numel():
                     raise RuntimeError(f"{name}.{tensor} is {tuple(source.shape)}, wanted {tuple(parameter.shape)}")
@@ -141,7 +141,7 @@ class AdapterSet:
 
     def to(self, device: torch.device) -> None:
         """Move the trained tensors, not the layers below them."""
-        for _, parameter in self._trained:
+        for _, parameter in self.trained:
             parameter.data = parameter.data.to(device)
 
     @contextlib.contextmanager
@@ -221,7 +221,7 @@ class AdapterSet:
         return scaled
 
     def _shrink(self, name: str, ratio: float) -> None:
-        tensors = {tensor: p for (owner, tensor), p in self._trained if owner == name}
+        tensors = {tensor: p for (owner, tensor), p in self.trained if owner == name}
         if self.kind == "lora":
             tensors["lora_A"].mul_(ratio**0.5)
             tensors["lora_B"].mul_(ratio**0.5)
