@@ -45,17 +45,21 @@ bench: .venv/.ready
 	$(NEWEST) tools/bench.py
 
 # The stamps are renewed when a list of requirements changes.
-.venv/.ready: requirements/newest.txt requirements/standalone.txt
+.venv/.ready: requirements/newest.txt requirements/standalone.txt requirements/original-classes.txt requirements/original-classes.txt
 	@[ -x $(NEWEST) ] || { python=$$(tools/find_python.sh 3.11 3.12 3.13 3.10) \
 		|| { echo "There is no Python 3.10 to 3.13 that can make a virtual environment. Install one."; exit 1; }; \
 		echo "setting up .venv with $$python (some minutes)"; "$$python" -m venv .venv; }
 	$(NEWEST) $(INSTALL) -r requirements/newest.txt
+	$(NEWEST) $(INSTALL) --no-deps -r requirements/original-classes.txt
+	$(NEWEST) $(INSTALL) --no-deps -r requirements/original-classes.txt
 	@touch $@
 
-.venv-a1111/.ready: requirements/a1111.txt requirements/standalone.txt
+.venv-a1111/.ready: requirements/a1111.txt requirements/standalone.txt requirements/original-classes.txt requirements/original-classes.txt
 	@[ -x $(A1111) ] || { python=$$(tools/find_python.sh 3.10) && echo "setting up .venv-a1111 with $$python (some minutes)" \
 		&& "$$python" -m venv .venv-a1111; }
 	$(A1111) $(INSTALL) -r requirements/a1111.txt
+	$(A1111) $(INSTALL) --no-deps -r requirements/original-classes.txt
+	$(A1111) $(INSTALL) --no-deps -r requirements/original-classes.txt
 	@touch $@
 
 clean:

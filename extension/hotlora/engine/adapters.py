@@ -52,7 +52,6 @@ class AdapterSet:
             parameter.data = parameter.data.float()  # adapters train in fp32 whatever the base is
             parameter.requires_grad_(True)
         self._scales = {name: self._peft_layer(name).scaling[_NAME] for name in self.layers}
-        self._weight = 1.0
         self._places: list[tuple[nn.Module, str, nn.Module, nn.Module]] | None = None
 
     def _build(self) -> dict[str, nn.Module]:
