@@ -1,7 +1,7 @@
 """Samples from the WebUI's own txt2img, made inside a turn with whatever adapters are attached."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,21 +12,22 @@ from ..sd.model import SampleRequest
 def sample_picture(loaded: Any, request: SampleRequest) -> Any:
     """One PIL picture, the one that a person would get for this prompt, seed and settings.
 
-    LoRAs in the prompt are not applied: the live adapter is there already. Nothing is saved, and the WebUI's progress,
-    last prompt, random numbers and cached prompts are left as they were.
+    LoRAs in the prompt are not applied: the live adapter is there already. Nothing is saved, and the WebUI's settings,
+    progress, last prompt, random numbers and cached prompts are left as they were.
     """
     from modules import processing, shared
 
-    with _untouched(shared):
+    settings = _choose_settings(loaded, request, shared.opts)
+    with _settings_kept(shared.opts, settings), _globals_kept(shared):
         while True:  # Interrupt and Skip are meant for people's own pictures
             shared.state.begin(job="hotlora sample")
-            with contextlib.closing(_describe(loaded, request)) as job:
+            with contextlib.closing(_describe(loaded, request, settings)) as job:
                 pictures = processing.process_images(job).images
             if not (shared.state.interrupted or shared.state.skipped or shared.state.stopping_generation):
                 return pictures[0]
 
 
-def _describe(loaded: Any, request: SampleRequest) -> Any:
+def _describe(loaded: Any, request: SampleRequest, settings: Mapping[str, Any]) -> Any:
     from modules import processing
 
     job = processing.StableDiffusionProcessingTxt2Img(
@@ -43,32 +44,45 @@ def _describe(loaded: Any, request: SampleRequest) -> Any:
         restore_faces=False,
         do_not_save_samples=True,
         do_not_save_grid=True,
-        override_settings=_choose_settings(loaded, request),
+        override_settings=dict(settings),
+        override_settings_restore_afterwards=False,
     )
     job.disable_extra_networks = job.do_not_reload_embeddings = True
     job.cached_c, job.cached_uc = [None, None], [None, None]  # an encoding by the live adapter is nobody else's
     return job
 
 
-def _choose_settings(loaded: Any, request: SampleRequest) -> dict[str, Any]:
-    """The checkpoint is named because txt2img would otherwise load what somebody has just chosen, in the middle of the
-    turn; and the U-Net, because a replacement has no adapters."""
+def _choose_settings(loaded: Any, request: SampleRequest, options: Any) -> dict[str, Any]:
+    """Settings that must differ for this picture. The checkpoint is always named, because txt2img would otherwise load what
+    somebody has just chosen, in the middle of the turn; a replaced U-Net would have no adapters."""
     from modules import sd_models
 
     info = loaded.sd_checkpoint_info
     if info.title not in sd_models.checkpoint_aliases:
         info.register()
-    return {
-        "sd_model_checkpoint": info.title,
-        "sd_unet": "None",
-        "CLIP_stop_at_last_layers": request.clip_skip or 1,
-        "live_previews_enable": False,  # nobody watches
-    }
+    wanted = {"sd_unet": "None", "CLIP_stop_at_last_layers": request.clip_skip or 1}
+    return {"sd_model_checkpoint": info.title} | {name: value for name, value in wanted.items() if getattr(options, name) != value}
 
 
 @contextlib.contextmanager
-def _untouched(shared: Any) -> Iterator[None]:
-    """The WebUI's globals that a picture changes, kept and put back."""
+def _settings_kept(options: Any, settings: Mapping[str, Any]) -> Iterator[None]:
+    """The WebUI's own way back keeps a setting that its config file does not have yet, and undoes what somebody chose
+    meanwhile, such as a checkpoint."""
+    found = {name: options.data[name] for name in settings if name in options.data}
+    try:
+        yield
+    finally:
+        for name, value in settings.items():
+            if options.data.get(name) == value:
+                if name in found:
+                    options.data[name] = found[name]
+                else:
+                    options.data.pop(name, None)
+
+
+@contextlib.contextmanager
+def _globals_kept(shared: Any) -> Iterator[None]:
+    """Everything else that a picture changes, put back."""
     state, no_history = dict(vars(shared.state)), shared.cmd_opts.no_prompt_history
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     shared.cmd_opts.no_prompt_history = True
