@@ -23,8 +23,9 @@ from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed
 from hotlora.engine.job import Job
 from hotlora.engine.options import build
-from hotlora.engine.probe import probe
+from hotlora.engine.probe import Estimate, look_ahead
 from hotlora.engine.run import Run, check_unchanged, read_run_config, read_yaml
+from hotlora.engine.tensorboard import add_tensorboard
 from hotlora.sd.config import ImageConfig
 
 
@@ -43,7 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         run = Run.reopen(config) if options.resume else Run.start(config)
         job = Job(host, config, run)
         job.subscribe(console)
-        tensorboard = add_tensorboard(job, config)
+        tensorboard = add_tensorboard(job)
+        if config.tensorboard and not tensorboard:
+            print("note: TensorBoard is not installed, so there is no logs/; curves are in events.jsonl and loss.png", file=sys.stderr)
         stop_on_signals(job)
         outcome = job.run()
         if tensorboard:
@@ -104,38 +107,23 @@ def read_value(text: str) -> Any:
 
 def check(config: RunConfig, host: Any, console: Console) -> None:
     """Everything short of training: options, base model, data, cached latents, and two measured steps."""
-    from hotlora.engine.events import Preparing
-
     trainee = host.borrow(config)
-    for progress in trainee.prepare():
-        console(Preparing(progress.what, progress.done, progress.total))
+    for event in look_ahead(trainee, config, host):
+        if isinstance(event, Estimate):
+            estimate = event
+        else:
+            console(event)
     console.close()
     for key, value in trainee.summary().items():
         print(f"{key}: {value}")
     for message in trainee.warnings():
         print(f"note: {message}")
-    estimate = probe(trainee, config, host)
     print(f"trainable parameters: {estimate.trainable_parameters:,}")
     print(
         f"steps: {estimate.total_steps} ({estimate.steps_per_epoch} per epoch), about {estimate.seconds / 60:.1f} minutes without samples"
     )
     print(f"memory: {estimate.memory_bytes / 2**30:.2f} GB in use while training, {estimate.free_bytes / 2**30:.1f} GB free beside it")
     print("Everything is in order. Nothing was trained.")
-
-
-def add_tensorboard(job: Job, config: RunConfig):
-    """Let TensorBoard read the run, where it is wanted and installed."""
-    if not config.tensorboard:
-        return None
-    from hotlora.engine.tensorboard import TensorBoard
-
-    try:
-        reader = TensorBoard(job.run_folder.tensorboard)
-    except ImportError:
-        print("note: TensorBoard is not installed, so there is no logs/; curves are in events.jsonl and loss.png", file=sys.stderr)
-        return None
-    job.subscribe(reader)
-    return reader
 
 
 def stop_on_signals(job: Job) -> None:

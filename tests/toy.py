@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from hotlora.engine.config import RunConfig
 from hotlora.engine.control import Control
-from hotlora.engine.errors import UserError
+from hotlora.engine.errors import ModelAway, UserError
 from hotlora.engine.interfaces import Loss, PreviewRequest, Progress, Target
 from hotlora.engine.loop import train
 from hotlora.engine.options import build
@@ -139,15 +139,22 @@ class ToyHost:
     def __init__(self, make=ToyTrainee):
         self.make, self.trainee = make, None
         self.turns, self.inside, self.published = 0, False, []
-        self.waiting = False
+        self.waiting = self.away = False
 
     def borrow(self, config):
+        if self.away:
+            raise ModelAway("cannot train: another toy is loaded. Load this one.")
         self.trainee = self.make(config)
         return self.trainee
+
+    def has_model(self, config):
+        return not self.away
 
     @contextlib.contextmanager
     def turn(self):
         assert not self.inside, "a turn inside a turn"
+        if self.away:
+            raise ModelAway("cannot go on: another toy is loaded. Load this one.")
         self.turns, self.inside = self.turns + 1, True
         try:
             yield

@@ -6,7 +6,8 @@ import pytest
 import torch
 from hotlora.engine.control import Control
 from hotlora.engine.errors import UserError
-from hotlora.engine.events import Failed, Finished, Previewed, Saved, Step, Validated, Warned, steps_of
+from hotlora.engine.events import Failed, Finished, Previewed, Saved, Step, Validated, Warned
+from hotlora.engine.history import steps_of
 from hotlora.engine.job import Job
 from hotlora.engine.loop import train
 from hotlora.engine.run import Run
@@ -170,7 +171,7 @@ def test_validation_and_samples_leave_training_untouched(tmp_path):
     assert len([e for e in events if isinstance(e, Previewed)]) == 16
     assert all(torch.equal(finals(plain)[key], value) for key, value in finals(watched).items())
     saved = [e.path for e in events if isinstance(e, Saved)]
-    assert [str(path) for path in host.published] == saved
+    assert [str(path) for path in host.published] == [*saved, saved[-1]]  # the last one again, with its cover
 
 
 def test_keep_last_deletes_only_older_checkpoints(tmp_path):

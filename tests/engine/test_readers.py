@@ -5,7 +5,8 @@ import io
 import pytest
 from hotlora.engine.console import Console
 from hotlora.engine.curves import plot_loss
-from hotlora.engine.events import EventLog, Finished, Previewed, Started, Step, Validated, Warned, read_events, steps_of
+from hotlora.engine.events import EventLog, Finished, Previewed, Started, Step, Validated, Warned, read_events
+from hotlora.engine.history import steps_of
 from hotlora.engine.tensorboard import TensorBoard
 from PIL import Image
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from hotlora.engine.errors import UserError
-from hotlora.engine.events import Finished, Step, steps_of
+from hotlora.engine.events import Finished, Step
+from hotlora.engine.history import steps_of
 from hotlora.engine.run import Run, check_unchanged
 from hotlora.engine.session import Session
 from safetensors.torch import load_file

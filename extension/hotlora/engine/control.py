@@ -6,10 +6,20 @@ Thread-safe: a button, an HTTP request and Ctrl-C all end here. The loop looks o
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from .interfaces import Host
 from .run import Run
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The adapter of a run in training, as it stands. Only for whoever keeps the run from taking a turn meanwhile."""
+
+    step: Callable[[], int]
+    write: Callable[[Path], Path]  # as a file for other programs
 
 
 class Control:
@@ -23,6 +33,7 @@ class Control:
         self._running = threading.Event()
         self._running.set()
         self._sample, self._save = threading.Event(), threading.Event()
+        self.newest: Newest | None = None  # while there is something to write
 
     def stop(self) -> None:
         """Save and end after the current step."""

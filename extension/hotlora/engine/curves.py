@@ -4,15 +4,16 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from .events import Event, steps_of, validations_of
+from .events import Event
 from .files import write_bytes
+from .history import History
 
 
 def plot_loss(events: Iterable[Event], path: Path) -> Path | None:
     """Draw loss, its smoothed curve, validation and learning rate over steps; None when there is nothing to draw or no
     matplotlib to draw with (inside a host the curves are in the tab)."""
-    events = list(events)
-    steps, validations = steps_of(events), validations_of(events)
+    history = History(events)
+    steps, validations = history.steps, history.validations
     if not steps:
         return None
     try:

@@ -8,7 +8,7 @@ import errno
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,13 @@ class Warned(Event):
 
 
 @dataclass(frozen=True)
+class Paused(Event):
+    """The state is saved and the model left alone. ``message``: what the run waits for, where it is not a person."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class Finished(Event):
     """The run ended in order. ``reason``: done, stopped, early stopping. ``files``: what to look at."""
 
@@ -112,7 +119,7 @@ class Failed(Event):
     bug: bool
 
 
-_TYPES = {kind.__name__: kind for kind in (Preparing, Started, Step, Validated, Previewed, Saved, Warned, Finished, Failed)}
+_TYPES = {kind.__name__: kind for kind in (Preparing, Started, Step, Validated, Previewed, Saved, Warned, Paused, Finished, Failed)}
 
 
 class EventLog:
@@ -174,26 +181,3 @@ def read_events(path: Path, since: int = 0) -> Iterator[Event]:
             if kind not in _TYPES:
                 raise UserError(f"cannot read {path}: it has a '{kind}' event, from a newer version. Update HotLoRA.")
             yield _TYPES[kind](**fields)
-
-
-def steps_of(events: Iterable[Event]) -> list[Step]:
-    """The training curve."""
-    return _curve(events, Step)
-
-
-def validations_of(events: Iterable[Event]) -> list[Validated]:
-    """The validation curve."""
-    return _curve(events, Validated)
-
-
-def _curve(events: Iterable[Event], kind: type) -> list:
-    """Events of one kind in order of their steps, without those that a resume or a rewind went back over."""
-    curve: list = []
-    for event in events:
-        if isinstance(event, (Step, Started)):
-            limit = event.step if isinstance(event, Started) else event.step - 1
-            while curve and curve[-1].step > limit and curve[-1] is not event:
-                curve.pop()
-        if isinstance(event, kind):
-            curve.append(event)
-    return curve

@@ -164,11 +164,16 @@ class Host(Protocol):
     """The program that holds the model."""
 
     def borrow(self, config: Any) -> Trainee:
-        """Raises UserError if no usable model is loaded, saying what to do."""
+        """Raises ModelAway if the model that the config names (or any) is not loaded, UserError if it cannot be trained;
+        both say what to do. Where the config names none, the loaded one is written into it."""
+        ...
+
+    def has_model(self, config: Any) -> bool:
+        """Whether :meth:`borrow` would find the model that the config names. Cheap: asked every second of a run that waits."""
         ...
 
     def turn(self) -> AbstractContextManager[None]:
-        """Exclusive use of the model; afterwards everything is as found."""
+        """Exclusive use of the model; afterwards everything is as found. Raises ModelAway if it is not what was borrowed."""
         ...
 
     def wanted(self) -> bool:

@@ -5,17 +5,20 @@
 
 import errno
 import threading
+import time
 import traceback
 from collections.abc import Callable
 
 from .config import RunConfig
 from .control import Control
-from .errors import UserError
-from .events import Event, Failed, Finished
+from .errors import ModelAway, UserError
+from .events import Event, Failed, Finished, Paused, Started, Step
 from .files import disk_full
 from .interfaces import Host
 from .loop import train
 from .run import Run
+
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 class Job:
@@ -27,10 +30,15 @@ class Job:
     """
 
     def __init__(self, host: Host, config: RunConfig, run: Run):
-        self._host, self._config, self.run_folder = host, config, run
+        self._host, self.config, self.run_folder = host, config, run
         self.control = Control(host, run, config.slice_seconds)
         self.outcome: Finished | Failed | None = None
+        self._step = 0
         self._thread: threading.Thread | None = None
+
+    @property
+    def name(self) -> str:
+        return self.run_folder.name
 
     def subscribe(self, reader: Callable[[Event], None]) -> None:
         """Call ``reader`` with every event, in the job's thread."""
@@ -38,7 +46,7 @@ class Job:
 
     def start(self) -> None:
         """Run in a thread of its own."""
-        self._thread = threading.Thread(target=self.run, name=f"hotlora {self.run_folder.name}", daemon=True)
+        self._thread = threading.Thread(target=self.run, name=f"hotlora {self.name}", daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -47,13 +55,14 @@ class Job:
         return not self._thread.is_alive()
 
     def run(self) -> Finished | Failed:
-        """Train until done, stopped or failed."""
+        """Train until done, stopped or failed. While the host holds another model, wait; then go on from the saved state."""
         try:
-            trainee = self._host.borrow(self._config)
-            for event in train(trainee, self._config, self.control):
-                self.run_folder.events.append(event)
-                if isinstance(event, Finished):
-                    self.outcome = event
+            while self.outcome is None:
+                try:
+                    self._train()
+                except ModelAway as away:
+                    self._take(Paused(str(away)))
+                    self._wait_for_model()
         except UserError as error:
             self._fail(Failed(str(error), bug=False))
         except Exception as error:
@@ -64,6 +73,26 @@ class Job:
             message = f"Training failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run_folder.log_path}."
             self._fail(Failed(message, bug=True))
         return self.outcome
+
+    def _train(self) -> None:
+        trainee = self._host.borrow(self.config)
+        self.run_folder.write_config(self.config)  # it names the base model now
+        for event in train(trainee, self.config, self.control):
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        self.run_folder.events.append(event)
+        if isinstance(event, (Started, Step)):
+            self._step = event.step
+        elif isinstance(event, Finished):
+            self.outcome = event
+
+    def _wait_for_model(self) -> None:
+        while not self.control.stopping:
+            if self._host.has_model(self.config):
+                return
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        self._take(Finished(step=self._step, reason="stopped", files={}))
 
     def _fail(self, event: Failed) -> None:
         self.outcome = event

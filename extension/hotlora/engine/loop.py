@@ -1,22 +1,23 @@
 """The training loop: from a borrowed model to a saved adapter, as a generator of events.
 
 It reads from top to bottom. Between any two events the model may go back to its host: the work is cut into pieces at
-its ``yield``s, and :func:`_through_turns` runs the pieces turn by turn.
+its ``yield``s, and :func:`through_turns` runs the pieces turn by turn.
 """
 
 import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from .config import RunConfig
-from .control import Control
+from .control import Control, Newest
 from .curves import plot_loss
-from .errors import UserError
-from .events import Event, Finished, Preparing, Previewed, Saved, Started, Validated, Warned
+from .errors import ModelAway, UserError
+from .events import Event, Finished, Paused, Preparing, Previewed, Saved, Started, Validated, Warned
 from .interfaces import Preview, PreviewRequest, Trainee
 from .session import Diverged, Session
 
@@ -27,9 +28,10 @@ def train(trainee: Trainee, config: RunConfig, control: Control) -> Iterator[Eve
     Closing the generator gives the model back at once and writes nothing more; ``control.stop()`` saves first.
 
     Raises:
+        ModelAway: when the host holds another model now; the state is saved.
         UserError: for what the user can mend: bad data, a full disk, memory that does not suffice, a diverging run.
     """
-    with contextlib.closing(_through_turns(control, _prepare(trainee), contextlib.nullcontext)) as preparation:
+    with contextlib.closing(through_turns(control, _prepare(trainee), contextlib.nullcontext)) as preparation:
         for event in preparation:
             yield event
             if control.stopping:
@@ -37,21 +39,27 @@ def train(trainee: Trainee, config: RunConfig, control: Control) -> Iterator[Eve
                 return
     with control.turn():
         session = Session(trainee, config, control.run)
-    yield from _through_turns(control, _run(session, control), session.attached, session.save_state)
+    control.newest = Newest(lambda: session.step, lambda path: _write_usable(session, path))
+    try:
+        yield from through_turns(control, _run(session, control), session.attached, session.save_state)
+    finally:
+        control.newest = None
 
 
-def _through_turns(
+def through_turns(
     control: Control, work: Iterator[Event], context: Callable[[], Any], before_pause: Callable[[], None] | None = None
 ) -> Iterator[Event]:
     """Advance ``work`` inside turns; give the model back between two of its events when the turn is over."""
     with contextlib.closing(work):
         while True:
-            if control.paused and before_pause:
-                before_pause()
+            if control.paused:
+                if before_pause:
+                    before_pause()
+                yield Paused()
             with contextlib.ExitStack() as turn:
                 try:
                     turn.enter_context(control.turn())
-                except UserError:  # the model is gone: keep what was learned since the last state, to resume from
+                except ModelAway:  # keep what was learned since the last state, to resume from
                     if before_pause:
                         before_pause()
                     raise
@@ -151,13 +159,17 @@ def _make_preview(session: Session, request: PreviewRequest) -> Preview:
 
 
 def _save(session: Session, control: Control, label: str, kind: str) -> Saved:
-    with session.usable_weights():
-        path = _write(session, session.run.checkpoint_path(label))
+    path = _write_usable(session, session.run.checkpoint_path(label))
     control.host.publish(path)
     return Saved(session.step, kind, str(path))
 
 
-def _write(session: Session, path) -> Any:
+def _write_usable(session: Session, path: Path) -> Path:
+    with session.usable_weights():
+        return _write(session, path)
+
+
+def _write(session: Session, path: Path) -> Path:
     """The adapters as they stand, as a file for other programs."""
     notes = {
         "step": session.step,
@@ -188,13 +200,14 @@ def _finish(session: Session, control: Control) -> Iterator[Event]:
     early = session.stopped_early and session.best is not None
     reason = "early stopping" if early else "done" if session.done else "stopped"
     with session.best_weights() if early else contextlib.nullcontext():
-        with session.usable_weights():
-            path = _write(session, run.final_path)
+        path = _write_usable(session, run.final_path)
         control.host.publish(path)
         files["lora"] = str(path)
         yield Saved(session.best["step"] if early else session.step, "final", str(path))
         if reason != "stopped":
             yield from _compare(session, files)
+            if "cover" in files:
+                control.host.publish(path)  # once more, with its cover
     if plot_loss(run.events.read(), run.folder / "loss.png"):
         files["loss"] = str(run.folder / "loss.png")
     yield Finished(session.step, reason, files)

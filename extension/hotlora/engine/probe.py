@@ -1,7 +1,9 @@
 """What a run will take, measured by one real step before it starts. Trains nothing: the run's folder is not touched."""
 
+import contextlib
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,10 @@ import psutil
 import torch
 
 from .config import RunConfig
+from .control import Control
+from .events import Event, Preparing
 from .interfaces import Host, Trainee
+from .loop import through_turns
 from .memory import memory_in_use
 from .run import Run
 from .session import Session
@@ -32,16 +37,25 @@ class Estimate:
         return self.total_steps * self.seconds_per_step
 
 
-def probe(trainee: Trainee, config: RunConfig, host: Host) -> Estimate:
-    """Train two steps on a prepared trainee and throw them away. Raises UserError where memory does not suffice."""
-    with tempfile.TemporaryDirectory() as folder, host.turn():
-        session = Session(trainee, config, Run(Path(folder), config.name))
-        with session.attached():
-            session.train_step()
-            began = time.monotonic()
-            memory = session.train_step().memory_bytes if session.total_steps > 1 else memory_in_use(trainee.device)
-            seconds = time.monotonic() - began
-    return Estimate(
+def look_ahead(trainee: Trainee, config: RunConfig, host: Host) -> Iterator[Preparing | Estimate]:
+    """Prepare the trainee, in turns, then train two steps and throw them away. The estimate comes last.
+
+    Raises:
+        UserError: for what is wrong with the data, and where memory does not suffice.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder), config.name)
+        control = Control(host, run, config.slice_seconds)
+        with contextlib.closing(through_turns(control, _prepare(trainee), contextlib.nullcontext)) as preparation:
+            yield from preparation
+        with host.turn():
+            session = Session(trainee, config, run)
+            with session.attached():
+                session.train_step()
+                began = time.monotonic()
+                memory = session.train_step().memory_bytes if session.total_steps > 1 else memory_in_use(trainee.device)
+                seconds = time.monotonic() - began
+    yield Estimate(
         total_steps=session.total_steps,
         steps_per_epoch=session.steps_per_epoch,
         trainable_parameters=sum(p.numel() for p in session.parameters),
@@ -49,6 +63,11 @@ def probe(trainee: Trainee, config: RunConfig, host: Host) -> Estimate:
         memory_bytes=memory,
         free_bytes=_free_bytes(trainee.device),
     )
+
+
+def _prepare(trainee: Trainee) -> Iterator[Event]:
+    for progress in trainee.prepare():
+        yield Preparing(progress.what, progress.done, progress.total)
 
 
 def _free_bytes(device: torch.device) -> int:

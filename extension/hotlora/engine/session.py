@@ -5,6 +5,7 @@ One step is one method here; what happens around steps is the loop's.
 
 import contextlib
 import math
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -80,6 +81,7 @@ class Session:
         self.stopped_early = False
         self.rate_lowered = False
         self._showing_best = False
+        self._whole = threading.RLock()  # the newest adapter is also written from outside (see Control.newest)
         self.started_at, self.session_id = time.time(), uuid.uuid4().int % 2**32
         self._state_saved_at = time.monotonic()
         self.resumed = state is not None
@@ -189,18 +191,19 @@ class Session:
     @contextlib.contextmanager
     def usable_weights(self, weight: float = 1.0) -> Iterator[None]:
         """The adapters as they are saved, judged and previewed: averaged, without dropout; afterwards bit for bit back."""
-        kept = [p.detach().clone() for p in self.parameters]
-        self._set_optimizer_mode("eval")
-        try:
-            if self._showing_best:
+        with self._whole:
+            kept = [p.detach().clone() for p in self.parameters]
+            self._set_optimizer_mode("eval")
+            try:
+                if self._showing_best:
+                    self._overwrite(kept)
+                elif self.ema is not None and self.step:
+                    self._overwrite([p.detach() for p in self.ema.module])
+                with self.adapters.at_weight(weight):
+                    yield
+            finally:
+                self._set_optimizer_mode("train")
                 self._overwrite(kept)
-            elif self.ema is not None and self.step:
-                self._overwrite([p.detach() for p in self.ema.module])
-            with self.adapters.at_weight(weight):
-                yield
-        finally:
-            self._set_optimizer_mode("train")
-            self._overwrite(kept)
 
     @torch.no_grad()
     def _overwrite(self, values: Sequence[torch.Tensor]) -> None:
@@ -240,16 +243,17 @@ class Session:
     def save_state(self) -> None:
         """Write everything that a resumed run needs to go on with the same numbers. Random numbers need nothing: they are
         a function of seed and step (see Draws)."""
-        state = {
-            "fingerprint": self.trainee.fingerprint,
-            "adapters": self.adapters.tensors(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "ema": self.ema.state_dict() if self.ema is not None else None,
-            "attributes": {name: getattr(self, name) for name in _SAVED_ATTRIBUTES},
-        }
-        self.run.save_state(state, self.step)
+        with self._whole:
+            state = {
+                "fingerprint": self.trainee.fingerprint,
+                "adapters": self.adapters.tensors(),
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "ema": self.ema.state_dict() if self.ema is not None else None,
+                "attributes": {name: getattr(self, name) for name in _SAVED_ATTRIBUTES},
+            }
+            self.run.save_state(state, self.step)
         self._state_saved_at = time.monotonic()
 
     def _restore(self, state: dict[str, Any]) -> None:

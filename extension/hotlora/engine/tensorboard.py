@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .events import Event, Previewed, Started, Step, Validated
+from .job import Job
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -42,3 +43,15 @@ class TensorBoard:
         """Write what is left."""
         if self._writer is not None:
             self._writer.close()
+
+
+def add_tensorboard(job: Job) -> TensorBoard | None:
+    """Let TensorBoard read the run, where that is wanted and installed; to be closed afterwards."""
+    if not job.config.tensorboard:
+        return None
+    try:
+        reader = TensorBoard(job.run_folder.tensorboard)
+    except ImportError:
+        return None
+    job.subscribe(reader)
+    return reader

@@ -44,6 +44,10 @@ class DiffusersHost:
         checkpoint = describe(Path(config.base_model).expanduser())
         return ImageTrainee(DiffusersModel(checkpoint, config, choose_device()), config)
 
+    def has_model(self, config: ImageConfig) -> bool:
+        """It loads whatever model is asked for."""
+        return True
+
     def turn(self) -> contextlib.AbstractContextManager[None]:
         """Exclusive use of the model."""
         return self._lock

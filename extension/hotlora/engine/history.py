@@ -1,0 +1,112 @@
+"""What a run's events say, put together for people who look: curves, samples, files, how far it is, how it ended."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from .events import Event, Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, read_events
+
+_RECENT_STEPS = 30
+
+
+class History:
+    """Folds events, in order. Where a resume or a rewind went back, the curves are as if it had never gone ahead.
+
+    Attributes:
+        count: events read so far, which is the index of the next one.
+        latest: the last event that says what the run is doing; None before the first.
+    """
+
+    def __init__(self, events: Iterable[Event] = ()):
+        self.count = 0
+        self.started: Started | None = None
+        self.latest: Event | None = None
+        self.steps: list[Step] = []
+        self.validations: list[Validated] = []
+        self.samples: list[Previewed] = []
+        self.files: list[Saved] = []
+        self.log: list[tuple[float, str]] = []  # time in seconds since 1970, what a person should know
+        for event in events:
+            self.add(event)
+
+    def read_on(self, path: Path) -> "History":
+        """Take in what has been written to an event file since the last look."""
+        for event in read_events(path, self.count):
+            self.add(event)
+        return self
+
+    def add(self, event: Event) -> None:
+        """Take in one event."""
+        self.count += 1
+        if isinstance(event, Started):
+            self.started = event
+            self._go_back_to(event.step)
+        elif isinstance(event, Step):
+            self._go_back_to(event.step - 1)
+            self.steps.append(event)
+        elif isinstance(event, Validated):
+            self.validations.append(event)
+        elif isinstance(event, Previewed):
+            self.samples.append(event)
+        elif isinstance(event, Saved):
+            self.files.append(event)
+        message = _describe(event)
+        if message:
+            self.log.append((event.time, message))
+        if isinstance(event, (Preparing, Started, Step, Paused, Finished, Failed)):
+            self.latest = event
+
+    def _go_back_to(self, step: int) -> None:
+        for curve in (self.steps, self.validations):
+            while curve and curve[-1].step > step:
+                curve.pop()
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.steps[-1].step if self.steps else self.started.step if self.started else 0
+
+    @property
+    def outcome(self) -> Finished | Failed | None:
+        """How the run ended; None where it has not."""
+        return self.latest if isinstance(self.latest, (Finished, Failed)) else None
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """By the steps' own time, without what the host did in between."""
+        recent = self.steps[-_RECENT_STEPS:]
+        return sum(step.seconds for step in recent) / len(recent) if recent else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the clock, so with samples and the host's own pictures; None before the second step of a sitting."""
+        recent = [step for step in self.steps[-_RECENT_STEPS:] if step.time >= self.started.time]
+        if len(recent) < 2:
+            return None
+        each = (recent[-1].time - recent[0].time) / (len(recent) - 1)
+        return each * (self.started.total_steps - self.step)
+
+
+def steps_of(events: Iterable[Event]) -> list[Step]:
+    """The training curve."""
+    return History(events).steps
+
+
+def clock(seconds_since_1970: float) -> str:
+    """A time of the log, as on a wall clock."""
+    return time.strftime("%H:%M:%S", time.localtime(seconds_since_1970))
+
+
+def _describe(event: Event) -> str | None:
+    """The event's line in the log; None for those that come by the hundred."""
+    if isinstance(event, Started):
+        return f"Going on at step {event.step} of {event.total_steps}." if event.step else f"Training {event.total_steps} steps."
+    if isinstance(event, Saved):
+        return f"Saved {Path(event.path).name} ({event.kind}, step {event.step})."
+    if isinstance(event, Validated):
+        return f"Validation loss {event.loss:.4f} at step {event.step}{', the best so far' if event.best else ''}."
+    if isinstance(event, Paused):
+        return event.message or "Paused."
+    if isinstance(event, Finished):
+        return {"done": "Finished.", "stopped": "Stopped; the state is saved."}.get(event.reason, f"Finished: {event.reason}.")
+    return event.message if isinstance(event, (Warned, Failed)) else None
