@@ -1,0 +1,24 @@
+"""What people are shown of their data before they train on it. A task fills it in, a page draws it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example: a picture with its caption, or a text."""
+
+    name: str  # file name, relative to the data folder
+    text: str
+    thumbnail: bytes = b""  # a small JPEG, for pictures
+    problem: str = ""  # why it cannot be trained on, or what is odd about it
+
+
+@dataclass(frozen=True)
+class DataView:
+    """The first examples of a data set, and what is to be said about all of it."""
+
+    count: int
+    examples: Sequence[Example]
+    facts: Sequence[tuple[str, str]] = ()  # label, value: sizes, buckets, how many have captions
+    notes: Sequence[str] = field(default=())  # problems of the data set as a whole

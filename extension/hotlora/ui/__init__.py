@@ -1,0 +1,1 @@
+"""How people see a run: a page made with Gradio, and an HTTP API. Imports ``engine`` and the config classes, never ``hosts``."""
