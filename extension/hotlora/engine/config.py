@@ -20,7 +20,7 @@ class RunConfig:
 
     TASK: ClassVar[str] = ""
 
-    task_type: str = option("image-generation", "What is trained.", choices=("image-generation", "text-generation"))
+    task_type: str = option("image-generation", "What is trained.", choices=("image-generation", "text-generation"), group="Run")
     base_model: str = option("", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True)
     train_data_dir: str = option("", "Folder with the training data, searched recursively.", advanced=False, fixed=True)
     metadata_path: str = option("", "File that names the examples; looked for in `train_data_dir` when empty.")
@@ -28,7 +28,7 @@ class RunConfig:
     output_name: str = option("", "Name of the finished LoRA; the name of `output_dir` when empty.", advanced=False)
 
     lora_rank: int = option(
-        16, "Rank of the adapter: how much it can learn, and how large the file is.", minimum=1, advanced=False, fixed=True
+        16, "Rank of the adapter: how much it can learn, and how large the file is.", minimum=1, advanced=False, fixed=True, group="Adapter"
     )
     lora_alpha: float | None = option(
         None, "Strength: updates are scaled by alpha / rank. Same as `lora_rank` when empty.", minimum=0, fixed=True
@@ -38,7 +38,7 @@ class RunConfig:
     use_dora: bool = option(False, "Learn magnitude and direction of the weights separately (arXiv 2402.09353).", fixed=True)
     init_lora: str = option("", "Go on from this LoRA file, on new data; its rank is taken over.", fixed=True)
 
-    batch_size: int = option(1, "Examples that go through the model at once.", minimum=1, advanced=False, fixed=True)
+    batch_size: int = option(1, "Examples that go through the model at once.", minimum=1, advanced=False, fixed=True, group="Learning")
     gradient_accumulation_steps: int = option(1, "Batches per optimizer step; equal to a batch that much larger.", minimum=1, fixed=True)
     epochs: int = option(10, "Times every example is seen; `max_steps` goes before it.", minimum=1, advanced=False)
     max_steps: int | None = option(None, "Optimizer steps to train; counts instead of `epochs` when set.", minimum=1)
@@ -63,27 +63,32 @@ class RunConfig:
     gradient_checkpointing: bool = option(False, "Save memory by computing activations twice; about a third slower.")
     seed: int = option(42, "Start of every random draw; the same seed gives the same run.", minimum=0, fixed=True)
 
-    save_steps: int = option(0, "Save a usable LoRA every so many steps; 0 for none.", minimum=0, advanced=False)
+    save_steps: int = option(0, "Save a usable LoRA every so many steps; 0 for none.", minimum=0, advanced=False, group="Saving")
     save_epochs: int = option(0, "Save a usable LoRA every so many epochs; 0 for none.", minimum=0)
     keep_last: int = option(0, "Keep only so many of those; 0 keeps all.", minimum=0)
     save_precision: str = option("fp16", "Number format in the saved file.", choices=("fp32", "fp16", "bf16"))
     state_minutes: float = option(5.0, "How often the state for resuming is written, at the latest.", minimum=0)
 
-    sample_prompts: list = option([], "Prompts for samples during training and for the comparison at the end.", advanced=False)
+    sample_prompts: list = option(
+        [], "Prompts for samples during training and for the comparison at the end.", advanced=False, group="Samples"
+    )
     sample_every_steps: int = option(0, "Make samples every so many steps; 0 for none.", minimum=0, advanced=False)
     sample_every_epochs: int = option(0, "Make samples every so many epochs; 0 for none.", minimum=0)
     sample_seed: int = option(1234, "Seed of samples: the same noise each time, so that they can be compared.", minimum=0)
     sheet_weights: list = option([0, 0.4, 0.8, 1.0], "Weights of the LoRA on the comparison at the end.")
 
     validation_split: float = option(
-        0.0, "Share of the examples that is kept out of training to judge it.", minimum=0, maximum=0.9, fixed=True
+        0.0, "Share of the examples that is kept out of training to judge it.", minimum=0, maximum=0.9, fixed=True, group="Validation"
     )
     validation_dir: str = option("", "Folder with examples to judge by, instead of a split.")
     validation_every_steps: int = option(0, "Judge every so many steps; once per epoch when 0.", minimum=0)
     early_stopping_patience: int = option(0, "Stop when validation has not improved so many times in a row; 0 never stops.", minimum=0)
 
     on_bad_data: str = option(
-        "stop", "What to do about unreadable or contradictory examples, after listing all of them.", choices=("stop", "skip")
+        "stop",
+        "What to do about unreadable or contradictory examples, after listing all of them.",
+        choices=("stop", "skip"),
+        group="Program",
     )
     tensorboard: bool = option(True, "Write TensorBoard curves and samples into the run folder's `logs/`.")
     slice_seconds: float = option(2.0, "Inside a host: how long training keeps the model before others may have it.", minimum=0.05)

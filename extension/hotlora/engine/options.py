@@ -14,10 +14,13 @@ from typing import Any
 from .errors import UserError
 
 
-def option(default: Any, doc: str, *, choices=None, minimum=None, maximum=None, advanced: bool = True, fixed: bool = False) -> Any:
+def option(
+    default: Any, doc: str, *, choices=None, minimum=None, maximum=None, advanced: bool = True, fixed: bool = False, group: str = ""
+) -> Any:
     """A config field: its default, one line of documentation, and what values it takes. ``fixed``: a run cannot be resumed with
-    another value, because what it has learned so far depends on it."""
-    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "maximum": maximum, "advanced": advanced, "fixed": fixed}
+    another value, because what it has learned so far depends on it. ``group``: the heading that begins with this field."""
+    limits = {"choices": choices, "minimum": minimum, "maximum": maximum}
+    metadata = {"doc": doc, **limits, "advanced": advanced, "fixed": fixed, "group": group}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -26,6 +29,16 @@ def option(default: Any, doc: str, *, choices=None, minimum=None, maximum=None, 
 def options_of(config_class: type) -> dict[str, dataclasses.Field]:
     """Every option of the class, in the order it is declared."""
     return {f.name: f for f in dataclasses.fields(config_class) if "doc" in f.metadata}
+
+
+def groups_of(config_class: type) -> dict[str, list[dataclasses.Field]]:
+    """The options under their headings."""
+    groups: dict[str, list[dataclasses.Field]] = {}
+    for field in options_of(config_class).values():
+        if field.metadata["group"] or not groups:
+            heading = field.metadata["group"]
+        groups.setdefault(heading, []).append(field)
+    return groups
 
 
 def build(config_class: type, values: dict[str, Any]) -> Any:

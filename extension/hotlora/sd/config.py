@@ -17,7 +17,12 @@ class ImageConfig(RunConfig):
 
     # pictures
     resolution: int = option(
-        512, "Training resolution: pictures are scaled to this many pixels squared in area.", minimum=64, advanced=False, fixed=True
+        512,
+        "Training resolution: pictures are scaled to this many pixels squared in area.",
+        minimum=64,
+        advanced=False,
+        fixed=True,
+        group="Pictures",
     )
     enable_bucket: bool = option(True, "Keep each picture's shape by training in aspect-ratio buckets; else crop to squares.", fixed=True)
     min_bucket_reso: int = option(256, "Shortest side of a bucket.", minimum=8)
@@ -42,7 +47,7 @@ class ImageConfig(RunConfig):
     trigger_word: str = option(
         "", "Word that calls the LoRA: put before every caption, and the whole caption where there is none.", advanced=False
     )
-    caption_prefix: str = option("", "Text before every caption.")
+    caption_prefix: str = option("", "Text before every caption.", group="Captions")
     caption_suffix: str = option("", "Text after every caption.")
     caption_separator: str = option(",", "What stands between tags.")
     shuffle_caption: bool = option(False, "Shuffle a caption's tags every time it is used.")
@@ -57,7 +62,7 @@ class ImageConfig(RunConfig):
     max_token_length: int = option(75, "Longest caption in tokens; longer ones are cut.", choices=(75, 150, 225))
 
     # network
-    network_type: str = option("lora", "Kind of adapter.", choices=("lora", "loha", "lokr"), fixed=True)
+    network_type: str = option("lora", "Kind of adapter.", choices=("lora", "loha", "lokr"), fixed=True, group="Network")
     conv_rank: int = option(0, "Rank for 3x3 convolutions too (LoCon); 0 leaves them.", minimum=0, fixed=True)
     conv_alpha: float | None = option(None, "Strength for convolutions; same as `conv_rank` when empty.", minimum=0, fixed=True)
     lokr_factor: int = option(-1, "Size of LoKr's first factor; -1 chooses it.", fixed=True)
@@ -71,7 +76,7 @@ class ImageConfig(RunConfig):
 
     # objective
     prediction_type: str = option(
-        "auto", "What the base model predicts; read from the checkpoint.", choices=("auto", "epsilon", "v_prediction")
+        "auto", "What the base model predicts; read from the checkpoint.", choices=("auto", "epsilon", "v_prediction"), group="Objective"
     )
     zero_terminal_snr: bool | None = option(
         None, "Noise schedule that ends in pure noise (arXiv 2305.08891); read from the checkpoint when empty."
@@ -90,7 +95,7 @@ class ImageConfig(RunConfig):
     max_timestep: int = option(1000, "Timesteps below this are trained.", minimum=1, maximum=1000)
 
     # samples
-    negative_prompt: str = option("", "Negative prompt of samples.")
+    negative_prompt: str = option("", "Negative prompt of samples.", group="Sample pictures")
     sample_width: int | None = option(None, "Width of samples in pixels; `resolution` when empty.", minimum=64)
     sample_height: int | None = option(None, "Height of samples in pixels; `resolution` when empty.", minimum=64)
     sample_steps: int = option(25, "Sampling steps.", minimum=1)
@@ -100,7 +105,7 @@ class ImageConfig(RunConfig):
     )
 
     # model
-    vae: str = option("", "Another VAE than the checkpoint's own: a file or folder.")
+    vae: str = option("", "Another VAE than the checkpoint's own: a file or folder.", group="Model")
     training_comment: str = option("", "A note kept in the file's metadata.")
 
     @property
