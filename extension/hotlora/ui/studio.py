@@ -18,11 +18,33 @@ class Studio:
     look_at: Callable[[RunConfig], DataView]  # what people are shown of their data; raises UserError
     datasets: Path  # uploaded data sets, a folder each
     presets: Path  # the user's own, a YAML file each
+    shipped_presets: Path
     upload_suffixes: Sequence[str]  # what a data set may hold
+    data_word: str = "pictures"  # what the data is called on the page
     model_name: Callable[[], str] = lambda: ""  # what is loaded now; empty where nothing is
     hides: Sequence[str] = ()  # options that make no sense in this program
     choices: Mapping[str, Callable[[], list[str]]] = field(default_factory=dict)  # option -> what the program offers for it
     defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the config class's own
+    settings: Callable[[], Mapping[str, Any]] = dict  # options that are set elsewhere than on the page
     missing: Callable[[], str] = lambda: ""  # a sentence where a package is missing without which nothing trains
-    use_tag: bool = False  # whether adapters are called by <lora:name:weight> in a prompt box of the same page
-    borrow_prompt: Sequence[Any] = ()  # the host's own prompt widgets, see page.py
+    uses_tag: bool = False  # whether adapters are called by <lora:name:weight> in a prompt box of the same page
+    has_live: bool = False  # whether that also works for the run in training
+
+
+_kept: dict[str, Studio] = {}
+
+
+def keep_studio(program: str, make: Callable[[], Studio]) -> Studio:
+    """The studio of this process: hosts run their entry script again at every reload of their page, while the package stays,
+    and with it a run in training."""
+    if program not in _kept:
+        _kept[program] = make()
+    return _kept[program]
+
+
+@dataclass(frozen=True)
+class BorrowedPrompt:
+    """The host's own prompt widgets, whose values samples can take over."""
+
+    widgets: Sequence[Any]
+    read: Callable[..., dict[str, Any]]  # their values -> options

@@ -1,0 +1,112 @@
+"""Loss curves as inline SVG: no plotting library in the host, sharp on every screen, coloured by the host's theme."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ..engine.history import History
+from .draw import escape, hint
+
+_WIDTH, _HEIGHT = 640, 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 10, 26
+_POINTS = 500
+_COLOURS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#eab308")
+
+Curve = Sequence[tuple[float, float]]  # (step, loss)
+
+
+def draw_losses(histories: Mapping[str, History]) -> str:
+    """One run with every step's loss, or several runs' smoothed curves side by side; validation as dots on a dashed line."""
+    shown = {name: history for name, history in histories.items() if history.steps}
+    if not shown:
+        return hint("The loss curve appears with the first steps.")
+    alone = len(shown) == 1
+    axes = _Axes.around([_smoothed(h) for h in shown.values()] + [_validation(h) for h in shown.values()])
+    drawn, legend = [axes.draw()], []
+    for number, (name, history) in enumerate(shown.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        if alone:
+            drawn.append(axes.line(_raw(history), colour, 'stroke-width="1" opacity="0.25"'))
+            legend.append((colour, "training loss", ""))
+        else:
+            legend.append((colour, name, ""))
+        drawn.append(axes.line(_smoothed(history), colour, 'stroke-width="2"'))
+        validation = _validation(history)
+        if validation:
+            of_its_own = "#f97316" if alone else colour
+            drawn.append(axes.line(validation, of_its_own, 'stroke-width="1.5" stroke-dasharray="4 3"') + axes.dots(validation, of_its_own))
+            if alone:
+                legend.append((of_its_own, "validation loss", "hotlora-dashed"))
+    keys = "".join(
+        f'<span><i class="{kind}" style="border-color:{colour}"></i><b>{escape(text)}</b></span>' for colour, text, kind in legend
+    )
+    return (
+        f'<div class="hotlora-chart"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="loss over steps">{"".join(drawn)}</svg>'
+        f'<div class="hotlora-legend">{keys}</div></div>'
+    )
+
+
+def _raw(history: History) -> Curve:
+    return [(step.step, step.loss) for step in history.steps]
+
+
+def _smoothed(history: History) -> Curve:
+    return [(step.step, step.average) for step in history.steps]
+
+
+def _validation(history: History) -> Curve:
+    return [(judged.step, judged.loss) for judged in history.validations]
+
+
+class _Axes:
+    """From steps and losses to the drawing's units."""
+
+    def __init__(self, last_step: float, low: float, high: float):
+        self.last_step, self.low, self.high = max(last_step, 1), low, high
+
+    @classmethod
+    def around(cls, curves: Sequence[Curve]) -> "_Axes":
+        losses = [loss for curve in curves for _, loss in curve if math.isfinite(loss)]
+        low, high = (min(losses), max(losses)) if losses else (0.0, 1.0)
+        margin = 0.15 * (high - low) or 0.1 * abs(high) or 0.1
+        return cls(max(curve[-1][0] for curve in curves if curve), max(low - margin, 0), high + margin)
+
+    def x(self, step: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * step / self.last_step
+
+    def y(self, loss: float) -> float:
+        inside = min(max(loss, self.low), self.high)
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (inside - self.low) / (self.high - self.low)
+
+    def line(self, curve: Curve, colour: str, style: str) -> str:
+        stride = max(1, len(curve) // _POINTS)
+        kept = [point for index, point in enumerate(curve) if index % stride == 0 or index == len(curve) - 1]
+        points = " ".join(f"{self.x(step):.1f},{self.y(loss):.1f}" for step, loss in kept if math.isfinite(loss))
+        return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-linejoin="round" {style}/>'
+
+    def dots(self, curve: Curve, colour: str) -> str:
+        return "".join(
+            f'<circle cx="{self.x(step):.1f}" cy="{self.y(loss):.1f}" r="3" fill="{colour}"><title>{loss:.4f} @ {step:g}</title></circle>'
+            for step, loss in curve
+            if math.isfinite(loss)
+        )
+
+    def draw(self) -> str:
+        """Grid lines with their numbers."""
+        parts = []
+        for quarter in range(5):
+            loss = self.low + (self.high - self.low) * quarter / 4
+            y = self.y(loss)
+            parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="hotlora-grid"/>')
+            parts.append(f'<text x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{loss:.3g}</text>')
+        for step in _ticks(self.last_step):
+            anchor = "middle" if self.x(step) < _WIDTH - 40 else "end"
+            parts.append(f'<text x="{self.x(step):.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{step:g}</text>')
+        return "".join(parts)
+
+
+def _ticks(last: float) -> list[float]:
+    """Four to eight round numbers from 0 to ``last``."""
+    rough = last / 5
+    power = 10 ** math.floor(math.log10(rough)) if rough >= 1 else 1
+    stride = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    return [stride * number for number in range(int(last // stride) + 1)]

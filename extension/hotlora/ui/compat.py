@@ -1,0 +1,57 @@
+"""What differs between Gradio 3.41, which AUTOMATIC1111 has, and 4.37, which text-generation-webui has."""
+
+import functools
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..engine.errors import UserError
+from .draw import escape
+
+_JS = "_js" if gr.__version__.startswith("3.") else "js"
+
+
+def listen(event: Callable, handler: Callable | None, inputs: Sequence = (), outputs: Sequence = (), *, js: str | None = None) -> Any:
+    """Call ``handler`` when the event happens, without an overlay over what it changes and without waiting in Gradio's queue,
+    which the host's long jobs fill. It is no part of Gradio's own API: 4.37 with a new pydantic cannot describe uploads there."""
+    options = {_JS: js} if js else {}
+    return event(handler, list(inputs), list(outputs), queue=False, show_progress="hidden", api_name=False, **options)
+
+
+def answer(event: Callable, handler: Callable, inputs: Sequence, outputs: Sequence, *, js: str | None = None) -> Any:
+    """Like :func:`listen`, for handlers whose first output is the message line: what goes wrong is said there, and the other
+    outputs stay as they are."""
+
+    @functools.wraps(handler)
+    def safe(*args: Any) -> Any:
+        try:
+            return handler(*args)
+        except UserError as error:
+            text = str(error)
+        except Exception as error:
+            traceback.print_exc()
+            text = f"This failed because of a bug ({type(error).__name__}: {error}). Details are in the console."
+        said = message(text, bad=True)
+        return [said, *(gr.update() for _ in outputs[1:])] if len(outputs) > 1 else said
+
+    return listen(event, safe, inputs, outputs, js=js)
+
+
+def message(text: str, *, bad: bool = False) -> str:
+    """A line for the page's message place."""
+    return f'<div class="hotlora-message{" hotlora-bad" if bad else ""}" role="status">{escape(text)}</div>' if text else ""
+
+
+def uploaded_paths(files: Any) -> list[Path]:
+    """Where Gradio has put uploaded files."""
+    files = files if isinstance(files, list) else [files] if files else []
+    return [Path(getattr(file, "name", file)) for file in files]
+
+
+def leave_out_of_host_settings(blocks: gr.Blocks) -> None:
+    """AUTOMATIC1111 keeps every widget's first value in a file and brings it back for ever; these belong to presets."""
+    for component in blocks.blocks.values():
+        component.do_not_save_to_config = True

@@ -1,0 +1,72 @@
+"""The first place: which data. A folder, or files dropped into a named data set; what is in it, and what is wrong with it."""
+
+from typing import Any
+
+import gradio as gr
+
+from .compat import answer, message, uploaded_paths
+from .datasets import add_to_data_set, list_data_sets
+from .draw import hint
+from .studio import Studio
+from .views import show_data
+from .widgets import OptionWidgets
+
+
+class DataSection:
+    """Widgets and answers of the data place."""
+
+    def __init__(self, studio: Studio, said: Any):
+        self._studio, self._said = studio, said
+
+    def build(self, options: OptionWidgets) -> None:
+        """Make the widgets."""
+        word = self._studio.data_word
+        gr.HTML(f"<h3><i>1</i> <span>{word.capitalize()}</span></h3>")
+        self.folder = options.make("train_data_dir", label="Folder", placeholder="a folder on this computer")
+        with gr.Row():
+            self.upload = gr.File(
+                label="or drop files here", file_count="multiple", elem_id="hotlora_upload", scale=3, elem_classes=["hotlora-drop"]
+            )
+            with gr.Column(scale=2, min_width=160):
+                self.data_set = gr.Dropdown(
+                    label="Data set",
+                    info="Dropped files go here; type a new name for a new one.",
+                    choices=list_data_sets(self._studio.datasets),
+                    value=None,
+                    allow_custom_value=True,
+                    elem_id="hotlora_data_set",
+                    interactive=True,
+                )
+                self.look = gr.Button("Look at them", elem_id="hotlora_look", size="sm")
+        self.album = gr.HTML(
+            hint(f"Your {word} appear here, with their captions and with what is wrong with them."), elem_id="hotlora_album"
+        )
+
+    def connect(self, recipe: Any) -> None:
+        """Answer what is done with the widgets."""
+        looked = [self._said, self.album]
+        everything = recipe.options.widgets
+        added = answer(
+            self.upload.upload, self._add_files, [self.upload, self.data_set], [self._said, self.upload, self.data_set, self.folder]
+        )
+        answer(added.then, self._look_at, everything, looked)
+        chosen = answer(self.data_set.input, self._choose, [self.data_set], [self._said, self.folder])
+        answer(chosen.then, self._look_at, everything, looked)
+        answer(self.look.click, self._look_at, everything, looked)
+        answer(self.folder.submit, self._look_at, everything, looked)
+        self._recipe = recipe
+
+    def _add_files(self, files: Any, name: str | None) -> tuple:
+        name = (name or "").strip() or "my pictures"
+        folder, told = add_to_data_set(self._studio.datasets, name, uploaded_paths(files), self._studio.upload_suffixes)
+        names = list_data_sets(self._studio.datasets)
+        return message(told), None, gr.update(choices=names, value=name), str(folder)
+
+    def _choose(self, name: str | None) -> tuple:
+        if name in list_data_sets(self._studio.datasets):
+            return "", str(self._studio.datasets / name)
+        return "", gr.update()  # a new name, for files that are to come
+
+    def _look_at(self, *shown: Any) -> tuple:
+        config = self._recipe.read_config(shown, named=False)
+        return gr.update(), show_data(self._studio.look_at(config))

@@ -1,0 +1,67 @@
+"""The page: data, recipe and watch. Builds the widgets, and hands what they say to the sections that answer.
+
+Nothing about a run lives here: everything shown is read from the run's folder, so that any page, reloaded or opened
+elsewhere, shows the same.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from .compat import leave_out_of_host_settings
+from .data_section import DataSection
+from .recipe_section import RecipeSection
+from .studio import BorrowedPrompt, Studio
+from .watch_section import WatchSection
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclass
+class Page:
+    """The sections of one page, for tests and for each other."""
+
+    data: DataSection
+    recipe: RecipeSection
+    watch: WatchSection
+
+
+def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_options: Any) -> gr.Blocks:
+    """The whole tab."""
+    with gr.Blocks(analytics_enabled=False, **blocks_options) as blocks, gr.Column(elem_id="hotlora_page"):
+        said = gr.HTML(_say_missing(studio), elem_id="hotlora_message", elem_classes=["hotlora-live"])
+        with gr.Row(elem_id="hotlora_columns"):
+            with gr.Column(scale=5, min_width=320):
+                recipe = RecipeSection(studio, said)
+                data = DataSection(studio, said)
+                data.build(recipe.options)
+                recipe.build(borrowed)
+            with gr.Column(scale=6, min_width=320):
+                watch = WatchSection(studio, said)
+                watch.build()
+        data.connect(recipe)
+        recipe.connect(watch)
+        watch.connect(recipe)
+    leave_out_of_host_settings(blocks)
+    blocks.hotlora = Page(data, recipe, watch)
+    return blocks
+
+
+def build_standalone_page(studio: Studio) -> gr.Blocks:
+    """The tab as a page of its own, with what a host would have added to it."""
+    script = (ROOT / "javascript" / "hotlora.js").read_text(encoding="utf-8")
+    css = (ROOT / "style.css").read_text(encoding="utf-8")
+    blocks = build_page(studio, title="HotLoRA", css=css)
+    with blocks:
+        from .compat import listen
+
+        listen(blocks.load, None, js=f"() => {{ {script} }}")
+    return blocks
+
+
+def _say_missing(studio: Studio) -> str:
+    from .compat import message
+
+    return message(studio.missing(), bad=True)

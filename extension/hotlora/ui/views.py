@@ -1,0 +1,153 @@
+"""What the page shows of data and runs, as HTML. Reads histories; starts nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..engine.events import Failed, Finished, Paused, Preparing, Previewed
+from ..engine.examples import DataView
+from ..engine.history import History, clock
+from ..engine.jobs import Jobs, Outlook
+from .draw import PICTURE_SUFFIXES, duration, escape, facts, gigabytes, hint, jpeg_source, notes, picture_source, zoomable
+
+_SAMPLES_SHOWN = 24
+_LOG_LINES = 200
+
+
+def show_data(view: DataView) -> str:
+    """The first examples of a data set, problems first to be seen."""
+    cards = []
+    for example in view.examples:
+        picture = f'<img loading="lazy" src="{jpeg_source(example.thumbnail)}" alt="">' if example.thumbnail else ""
+        problem = f'<b class="hotlora-problem">{escape(example.problem)}</b>' if example.problem else ""
+        text = escape(example.text) or '<i class="hotlora-muted">no caption</i>'
+        bad = " hotlora-bad" if example.problem else ""
+        below = f"<figcaption>{problem}<span>{text}</span></figcaption>"
+        cards.append(f'<figure class="{bad.strip()}" title="{escape(example.name)}">{picture}{below}</figure>')
+    more = view.count - len(view.examples)
+    rest = f'<p class="hotlora-muted">+ {more}</p>' if more > 0 else ""
+    return f'{facts(view.facts)}{notes(view.notes)}<div class="hotlora-album" tabindex="0">{"".join(cards)}{rest}</div>'
+
+
+def show_outlook(outlook: Outlook | None) -> str:
+    """What will happen, before it starts."""
+    if outlook is None:
+        return ""
+    title = "<h4>What will happen</h4>"
+    if outlook.error:
+        return f'<div class="hotlora-card hotlora-bad">{title}<p>{escape(outlook.error)}</p></div>'
+    if outlook.estimate is None:
+        progress = outlook.progress
+        what = f"{progress.what}: {progress.done} / {progress.total}" if progress else "looking at the model"
+        return f'<div class="hotlora-card">{title}<p>{escape(what)} …</p></div>'
+    estimate = outlook.estimate
+    known = [(key, str(value)) for key, value in outlook.summary.items()]
+    found = [
+        ("steps", f"{estimate.total_steps:,}"),
+        ("time", f"about {duration(estimate.seconds)}"),
+        ("memory in use", gigabytes(estimate.memory_bytes)),
+        ("memory free", gigabytes(estimate.free_bytes)),
+        ("trained numbers", f"{estimate.trainable_parameters:,}"),
+    ]
+    return f'<div class="hotlora-card">{title}{facts([*found, *known])}{notes(outlook.warnings)}</div>'
+
+
+def show_status(name: str, status: str, history: History) -> str:
+    """Where the run is, in one look."""
+    total = history.started.total_steps if history.started else 0
+    share = history.step / total if total else 0.0
+    if status == "preparing" and isinstance(history.latest, Preparing) and history.latest.total:
+        share = history.latest.done / history.latest.total
+    line = _explain(status, history)
+    running = status == "training"
+    rate = history.seconds_per_step
+    pairs = [
+        ("step", f"{history.step:,} / {total:,}" if total else ""),
+        ("epoch", f"{history.steps[-1].epoch:.1f}" if history.steps else ""),
+        ("time left", duration(history.seconds_left) if running else ""),
+        ("speed", _speed(rate) if rate else ""),
+        ("loss", f"{history.steps[-1].average:.4f}" if history.steps else ""),
+        ("memory", gigabytes(history.steps[-1].memory_bytes) if history.steps else ""),
+    ]
+    return (
+        f'<div class="hotlora-status" data-status="{escape(status)}"><div class="hotlora-title"><strong>{escape(name)}</strong>'
+        f'<em class="hotlora-badge hotlora-{escape(status.replace(" ", "-"))}">{escape(status)}</em></div>'
+        f'<div class="hotlora-bar" role="progressbar" aria-valuenow="{share:.0%}"><i style="width:{share:.1%}"></i></div>'
+        f"{line}{facts(pairs)}</div>"
+    )
+
+
+def _explain(status: str, history: History) -> str:
+    """A sentence where the status alone does not say enough."""
+    latest = history.latest
+    if isinstance(latest, Failed):
+        return f'<p class="hotlora-message hotlora-bad">{escape(latest.message)}</p>'
+    if status == "paused" and isinstance(latest, Paused) and latest.message:
+        return f'<p class="hotlora-message">{escape(latest.message)}</p>'
+    if status == "preparing" and isinstance(latest, Preparing):
+        return f"<p>{escape(latest.what)}: {latest.done} / {latest.total}</p>"
+    sentences = {
+        "waiting": "It starts when the runs before it are done.",
+        "interrupted": "The program ended while it trained. Press Resume to go on where it was.",
+        "not started": "It has not been started yet. Press Resume to start it.",
+        "stopped": "Press Resume to go on where it stopped.",
+    }
+    return f"<p>{escape(sentences[status])}</p>" if status in sentences else ""
+
+
+def _speed(seconds_per_step: float) -> str:
+    return f"{1 / seconds_per_step:.2f} it/s" if seconds_per_step < 1 else f"{seconds_per_step:.2f} s/it"
+
+
+def show_samples(history: History) -> str:
+    """The comparison where there is one, then samples, the newest first."""
+    parts = []
+    if isinstance(history.outcome, Finished) and "sheet" in history.outcome.files:
+        parts.append(_show_sheet(Path(history.outcome.files["sheet"])))
+    newest: list[Previewed] = sorted(history.samples, key=lambda sample: sample.step, reverse=True)[:_SAMPLES_SHOWN]
+    figures = [_show_sample(sample) for sample in newest]
+    if figures:
+        parts.append(f'<div class="hotlora-samples">{"".join(figures)}</div>')
+    return "".join(parts) or hint("Samples appear here as they are made. Press Sample now to see one at once.")
+
+
+def _show_sheet(path: Path) -> str:
+    if path.suffix not in PICTURE_SUFFIXES:
+        return f"<pre>{escape(_read_text(path))}</pre>"
+    source = picture_source(path)
+    return f'<div class="hotlora-sheet">{zoomable(source, "<b>comparison</b>", "comparison of weights")}</div>' if source else ""
+
+
+def _show_sample(sample: Previewed) -> str:
+    path = Path(sample.path)
+    label = f"<b>{sample.step}</b> {escape(sample.prompt)}"
+    if path.suffix in PICTURE_SUFFIXES:
+        source = picture_source(path)
+        return zoomable(source, label, sample.prompt) if source else ""
+    return f"<figure><pre>{escape(_read_text(path))}</pre><figcaption>{label}</figcaption></figure>"
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def show_log(history: History, folder: Path) -> str:
+    """What a person should know, the newest first."""
+    lines = "".join(f"<li><time>{clock(at)}</time> <span>{escape(text)}</span></li>" for at, text in reversed(history.log[-_LOG_LINES:]))
+    return f'<ul class="hotlora-log">{lines}</ul><p class="hotlora-muted"><b>folder</b> <code>{escape(folder)}</code></p>'
+
+
+def show_runs(jobs: Jobs, names: Sequence[str]) -> str:
+    """A table of all runs."""
+    rows = []
+    for name in names:
+        history, status = jobs.history(name), jobs.status(name)
+        total = history.started.total_steps if history.started else 0
+        loss = f"{history.steps[-1].average:.4f}" if history.steps else ""
+        best = f"{min(judged.loss for judged in history.validations):.4f}" if history.validations else ""
+        badge = f'<em class="hotlora-badge hotlora-{escape(status.replace(" ", "-"))}">{escape(status)}</em>'
+        cells = (escape(name), badge, f"{history.step:,} / {total:,}" if total else "", loss, best)
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    if not rows:
+        return hint("Your runs will be listed here.")
+    heads = "".join(f"<th>{head}</th>" for head in ("run", "status", "step", "loss", "validation"))
+    return f'<table class="hotlora-runs"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'

@@ -1,0 +1,186 @@
+"""The third place: what will happen, what is happening, what came of it; and all runs there are.
+
+Neither Gradio has a timer: the page's script presses a hidden button every two seconds while somebody looks.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from .charts import draw_losses
+from .compat import answer, listen, message
+from .draw import escape, hint
+from .studio import Studio
+from .views import show_log, show_outlook, show_runs, show_samples, show_status
+
+_ALIVE = ("preparing", "training", "paused")
+_RESUMABLE = ("stopped", "failed", "interrupted", "not started")
+
+
+class WatchSection:
+    """Widgets and answers of the watch place."""
+
+    def __init__(self, studio: Studio, said: Any):
+        self._studio, self._jobs, self._said = studio, studio.jobs, said
+
+    def build(self) -> None:
+        """Make the widgets."""
+        gr.HTML("<h3><i>3</i> <span>Watch</span></h3>")
+        self.outlook = gr.HTML(elem_id="hotlora_outlook", elem_classes=["hotlora-live"])
+        self.status = gr.HTML(hint("Press Train, and watch it here."), elem_id="hotlora_status", elem_classes=["hotlora-live"])
+        with gr.Row(elem_classes=["hotlora-buttons"]):
+            self.pause = gr.Button("Pause", size="sm", elem_id="hotlora_pause", interactive=False)
+            self.stop = gr.Button("Stop and save", size="sm", elem_id="hotlora_stop", interactive=False)
+            self.sample = gr.Button("Sample now", size="sm", elem_id="hotlora_sample", interactive=False)
+            self.save = gr.Button("Save now", size="sm", elem_id="hotlora_save", interactive=False)
+            self.use = gr.Button(
+                "Use in txt2img", size="sm", elem_id="hotlora_use", interactive=False, visible=self._studio.uses_tag, variant="primary"
+            )
+        self.chart = gr.HTML(elem_id="hotlora_chart", elem_classes=["hotlora-live"])
+        self.samples = gr.HTML(elem_id="hotlora_samples", elem_classes=["hotlora-live"])
+        with gr.Accordion("Log", open=False):
+            self.log = gr.HTML(elem_id="hotlora_log", elem_classes=["hotlora-live"])
+        with gr.Accordion("Runs", open=True):
+            with gr.Row():
+                self.run = gr.Dropdown(label="Run", info="The one shown above.", choices=[], elem_id="hotlora_run", interactive=True)
+                self.compare = gr.Dropdown(
+                    label="Compare with",
+                    info="Curves side by side.",
+                    choices=[],
+                    multiselect=True,
+                    elem_id="hotlora_compare",
+                    interactive=True,
+                )
+            self.runs = gr.HTML(elem_id="hotlora_runs", elem_classes=["hotlora-live"])
+            with gr.Row(elem_classes=["hotlora-buttons"]):
+                self.resume = gr.Button("Resume", size="sm", elem_id="hotlora_resume", interactive=False)
+                self.go_on_from = gr.Button("Continue from it", size="sm", elem_id="hotlora_continue", interactive=False)
+                self.take_recipe = gr.Button("Use its recipe", size="sm", elem_id="hotlora_take_recipe", interactive=False)
+                self.delete = gr.Button("Delete", size="sm", variant="stop", elem_id="hotlora_delete", interactive=False)
+        self._tick = gr.Button("tick", elem_id="hotlora_tick", elem_classes=["hotlora-hidden"])
+        self._beat = gr.HTML(elem_id="hotlora_beat", elem_classes=["hotlora-hidden"])
+        self._sent = gr.State({})
+
+    def connect(self, recipe: Any) -> None:
+        """Answer what is done with the widgets."""
+        said, run = self._said, self.run
+        self._drawn = [
+            *(recipe.model, self.outlook, self.status, self.chart, self.samples, self.log, self.runs, run, self.compare),
+            *(self.pause, self.stop, self.sample, self.save, self.use, self.resume, self.go_on_from, self.take_recipe, self.delete),
+        ]
+        listen(self._tick.click, self.draw, [run, self.compare, self._sent], [self._beat, self._sent, *self._drawn])
+        answer(self.pause.click, self._pause_or_go_on, [run], [said])
+        answer(self.stop.click, self._stop, [run], [said])
+        answer(self.sample.click, self._sample, [run], [said])
+        answer(self.save.click, self._save, [run], [said])
+        answer(self.resume.click, self._resume, [run], [said])
+        answer(self.go_on_from.click, self._continue_from, [run], [said, *recipe.options.widgets])
+        answer(self.take_recipe.click, self._take_recipe, [run], [said, *recipe.options.widgets])
+        confirm = "(name) => [confirm('Delete the run ' + name + ' with everything in its folder?') ? name : '']"
+        answer(self.delete.click, self._delete, [run], [said], js=confirm)
+        listen(self.use.click, None, js="() => { hotloraUse(); }")
+        self._recipe = recipe
+
+    # -- drawing -------------------------------------------------------------------------------------------------------
+
+    def draw(self, selected: str | None, compared: list[str] | None, sent: Mapping[int, str]) -> list[Any]:
+        """All that has changed since it was sent last."""
+        wanted = self._describe(selected, [name for name in compared or [] if name])
+        sent, answers = dict(sent), []
+        for place, update in enumerate(wanted):
+            changed = sent.get(place) != repr(update)
+            sent[place] = repr(update)
+            answers.append(update if changed else gr.update())
+        beat = int(sent.get(-1, 0)) + 1
+        sent[-1] = beat
+        return [f"<i>{beat}</i>", sent, *answers]
+
+    def _describe(self, selected: str | None, compared: list[str]) -> list[dict[str, Any]]:
+        """An update for each widget of ``_drawn``, in their order."""
+        jobs, names = self._jobs, self._jobs.names()
+        current = jobs.current.name if jobs.current else None
+        name = selected if selected in names else current or (names[0] if names else None)
+        before = [gr.update(value=self._recipe.show_model()), gr.update(value=show_outlook(jobs.outlook))]
+        table = gr.update(value=show_runs(jobs, names))
+        lists = [table, gr.update(choices=names, value=name), gr.update(choices=names, value=[n for n in compared if n in names])]
+        if name is None:
+            nothing = [gr.update(value=text) for text in (hint("Press Train, and watch it here."), "", "", "")]
+            return [*before, *nothing, *lists, *self._describe_buttons("", False, False)]
+        history, status = jobs.history(name), jobs.status(name)
+        curves = {n: jobs.history(n) for n in dict.fromkeys([name, *compared]) if n in names}
+        drawn = (
+            self._show_use(name, status) + show_status(name, status, history),
+            draw_losses(curves),
+            show_samples(history),
+            show_log(history, jobs.find_folder(name)),
+        )
+        buttons = self._describe_buttons(status, bool(history.files), self._is_live(status))
+        return [*before, *(gr.update(value=text) for text in drawn), *lists, *buttons]
+
+    def _describe_buttons(self, status: str, has_files: bool, live: bool) -> list[dict[str, Any]]:
+        alive, waiting = status in _ALIVE, status == "waiting"
+        pause = gr.update(value="Go on" if status == "paused" else "Pause", interactive=alive)
+        able = (
+            alive or waiting,
+            alive,
+            alive,
+            has_files or live,
+            status in _RESUMABLE,
+            has_files,
+            bool(status),
+            status and not (alive or waiting),
+        )
+        return [pause, *(gr.update(interactive=bool(is_able)) for is_able in able)]
+
+    def _is_live(self, status: str) -> bool:
+        return self._studio.has_live and status in ("training", "paused")
+
+    def _show_use(self, name: str, status: str) -> str:
+        """What the script puts into the prompt box."""
+        called = f"{name}-live" if self._is_live(status) else name
+        trigger = str(self._jobs.values(name).get("trigger_word", ""))
+        return f'<span id="hotlora_tag" hidden data-tag="{escape(f"<lora:{called}:0.8>")}" data-trigger="{escape(trigger)}"></span>'
+
+    # -- answering -----------------------------------------------------------------------------------------------------
+
+    def _pause_or_go_on(self, name: str) -> str:
+        control = self._jobs.control(name)
+        if control.paused:
+            control.go_on()
+            return ""
+        control.pause()
+        return message("Pausing after this step.")
+
+    def _stop(self, name: str) -> str:
+        self._jobs.stop(name)
+        return message("Stopping after this step, and saving.")
+
+    def _sample(self, name: str) -> str:
+        if not self._jobs.values(name).get("sample_prompts"):
+            return message("There is nothing to sample: the run has no sample_prompts.", bad=True)
+        self._jobs.control(name).sample_now()
+        return message("Sampling after this step.")
+
+    def _save(self, name: str) -> str:
+        self._jobs.control(name).save_now()
+        return message("Saving after this step.")
+
+    def _resume(self, name: str) -> str:
+        self._jobs.resume(name)
+        return ""
+
+    def _continue_from(self, name: str) -> list[Any]:
+        newest = self._jobs.history(name).files[-1]
+        values = self._jobs.values(name) | {"init_lora": newest.path, "output_name": f"{name}-2"}
+        told = message("The recipe goes on from that run now. Choose new data or a new rate, then press Train.")
+        return [told, *self._recipe.options.show(values)]
+
+    def _take_recipe(self, name: str) -> list[Any]:
+        return [message(f"This is the recipe of '{name}'."), *self._recipe.options.show(self._jobs.values(name))]
+
+    def _delete(self, name: str) -> str:
+        if not name:
+            return ""
+        self._jobs.delete(name)
+        return message(f"Deleted '{name}'.")

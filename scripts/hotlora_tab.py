@@ -1,0 +1,145 @@
+"""The only file that AUTOMATIC1111 executes: joins its model to the page, and hangs page, settings and HTTP API into it.
+
+It is executed anew at every "Reload UI"; the package stays, and with it the studio and a run in training.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from modules import paths_internal, script_callbacks, scripts, shared
+
+_PACKAGE = str(Path(__file__).resolve().parents[1] / "extension")
+if _PACKAGE not in sys.path:
+    sys.path.append(_PACKAGE)
+
+from hotlora.engine.access import Access
+from hotlora.engine.config import RunConfig
+from hotlora.engine.jobs import Jobs
+from hotlora.hosts.a1111 import A1111Host
+from hotlora.hosts.a1111_live import remove_leftover_lives, remove_live, update_live
+from hotlora.hosts.a1111_sampling import list_samplers
+from hotlora.sd.album import UPLOAD_SUFFIXES, look_at_pictures
+from hotlora.sd.config import ImageConfig
+from hotlora.ui.api import basic_auth, build_router
+from hotlora.ui.page import ROOT, build_page
+from hotlora.ui.studio import BorrowedPrompt, Studio, keep_studio
+
+_SECTION = ("hotlora", "Train LoRA")
+_preview_widgets: list[Any] = []
+
+
+def make_studio() -> Studio:
+    """The studio of this WebUI: its model, its folders, its settings."""
+    folder = Path(shared.opts.data.get("hotlora_folder") or Path(paths_internal.data_path) / "hotlora")
+    return Studio(
+        jobs=Jobs(A1111Host, folder / "runs", ImageConfig, check_access=check_access, on_end=remove_live),
+        look_at=look_at_pictures,
+        datasets=folder / "data",
+        presets=folder / "presets",
+        shipped_presets=ROOT / "configs",
+        upload_suffixes=UPLOAD_SUFFIXES,
+        model_name=name_model,
+        hides=("base_model", "vae", "slice_seconds", "tensorboard"),
+        choices={"sample_sampler": list_samplers},
+        settings=lambda: {"slice_seconds": shared.opts.hotlora_slice_seconds, "tensorboard": shared.opts.hotlora_tensorboard},
+        missing=say_missing,
+        uses_tag=True,
+        has_live=True,
+    )
+
+
+def check_access(config: RunConfig) -> None:
+    """Where others than this computer's user can reach the WebUI, only its own folders and those in its settings."""
+    options = shared.cmd_opts
+    public = options.listen or options.share or options.ngrok or options.server_name
+    allowed = [line.strip() for line in shared.opts.hotlora_data_folders.splitlines() if line.strip()]
+    own = [studio.jobs.folder.parent, options.lora_dir, *allowed]
+    Access([Path(path) for path in own] if public else None).check(config)
+
+
+def name_model() -> str:
+    """The loaded checkpoint."""
+    from modules import sd_models
+
+    loaded = sd_models.model_data.sd_model
+    return loaded.sd_checkpoint_info.name if loaded is not None else ""
+
+
+def say_missing() -> str:
+    """peft comes with install.py, which needs the internet once."""
+    if importlib.util.find_spec("peft"):
+        return ""
+    return "cannot train yet: the package peft is missing. Start the WebUI once with an internet connection; install.py then adds it."
+
+
+def read_txt2img(
+    prompt: str, negative: str, steps: int, sampler: str, cfg: float, seed: float, width: int, height: int, schedule: str
+) -> dict:
+    """Options from what stands in txt2img now."""
+    values = {
+        "sample_prompts": [prompt] if prompt else [],
+        "negative_prompt": negative,
+        "sample_steps": int(steps),
+        "sample_sampler": sampler if schedule in ("", "Automatic") else f"{sampler} {schedule}",
+        "sample_cfg": float(cfg),
+        "sample_width": int(width),
+        "sample_height": int(height),
+    }
+    return values if int(seed) < 0 else values | {"sample_seed": int(seed)}
+
+
+class LiveLora(scripts.Script):
+    """Brings <lora:NAME-live:1> up to date before a picture that asks for it."""
+
+    def title(self) -> str:
+        return "HotLoRA live"
+
+    def show(self, is_img2img: bool) -> Any:
+        return scripts.AlwaysVisible
+
+    def before_process_batch(self, p: Any, *args: Any, **described: Any) -> None:
+        update_live(studio.jobs, [*described["prompts"], *(getattr(p, "all_hr_prompts", None) or [])])
+
+
+def add_settings() -> None:
+    """The page in Settings."""
+    for name, default, label in (
+        ("hotlora_slice_seconds", 2.0, "Seconds that training keeps the model before others may have it"),
+        ("hotlora_tensorboard", False, "Write TensorBoard curves (installs TensorBoard at the next start)"),
+        ("hotlora_folder", "", "Folder of runs and data sets (the WebUI's folder hotlora when empty; needs a restart)"),
+    ):
+        shared.opts.add_option(name, shared.OptionInfo(default, label, section=_SECTION))
+    import gradio as gr
+
+    label = "Folders with pictures that may be trained on when the WebUI listens beyond this computer, one per line"
+    shared.opts.add_option("hotlora_data_folders", shared.OptionInfo("", label, gr.Textbox, {"lines": 3}, section=_SECTION))
+
+
+def keep_preview_widgets(params: Any) -> None:
+    """txt2img's own widgets, which this callback hands out before the tabs are built."""
+    schedule = scripts.scripts_txt2img.script("Sampler").scheduler
+    _preview_widgets[:] = [*params.txt2img_preview_params, schedule]
+
+
+def add_tab() -> list[tuple[Any, str, str]]:
+    """The tab beside txt2img."""
+    borrowed = BorrowedPrompt(list(_preview_widgets), read_txt2img) if _preview_widgets else None
+    return [(build_page(studio, borrowed), "Train LoRA", "hotlora")]
+
+
+def add_api(page: Any, app: Any) -> None:
+    """The HTTP API, where the WebUI has its own switched on, with the same passwords."""
+    remove_leftover_lives()
+    if not shared.cmd_opts.api:
+        return
+    pairs = dict(pair.split(":", 1) for pair in (shared.cmd_opts.api_auth or "").split(",") if ":" in pair)
+    app.include_router(build_router(studio, basic_auth(pairs) if pairs else None))
+
+
+script_callbacks.on_ui_settings(add_settings)
+script_callbacks.on_ui_train_tabs(keep_preview_widgets)
+script_callbacks.on_ui_tabs(add_tab)
+script_callbacks.on_app_started(add_api)
+studio = keep_studio("a1111", make_studio)
