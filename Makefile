@@ -15,19 +15,19 @@ INSTALL := -m pip install --disable-pip-version-check --quiet
 # Waiting OpenMP threads spin by default; on a machine that does anything else, that makes steps several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-newest test-a1111 lint bench clean
+.PHONY: demo test test-newest test-a1111 browser lint bench clean
 
 demo: .venv/.ready
 	$(NEWEST) demo/run_demo.py
 
 test: test-newest test-a1111 lint
 
-test-newest: .venv/.ready
+test-newest: .venv/.tests-ready browser
 	$(NEWEST) -m pytest
 
 # Python 3.10 is what AUTOMATIC1111 runs on. Without one only half of the promise is tested: said loudly, and an error in CI.
 ifneq ($(or $(wildcard $(A1111)),$(shell tools/find_python.sh 3.10)),)
-test-a1111: .venv-a1111/.ready
+test-a1111: .venv-a1111/.ready browser
 	$(A1111) -m pytest
 else
 test-a1111:
@@ -38,6 +38,13 @@ test-a1111:
 	@[ "$$CI" != true ]
 endif
 
+# The tests of the page drive a browser. Without one they are skipped: said loudly, and an error in CI.
+browser:
+	@tools/find_browser.sh --install >/dev/null || { echo; \
+		echo "*** NOT TESTED: the page. Its tests need Chromium or Chrome, and there is none on this machine.         ***"; \
+		echo "*** Install one (for example: apt-get install chromium), or name yours in CHROME_PATH.                ***"; \
+		echo; [ "$$CI" != true ]; }
+
 lint: .venv/.ready
 	$(NEWEST) -m ruff check .
 
@@ -45,20 +52,21 @@ bench: .venv/.ready
 	$(NEWEST) tools/bench.py
 
 # The stamps are renewed when a list of requirements changes.
-.venv/.ready: requirements/newest.txt requirements/standalone.txt requirements/original-classes.txt requirements/original-classes.txt
+.venv/.ready: requirements/newest.txt requirements/standalone.txt
 	@[ -x $(NEWEST) ] || { python=$$(tools/find_python.sh 3.11 3.12 3.13 3.10) \
 		|| { echo "There is no Python 3.10 to 3.13 that can make a virtual environment. Install one."; exit 1; }; \
 		echo "setting up .venv with $$python (some minutes)"; "$$python" -m venv .venv; }
 	$(NEWEST) $(INSTALL) -r requirements/newest.txt
-	$(NEWEST) $(INSTALL) --no-deps -r requirements/original-classes.txt
-	$(NEWEST) $(INSTALL) --no-deps -r requirements/original-classes.txt
 	@touch $@
 
-.venv-a1111/.ready: requirements/a1111.txt requirements/standalone.txt requirements/original-classes.txt requirements/original-classes.txt
+.venv/.tests-ready: .venv/.ready requirements/original-classes.txt requirements/gradio4.txt
+	$(NEWEST) $(INSTALL) --no-deps -r requirements/original-classes.txt -r requirements/gradio4.txt
+	@touch $@
+
+.venv-a1111/.ready: requirements/a1111.txt requirements/standalone.txt requirements/original-classes.txt
 	@[ -x $(A1111) ] || { python=$$(tools/find_python.sh 3.10) && echo "setting up .venv-a1111 with $$python (some minutes)" \
 		&& "$$python" -m venv .venv-a1111; }
 	$(A1111) $(INSTALL) -r requirements/a1111.txt
-	$(A1111) $(INSTALL) --no-deps -r requirements/original-classes.txt
 	$(A1111) $(INSTALL) --no-deps -r requirements/original-classes.txt
 	@touch $@
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import tiny
 import torch
+import webui as stand_in
 from hotlora.hosts.checkpoint import describe
 from hotlora.hosts.diffusers import DiffusersModel
 from hotlora.sd.config import ImageConfig
@@ -30,3 +31,9 @@ def loaded(models):
     """The three files as the stand-alone host holds them."""
     files = {"sd1": models.sd1_file, "sd2": models.sd2_file, "sdxl": models.sdxl_file}
     return {family: DiffusersModel(describe(path), ImageConfig(), torch.device("cpu")) for family, path in files.items()}
+
+
+@pytest.fixture
+def webui(monkeypatch, tmp_path):
+    """AUTOMATIC1111's WebUI with a checkpoint loaded, after a picture that used everything that shapes pictures."""
+    return stand_in.make_webui(monkeypatch, tmp_path)

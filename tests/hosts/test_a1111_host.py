@@ -6,93 +6,24 @@ What the WebUI itself does with them is proved in the real one; here it is that 
 import sys
 import threading
 import time
-from collections import deque
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
-import torch
-from hotlora.engine.errors import UserError
+from hotlora.engine.errors import ModelAway, UserError
 from hotlora.engine.options import build
-from hotlora.hosts.a1111 import A1111Host, check_usable, check_wanted
+from hotlora.hosts.a1111 import A1111Host
+from hotlora.hosts.a1111_checkpoint import check_usable, is_wanted
 from hotlora.sd.config import ImageConfig
-from torch import nn
-
-
-class FairLock:
-    """The WebUI's FIFOLock: wakes whoever came first, but may be taken again before they are awake."""
-
-    def __init__(self):
-        self._lock, self._guard, self._pending_threads = threading.Lock(), threading.Lock(), deque()
-
-    def __enter__(self):
-        with self._guard:
-            if self._lock.acquire(blocking=False):
-                return
-            woken = threading.Event()
-            self._pending_threads.append(woken)
-        woken.wait()
-        self._lock.acquire()
-
-    def __exit__(self, *error):
-        with self._guard:
-            if self._pending_threads:
-                self._pending_threads.popleft().set()
-            self._lock.release()
-
-
-class Loaded(nn.Module):
-    is_sdxl = is_sd2 = is_sd3 = lowvram = False
-
-    def __init__(self, path):
-        super().__init__()
-        self.model = nn.Module()
-        self.model.diffusion_model = nn.Conv2d(4, 4, 1)  # has in_channels, as a U-Net has
-        self.model.conditioning_key = "crossattn"
-        self.cond_stage_model = SimpleNamespace(id_end=1, wrapped=None)
-        self.sd_checkpoint_info = SimpleNamespace(filename=str(path), name=path.name, ids=[path.stem])
-        self.network_layer_mapping = {"layer": self.model.diffusion_model}
-        self.applied_token_merged_ratio = 0.5
-
-
-@pytest.fixture
-def webui(monkeypatch, tmp_path):
-    """The WebUI with a checkpoint loaded, after a picture with a LoRA, tiling, token merging, Hypertile and a hypernetwork."""
-    loaded = Loaded(tmp_path / "base.safetensors")
-    layer = loaded.model.diffusion_model
-    layer.network_current_names = (("style", 1, 1, None),)
-    setattr(layer, "__webui_hypertile_params", SimpleNamespace(enabled=True))
-    web = SimpleNamespace(
-        sd_models=SimpleNamespace(model_data=SimpleNamespace(sd_model=loaded)),
-        devices=SimpleNamespace(device=torch.device("cpu"), fp8=False),
-        call_queue=SimpleNamespace(queue_lock=FairLock()),
-        shared=SimpleNamespace(cmd_opts=SimpleNamespace(lowvram=False, lora_dir=str(tmp_path / "Lora")), loaded_hypernetworks=["network"]),
-        sd_unet=SimpleNamespace(current_unet=None, current_unet_option=None),
-        sd_hijack=SimpleNamespace(model_hijack=SimpleNamespace(circular_enabled=True)),
-        processing=SimpleNamespace(),
-    )
-    web.sd_models.apply_token_merging = lambda model, ratio: setattr(model, "applied_token_merged_ratio", ratio)
-    hijack = web.sd_hijack.model_hijack
-    hijack.apply_circular = lambda on: setattr(hijack, "circular_enabled", on)
-    for kind in ("StableDiffusionProcessing", "StableDiffusionProcessingTxt2Img", "StableDiffusionProcessingImg2Img"):
-        setattr(web.processing, kind, type(kind, (), {"cached_c": ["old", "old"]}))
-    package = ModuleType("modules")
-    for name, module in vars(web).items():
-        setattr(package, name, module)
-        monkeypatch.setitem(sys.modules, f"modules.{name}", module)
-    monkeypatch.setitem(sys.modules, "modules", package)
-    networks = SimpleNamespace(loaded_networks=["style"], networks_in_memory={"style": 1}, listed=0)
-    networks.load_networks = lambda names: networks.loaded_networks.clear()
-    networks.network_apply_weights = lambda module: setattr(module, "network_current_names", ())
-    networks.list_available_networks = lambda: setattr(networks, "listed", networks.listed + 1)
-    monkeypatch.setitem(sys.modules, "networks", networks)
-    web.loaded, web.networks, web.layer = loaded, networks, layer
-    return web
+from webui import Loaded
 
 
 @pytest.fixture
 def host(webui):
+    """After ``borrow``; that itself needs a real model."""
     host = A1111Host()
-    host._loaded, host._checkpoint = webui.loaded, webui.loaded.sd_checkpoint_info
+    info = webui.loaded.sd_checkpoint_info
+    host._config = build(ImageConfig, {"output_name": "cat", "base_model": info.name})
+    host._loaded, host._file = webui.loaded, info.filename
     return host
 
 
@@ -155,27 +86,73 @@ def test_whoever_waits_comes_first(host, webui):
     assert sum(waited) <= 25, waited
 
 
-def test_another_checkpoint_is_never_trained_on(host, webui, tmp_path):
-    webui.sd_models.model_data.sd_model = Loaded(tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match=r"on 'other.safetensors'.*Load 'base.safetensors' and resume"), host.turn():
+def refuse_turn(host, match):
+    with pytest.raises(ModelAway, match=match), host.turn():
         pytest.fail("no turn")
-    webui.sd_models.model_data.sd_model = Loaded(tmp_path / "base.safetensors")
-    with pytest.raises(UserError, match="loaded 'base.safetensors' anew"), host.turn():
-        pytest.fail("no turn")
-    webui.sd_models.model_data.sd_model = None
-    with pytest.raises(UserError, match="Load 'base.safetensors'"), host.turn():
-        pytest.fail("no turn")
+
+
+def test_another_checkpoint_is_never_trained_on_but_waited_for(host, webui, tmp_path):
+    data, config = webui.sd_models.model_data, host._config
+    assert host.has_model(config)
+    data.sd_model = Loaded(tmp_path / "other.safetensors")
+    assert not host.has_model(config)
+    refuse_turn(host, "cannot train 'cat' now: the WebUI has 'other.safetensors' loaded. Load 'base.safetensors' and it goes on by itself")
+    data.sd_model = None
+    assert not host.has_model(config)
+    refuse_turn(host, "no checkpoint loaded. Load 'base.safetensors'")
+    data.sd_model = webui.loaded
+    with data.lock:
+        assert not host.has_model(config)
+        refuse_turn(host, "still loading")
     assert not webui.call_queue.queue_lock._lock.locked()
+    with host.turn():
+        assert host.has_model(config)
 
 
-def test_an_unloaded_checkpoint_is_not_trained_on(host, webui):
+def test_a_checkpoint_that_was_loaded_anew_is_borrowed_anew(host, webui, tmp_path):
+    webui.sd_models.model_data.sd_model = Loaded(tmp_path / "base.safetensors")
+    refuse_turn(host, "loaded its checkpoint anew")
+    assert host.has_model(host._config)
+    webui.sd_models.model_data.sd_model = webui.loaded
+    webui.loaded.sd_checkpoint_info.filename = str(tmp_path / "elsewhere" / "base.safetensors")
+    refuse_turn(host, "loaded its checkpoint anew")
+
+
+def test_an_unloaded_checkpoint_is_waited_for(host, webui):
     webui.loaded.to("meta")
-    with pytest.raises(UserError, match="'base.safetensors' was unloaded"), host.turn():
-        pytest.fail("no turn")
+    assert not host.has_model(host._config)
+    refuse_turn(host, "'base.safetensors' was unloaded. Load it again")
+
+
+def test_a_checkpoint_may_be_unloaded_in_the_middle_of_a_turn(host, webui):
+    with pytest.raises(ModelAway, match="was unloaded"), host.turn():
+        webui.loaded.to("meta")  # the API does so without standing in the queue
+        raise RuntimeError("tensors on two devices")
+    webui.loaded.to_empty(device="cpu")
+    with pytest.raises(RuntimeError, match="another reason"), host.turn():
+        raise RuntimeError("another reason")
+
+
+def test_what_cannot_be_trained_any_more_ends_the_run_with_its_state_saved(host, webui):
+    """The loop saves at ModelAway, and the host has the model: so the run borrows it again, which fails."""
+    webui.devices.fp8 = True
+    refuse_turn(host, "stored in fp8")
+    assert host.has_model(host._config)
+    with pytest.raises(UserError, match="stored in fp8") as error:
+        host.borrow(host._config)
+    assert not isinstance(error.value, ModelAway)
+
+
+def test_borrowing_waits_for_a_checkpoint(webui):
+    webui.sd_models.model_data.sd_model = None
+    with pytest.raises(ModelAway, match="no checkpoint loaded. Choose one at the top of the page"):
+        A1111Host().borrow(build(ImageConfig, {"output_name": "cat"}))
+    webui.sd_models.model_data.sd_model = webui.loaded
+    with pytest.raises(ModelAway, match="Load 'other.safetensors'"):
+        A1111Host().borrow(build(ImageConfig, {"output_name": "cat", "base_model": "other.safetensors"}))
 
 
 SPOILED = {
-    "no checkpoint loaded": lambda web: setattr(web.sd_models.model_data, "sd_model", None),
     "Stable Diffusion 3": lambda web: setattr(web.loaded, "is_sd3", True),
     "inpainting": lambda web: setattr(web.loaded.model.diffusion_model, "in_channels", 9),
     "unCLIP": lambda web: setattr(web.loaded.model, "conditioning_key", "crossattn-adm"),
@@ -195,12 +172,13 @@ def test_what_cannot_be_trained_is_refused_with_a_reason(webui, reason):
         check_usable(webui.sd_models.model_data.sd_model)
 
 
-def test_the_loaded_checkpoint_must_be_the_one_that_is_asked_for(webui):
+def test_the_checkpoint_that_is_asked_for_is_told_by_any_name_of_it(webui):
     info = webui.loaded.sd_checkpoint_info
-    for wanted in ("", "base", "C:/elsewhere/base.safetensors", info.filename):
-        check_wanted(info, build(ImageConfig, {"base_model": wanted}))
-    with pytest.raises(UserError, match="its base_model is 'other.safetensors'"):
-        check_wanted(info, build(ImageConfig, {"base_model": "other.safetensors"}))
+    for wanted in ("", "base", "base.safetensors", "C:/elsewhere/base.safetensors", info.filename):
+        assert is_wanted(info, wanted), wanted
+    assert not is_wanted(info, "other.safetensors")
+    webui.sd_models.checkpoint_aliases["anime/base.safetensors"] = SimpleNamespace(filename="models/anime/base.safetensors")
+    assert not is_wanted(info, "anime/base.safetensors"), "the WebUI has another file under that name"
 
 
 def save(path, text):

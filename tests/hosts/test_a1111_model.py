@@ -16,6 +16,8 @@ from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
 from hotlora.engine.run import Run
 from hotlora.engine.session import Session
+from hotlora.hosts import a1111_model
+from hotlora.hosts.a1111 import A1111Host
 from hotlora.hosts.a1111_model import A1111Model
 from hotlora.hosts.diffusers import DiffusersHost
 from hotlora.sd.config import ImageConfig
@@ -78,7 +80,7 @@ class Loaded:
     def __init__(self, parts, path):
         self.model, self.first_stage_model = Wrapper(make_unet("sd1", parts["unet"])), make_vae(parts)
         self.cond_stage_model = Text(copy.deepcopy(parts["text_encoder"]).requires_grad_(False))
-        self.sd_checkpoint_info = SimpleNamespace(filename=str(path), name=path.name, sha256=None)
+        self.sd_checkpoint_info = SimpleNamespace(filename=str(path), name=path.name, sha256=None, ids=[path.name])
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         self.alphas_cumprod_original = torch.cumprod(1 - betas, 0).float()
         self.alphas_cumprod = self.alphas_cumprod_original.half()  # as some settings leave it after a picture
@@ -284,3 +286,44 @@ def test_medvram_trains_the_unet_only(loaded):
     loaded.lowvram = True
     with pytest.raises(UserError, match="cannot train the text encoder with --medvram"):
         make_model(loaded, train_text_encoder=True)
+
+
+def test_borrowing_writes_down_which_checkpoint_it_was(loaded, webui, tmp_path):
+    webui.sd_models.model_data.sd_model = loaded
+    config = build(ImageConfig, {"output_name": "cat"})
+    host = A1111Host()
+    trainee = host.borrow(config)
+    assert trainee.model.name == config.base_model == "one.safetensors"
+    assert host.has_model(config)
+    webui.sd_models.model_data.sd_model = webui.loaded
+    assert not host.has_model(config)
+
+
+def test_the_sampler_must_be_one_of_the_webuis(loaded, webui):
+    webui.sd_models.model_data.sd_model = loaded
+    with pytest.raises(UserError, match="the sampler 'Oiler'"):
+        A1111Host().borrow(build(ImageConfig, {"sample_sampler": "Oiler"}))
+
+
+@pytest.mark.parametrize("text_is_trained", [False, True])
+def test_only_the_unet_stays_where_room_is_needed(loaded, monkeypatch, webui, text_is_trained):
+    """What is encoded while the others are away is the same."""
+    monkeypatch.setattr(a1111_model, "needs_room", lambda device: True)
+    model = make_model(loaded, train_text_encoder=text_is_trained)
+    moves = []
+    for name, module in (("vae", model.vae), ("text", model.text_encoders[0]), ("unet", model.unet)):
+        monkeypatch.setattr(module, "to", lambda place, name=name: moves.append((name, str(place))))
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    latents, text = model.encode_pixels(pixels), model.encode_text(["a cat"], clip_skip=None, max_token_length=75)
+    moves.clear()
+    with model.training(gradient_checkpointing=False):
+        away = moves.copy()
+        moves.clear()
+        again = model.encode_text(["a cat"], clip_skip=None, max_token_length=75)
+        assert torch.equal(again.context, text.context)
+        assert ("vae", "cpu") in moves
+        moves.clear()
+        assert all(torch.equal(a, b) for a, b in zip(model.encode_pixels(pixels), latents, strict=True))
+        assert ("vae", "cpu") in moves
+    assert away == ([("vae", "cpu")] if text_is_trained else [("vae", "cpu"), ("text", "cpu")])
+    assert not any(name == "unet" for name, _ in moves)

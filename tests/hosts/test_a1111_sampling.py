@@ -5,7 +5,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from hotlora.hosts.a1111_sampling import sample_picture
+from hotlora.engine.errors import UserError
+from hotlora.hosts.a1111_sampling import check_sampler, list_samplers, sample_picture
 from hotlora.sd.model import SampleRequest
 
 REQUEST = SampleRequest("red apple <lora:other:1>", "", 64, 64, 12, 4.0, "Euler", 1, clip_skip=2)
@@ -114,3 +115,40 @@ def test_settings_are_put_back_when_a_sample_fails(web):
 def test_interrupt_is_meant_for_peoples_own_pictures(web):
     web.meanwhile = lambda attempt: setattr(web.shared.state, "interrupted", attempt == 1)
     assert sample_picture(web.loaded, REQUEST) == "picture 2"
+
+
+@pytest.fixture
+def samplers(web, monkeypatch):
+    """The WebUI's lists, cut short."""
+    names = {"DPM++ 2M": {}, "Euler": {}, "Euler a": {}, "PLMS": {"no_sdxl": True}}
+    schedulers = [("automatic", "Automatic", None), ("karras", "Karras", None), ("sgm_uniform", "SGM Uniform", ["SGMUniform"])]
+    modules = {
+        "sd_samplers": SimpleNamespace(
+            all_samplers_map={name: SimpleNamespace(options=options) for name, options in names.items()},
+            visible_sampler_names=lambda: ["DPM++ 2M", "Euler", "Euler a"],
+        ),
+        "sd_schedulers": SimpleNamespace(
+            schedulers=[SimpleNamespace(name=name, label=label, aliases=aliases) for name, label, aliases in schedulers]
+        ),
+    }
+    for name, module in modules.items():
+        monkeypatch.setattr(sys.modules["modules"], name, module, raising=False)
+        monkeypatch.setitem(sys.modules, f"modules.{name}", module)
+
+
+def test_every_sampler_of_the_webui_can_be_asked_for(samplers):
+    names = list_samplers()
+    assert names[:3] == ["DPM++ 2M", "Euler", "Euler a"]
+    assert "Euler a SGM Uniform" in names and len(names) == 3 * 3
+    for name in (*names, "PLMS", "Euler karras", "Euler Automatic", "Euler SGMUniform"):
+        check_sampler(name, is_sdxl=False)
+
+
+def test_a_sampler_that_the_webui_lacks_is_refused_with_near_ones(samplers):
+    for name in ("Euler Karas", "euler", "Karras", "Euler a b"):
+        with pytest.raises(UserError, match=f"'{name}'.*Set sample_sampler: "):
+            check_sampler(name, is_sdxl=False)
+    with pytest.raises(UserError, match="sample_sampler: Euler Karras or"):
+        check_sampler("Euler Karas", is_sdxl=False)
+    with pytest.raises(UserError, match="'PLMS' on an SDXL model"):
+        check_sampler("PLMS", is_sdxl=True)

@@ -170,6 +170,8 @@ def test_host_borrows_the_named_model(models):
     assert trainee.device == trainee.model.device
     with pytest.raises(UserError, match="without a base model"):
         DiffusersHost().borrow(ImageConfig())
+    with pytest.raises(UserError, match="'Restart' outside the WebUI. Set sample_sampler: DPM.. 2M, DPM.. 2M Karras, Euler"):
+        DiffusersHost().borrow(ImageConfig(base_model=str(models.sd1_file), sample_sampler="Restart"))
 
 
 def test_folder_has_no_file_to_hash(models):

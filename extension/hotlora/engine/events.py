@@ -172,12 +172,16 @@ def read_events(path: Path, since: int = 0) -> Iterator[Event]:
     """The events of a run's file from index ``since`` on; nothing if there is no such file."""
     if not path.exists():
         return
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:  # as bytes: the last line may be in the middle of a character, while it is written
         for index, line in enumerate(file):
-            if index < since or not line.endswith("\n"):
-                continue
-            fields = json.loads(line)
-            kind = fields.pop("type")
-            if kind not in _TYPES:
-                raise UserError(f"cannot read {path}: it has a '{kind}' event, from a newer version. Update HotLoRA.")
-            yield _TYPES[kind](**fields)
+            if index >= since and line.endswith(b"\n"):
+                yield parse_event(line.decode("utf-8"), path)
+
+
+def parse_event(line: str, path: Path) -> Event:
+    """A line of the file at ``path``."""
+    fields = json.loads(line)
+    kind = fields.pop("type")
+    if kind not in _TYPES:
+        raise UserError(f"cannot read {path}: it has a '{kind}' event, from a newer version. Update HotLoRA.")
+    return _TYPES[kind](**fields)

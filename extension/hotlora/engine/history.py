@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from .events import Event, Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, read_events
+from .events import Event, Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, parse_event
 
 _RECENT_STEPS = 30
 
@@ -18,21 +18,27 @@ class History:
     """
 
     def __init__(self, events: Iterable[Event] = ()):
-        self.count = 0
+        self.count, self._offset = 0, 0
         self.started: Started | None = None
         self.latest: Event | None = None
         self.steps: list[Step] = []
         self.validations: list[Validated] = []
         self.samples: list[Previewed] = []
-        self.files: list[Saved] = []
+        self.files: list[Saved] = []  # each path once, as it was written last; so with samples
         self.log: list[tuple[float, str]] = []  # time in seconds since 1970, what a person should know
+        self._going_since = 0.0  # the time of the last start or pause
         for event in events:
             self.add(event)
 
     def read_on(self, path: Path) -> "History":
         """Take in what has been written to an event file since the last look."""
-        for event in read_events(path, self.count):
-            self.add(event)
+        if path.exists() and path.stat().st_size != self._offset:
+            with open(path, "rb") as file:
+                file.seek(self._offset)
+                for line in file:
+                    if line.endswith(b"\n"):  # else it is being written
+                        self._offset += len(line)
+                        self.add(parse_event(line.decode("utf-8"), path))
         return self
 
     def add(self, event: Event) -> None:
@@ -47,9 +53,11 @@ class History:
         elif isinstance(event, Validated):
             self.validations.append(event)
         elif isinstance(event, Previewed):
-            self.samples.append(event)
+            self.samples = [sample for sample in self.samples if sample.path != event.path] + [event]
         elif isinstance(event, Saved):
-            self.files.append(event)
+            self.files = [file for file in self.files if file.path != event.path] + [event]
+        if isinstance(event, (Started, Paused)):
+            self._going_since = event.time
         message = _describe(event)
         if message:
             self.log.append((event.time, message))
@@ -79,8 +87,8 @@ class History:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the clock, so with samples and the host's own pictures; None before the second step of a sitting."""
-        recent = [step for step in self.steps[-_RECENT_STEPS:] if step.time >= self.started.time]
+        """By the clock, so with samples and the host's own pictures; None before the second step since a start or pause."""
+        recent = [step for step in self.steps[-_RECENT_STEPS:] if step.time >= self._going_since]
         if len(recent) < 2:
             return None
         each = (recent[-1].time - recent[0].time) / (len(recent) - 1)

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from .config import RunConfig
 from .control import Control
 from .errors import ModelAway, UserError
-from .events import Event, Failed, Finished, Paused, Started, Step
+from .events import Event, Failed, Finished, Paused, Preparing, Started, Step
 from .files import disk_full
 from .interfaces import Host
 from .loop import train
 from .run import Run
 
 _LOOK_AGAIN_SECONDS = 1.0
+_PHASES = {Preparing: "preparing", Started: "training", Step: "training", Paused: "paused"}
 
 
 class Job:
@@ -33,12 +34,17 @@ class Job:
         self._host, self.config, self.run_folder = host, config, run
         self.control = Control(host, run, config.slice_seconds)
         self.outcome: Finished | Failed | None = None
-        self._step = 0
+        self._step, self._phase = 0, "preparing"
         self._thread: threading.Thread | None = None
 
     @property
     def name(self) -> str:
         return self.run_folder.name
+
+    @property
+    def phase(self) -> str:
+        """What it does now: preparing, training or paused."""
+        return "paused" if self.control.paused else self._phase
 
     def subscribe(self, reader: Callable[[Event], None]) -> None:
         """Call ``reader`` with every event, in the job's thread."""
@@ -75,6 +81,7 @@ class Job:
         return self.outcome
 
     def _train(self) -> None:
+        self._phase = "preparing"
         trainee = self._host.borrow(self.config)
         self.run_folder.write_config(self.config)  # it names the base model now
         for event in train(trainee, self.config, self.control):
@@ -82,6 +89,7 @@ class Job:
 
     def _take(self, event: Event) -> None:
         self.run_folder.events.append(event)
+        self._phase = _PHASES.get(type(event), self._phase)
         if isinstance(event, (Started, Step)):
             self._step = event.step
         elif isinstance(event, Finished):
@@ -89,9 +97,9 @@ class Job:
 
     def _wait_for_model(self) -> None:
         while not self.control.stopping:
+            time.sleep(_LOOK_AGAIN_SECONDS)
             if self._host.has_model(self.config):
                 return
-            time.sleep(_LOOK_AGAIN_SECONDS)
         self._take(Finished(step=self._step, reason="stopped", files={}))
 
     def _fail(self, event: Failed) -> None:

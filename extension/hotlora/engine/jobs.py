@@ -3,6 +3,7 @@
 One object per program, made once; pages, HTTP requests and reloads come and go around it.
 """
 
+import os
 import shutil
 import threading
 import traceback
@@ -13,7 +14,7 @@ from typing import Any
 from .config import RunConfig
 from .control import Control
 from .errors import UserError
-from .events import Failed, Paused, Preparing
+from .events import Failed, Preparing
 from .history import History
 from .interfaces import Host
 from .job import Job
@@ -93,7 +94,8 @@ class Jobs:
         """
         folder = self.find_folder(name)
         old = build(self.config_class, read_run_config(folder))
-        config = build(self.config_class, read_run_config(folder) | dict(changes or {}) | {"output_dir": str(folder)})
+        same = {"output_dir": str(folder), "output_name": old.name}
+        config = build(self.config_class, read_run_config(folder) | dict(changes or {}) | same)
         self._check_access(config)
         check_unchanged(old, config)
         config.given = frozenset()  # what init_lora may take over was settled when the run started
@@ -117,15 +119,16 @@ class Jobs:
                     self._worker = None
                     return
                 job = self._line[0]
-            tensorboard = add_tensorboard(job)
             try:
-                job.run()
-            finally:
-                if tensorboard:
-                    tensorboard.close()
-                with self._lock:
-                    self._line.remove(job)
+                _run(job)
+            except Exception:  # whatever it was, those that wait are not to wait for ever
+                traceback.print_exc()
+            with self._lock:
+                self._line.remove(job)
+            try:
                 self._on_end(job)
+            except Exception:
+                traceback.print_exc()
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -136,7 +139,8 @@ class Jobs:
 
     def find_job(self, name: str) -> Job | None:
         """The run that trains or waits under this name."""
-        return next((job for job in list(self._line) if job.name == name), None)
+        wanted = os.path.normcase(name)
+        return next((job for job in list(self._line) if os.path.normcase(job.run_folder.folder.name) == wanted), None)
 
     def control(self, name: str) -> Control:
         """To stop, pause, sample and save. Raises UserError where the run does not train."""
@@ -150,7 +154,7 @@ class Jobs:
         """Save and end the run; one that only waits leaves the line. Raises UserError where it does neither."""
         control = self.control(name)
         with self._lock:
-            waiting = next((job for job in self._line[1:] if job.name == name), None)
+            waiting = next((job for job in self._line[1:] if job.control is control), None)
             if waiting:
                 self._line.remove(waiting)
                 return
@@ -176,13 +180,10 @@ class Jobs:
 
     def status(self, name: str) -> str:
         """One of STATUSES."""
-        history, job = self.history(name), self.find_job(name)
+        job = self.find_job(name)  # before the history, which then has the end of a run that is no longer there
+        history = self.history(name)
         if job is not None:
-            if job is not self.current:
-                return "waiting"
-            if job.control.paused or isinstance(history.latest, Paused):
-                return "paused"
-            return "training" if history.started and not isinstance(history.latest, Preparing) else "preparing"
+            return job.phase if job is self.current else "waiting"
         if history.outcome is None:
             return "interrupted" if history.latest else "not started"
         if isinstance(history.outcome, Failed):
@@ -199,8 +200,13 @@ class Jobs:
         with self._lock:
             if self.find_job(name):
                 raise UserError(f"cannot delete '{name}': it is training or waiting. Stop it first.")
-            shutil.rmtree(folder)
             self._histories.pop(folder, None)
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise UserError(
+                    f"cannot delete '{error.filename}': {error.strerror}. Close what uses it (TensorBoard, a viewer) and try again."
+                ) from error
 
     # -- before a start ------------------------------------------------------------------------------------------------
 
@@ -214,7 +220,8 @@ class Jobs:
             raise UserError("cannot look at two runs at once. Wait until the first look is done.")
         values = dict(values)
         values["output_name"] = values.get("output_name") or "unnamed"
-        self.outlook = Outlook(self._make_host(), self.build_config(values))
+        config = self.build_config(values)
+        self.outlook = Outlook(self._make_host(), config)
         return self.outlook
 
 
@@ -270,6 +277,19 @@ def _has_trained(folder: Path) -> bool:
     return any((folder / "state").glob("*.pt")) or any(folder.glob("*.safetensors"))
 
 
+def _run(job: Job) -> None:
+    tensorboard = add_tensorboard(job)
+    try:
+        job.run()
+    finally:
+        if tensorboard:
+            tensorboard.close()
+
+
 def _last_change(folder: Path) -> float:
-    events = folder / "events.jsonl"
-    return (events if events.exists() else folder / "config.yaml").stat().st_mtime
+    for name in ("events.jsonl", "config.yaml"):
+        try:
+            return (folder / name).stat().st_mtime
+        except FileNotFoundError:  # not there yet, or the run is being deleted
+            continue
+    return 0.0

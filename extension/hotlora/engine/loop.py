@@ -80,7 +80,6 @@ def _prepare(trainee: Trainee) -> Iterator[Event]:
 
 
 def _run(session: Session, control: Control) -> Iterator[Event]:
-    config = session.config
     yield Started(
         name=session.run.name,
         step=session.step,
@@ -91,6 +90,8 @@ def _run(session: Session, control: Control) -> Iterator[Event]:
     )
     if not session.resumed:
         session.save_state()
+    if not session.followed_up:  # the state was saved when the model went away right after a step
+        yield from _follow_up(session, control)
     while not (session.done or control.stopping):
         try:
             yield session.train_step()
@@ -100,17 +101,24 @@ def _run(session: Session, control: Control) -> Iterator[Event]:
             continue
         while session.warnings:
             yield Warned(session.warnings.pop(0))
-        if _is_due(session, config.validation_every_steps, 0 if config.validation_every_steps else 1):
-            yield from _validate(session, control)
-        if control.take_sample_wish() or _is_due(session, config.sample_every_steps, config.sample_every_epochs):
-            yield from _preview(session)
-        if control.take_save_wish() or _is_due(session, config.save_steps, config.save_epochs):
-            yield _save(session, control, f"step{session.step:08d}", "checkpoint")
-            _forget_old_checkpoints(session)
-            session.save_state()
-        elif session.state_is_due():
-            session.save_state()
+        yield from _follow_up(session, control)
     yield from _finish(session, control)
+
+
+def _follow_up(session: Session, control: Control) -> Iterator[Event]:
+    """What is due after a step: judging, samples, saving."""
+    config = session.config
+    if session.judged_step != session.step and _is_due(session, config.validation_every_steps, 0 if config.validation_every_steps else 1):
+        yield from _validate(session, control)
+    if control.take_sample_wish() or _is_due(session, config.sample_every_steps, config.sample_every_epochs):
+        yield from _preview(session)
+    save = control.take_save_wish() or _is_due(session, config.save_steps, config.save_epochs)
+    if save:
+        yield _save(session, control, f"step{session.step:08d}", "checkpoint")
+        _forget_old_checkpoints(session)
+    session.followed_up = True
+    if save or session.state_is_due():
+        session.save_state()
 
 
 def _is_due(session: Session, every_steps: int, every_epochs: int) -> bool:

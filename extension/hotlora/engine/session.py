@@ -77,7 +77,8 @@ class Session:
         self.step, self.epoch, self.index = 0, 0, 0
         self.average, self.mean_loss = 0.0, 0.0
         self.best: dict[str, Any] | None = None  # {"loss", "step", "tensors"}
-        self.not_improved = 0
+        self.not_improved, self.judged_step = 0, 0
+        self.followed_up = True  # whether all that is due after the current step is done
         self.stopped_early = False
         self.rate_lowered = False
         self._showing_best = False
@@ -140,7 +141,7 @@ class Session:
             self.adapters.limit_norms(self.config.max_norm)
         if self.ema is not None:
             self.ema.update_parameters(torch.nn.ParameterList(self.parameters))
-        self.step += 1
+        self.step, self.followed_up = self.step + 1, False
         self.index += 1
         epochs_done = self.epochs_done
         if self.index == self._steps_in(self.epoch):
@@ -214,6 +215,7 @@ class Session:
 
     def judge(self, loss: float) -> bool:
         """Take note of a validation loss; True when it is the best so far."""
+        self.judged_step = self.step
         if self.best is None or loss < self.best["loss"]:
             self.best = {"loss": loss, "step": self.step, "tensors": self.adapters.tensors()}
             self.not_improved = 0
@@ -328,6 +330,8 @@ _SAVED_ATTRIBUTES = (
     "mean_loss",
     "best",
     "not_improved",
+    "judged_step",
+    "followed_up",
     "stopped_early",
     "rate_lowered",
     "started_at",

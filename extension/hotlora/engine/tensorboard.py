@@ -53,5 +53,8 @@ def add_tensorboard(job: Job) -> TensorBoard | None:
         reader = TensorBoard(job.run_folder.tensorboard)
     except ImportError:
         return None
+    except Exception as error:  # it is there but cannot be loaded, such as with a protobuf of another age
+        job.run_folder.log(f"TensorBoard cannot be used: {error}")
+        return None
     job.subscribe(reader)
     return reader

@@ -20,6 +20,7 @@ from ..sd.metadata import file_hashes
 from ..sd.model import Conditioning, SampleRequest
 from ..sd.names import name_text_layers, name_unet_layers
 from ..sd.objectives import scaled_linear_alphas_cumprod
+from .a1111_memory import SpareModules, needs_room
 from .a1111_sampling import sample_picture
 from .a1111_text import encode_captions, encoder_of, inner_of, is_transformers
 from .diffusers import choose_dtype
@@ -50,6 +51,7 @@ class A1111Model:
         self.family = "sdxl" if loaded.is_sdxl else "sd2" if loaded.is_sd2 else "sd1"
         self.unet, self.vae = loaded.model.diffusion_model, loaded.first_stage_model
         self.text_encoders = [encoder_of(embedder) for embedder in self._embedders]
+        self._spare = SpareModules([self.vae, *([] if config.train_text_encoder else self.text_encoders)])
         self.compute_dtype = self._choose_compute_dtype(config)
         self.prediction_type = "v_prediction" if loaded.parameterization == "v" else "epsilon"
         self.zero_terminal_snr = self._choose_zero_snr(config, sampled_at_zero_snr)
@@ -122,7 +124,7 @@ class A1111Model:
         hook = self.vae.quant_conv.register_forward_hook(lambda module, inputs, moments: caught.append(moments))
         cuda = [self.device.index or 0] if self.device.type == "cuda" else []
         try:
-            with _in_fp32(self.vae), torch.random.fork_rng(devices=cuda):
+            with self._spare.at_hand(), _in_fp32(self.vae), torch.random.fork_rng(devices=cuda):
                 self.vae.encode(pixels.to(self.device, torch.float32))
         finally:
             hook.remove()
@@ -132,7 +134,7 @@ class A1111Model:
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
         if self._loaded.lowvram and self.family == "sdxl":
             _summon(self._loaded.conditioner)
-        with self.autocast():
+        with self._spare.at_hand(), self.autocast():
             return encode_captions(captions, self._embedders, clip_skip=clip_skip, max_token_length=max_token_length, device=self.device)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:
@@ -164,10 +166,13 @@ class A1111Model:
                 for block in self.unet.modules():
                     if hasattr(block, "_forward") and (hasattr(block, "checkpoint") or hasattr(block, "use_checkpoint")):
                         _replace_forward(block, _checkpointed(block), undo)
+            if not self._loaded.lowvram and needs_room(self.device):
+                undo.enter_context(self._spare.away())
             yield
 
     def sample(self, request: SampleRequest) -> Any:
-        return sample_picture(self._loaded, request)
+        with self._spare.at_hand():
+            return sample_picture(self._loaded, request)
 
 
 def find_text_embedders(loaded: Any) -> list[Any]:

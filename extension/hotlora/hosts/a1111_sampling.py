@@ -1,12 +1,46 @@
 """Samples from the WebUI's own txt2img, made inside a turn with whatever adapters are attached."""
 
 import contextlib
+import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
+from ..engine.errors import UserError
 from ..sd.model import SampleRequest
+
+
+def list_samplers() -> list[str]:
+    """What ``sample_sampler`` may be: the WebUI's samplers, then each with each scheduler's name behind it."""
+    from modules import sd_samplers, sd_schedulers
+
+    names = sd_samplers.visible_sampler_names()
+    labels = [scheduler.label for scheduler in sd_schedulers.schedulers[1:]]  # the first, Automatic, is the plain name
+    return names + [f"{name} {label}" for name in names for label in labels]
+
+
+def check_sampler(name: str, *, is_sdxl: bool) -> None:
+    """Raise UserError for a sampler that the WebUI does not have: it would take its first one instead and say nothing."""
+    from modules import sd_samplers
+
+    sampler = sd_samplers.all_samplers_map.get(_without_scheduler(name))
+    if sampler is None:
+        near = difflib.get_close_matches(name, list_samplers(), n=4, cutoff=0.5) or sd_samplers.visible_sampler_names()
+        raise UserError(f"cannot make samples with the sampler '{name}': the WebUI has none. Set sample_sampler: {' or '.join(near)}.")
+    if is_sdxl and sampler.options.get("no_sdxl"):
+        raise UserError(f"cannot make samples with the sampler '{name}' on an SDXL model. Set sample_sampler to another one.")
+
+
+def _without_scheduler(name: str) -> str:
+    """The WebUI takes the name apart in the same way (``modules/sd_samplers.py``, get_sampler_and_scheduler)."""
+    from modules import sd_schedulers
+
+    for scheduler in sd_schedulers.schedulers:
+        for ending in (scheduler.label, scheduler.name, *(scheduler.aliases or [])):
+            if name.endswith(f" {ending}"):
+                return name[: -len(ending) - 1]
+    return name
 
 
 def sample_picture(loaded: Any, request: SampleRequest) -> Any:

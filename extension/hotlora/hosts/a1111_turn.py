@@ -33,7 +33,7 @@ def take_loras_out(loaded: Any) -> None:
         return
     if networks.loaded_networks:
         networks.load_networks([])
-    for layer in loaded.network_layer_mapping.values():
+    for layer in loaded.network_layer_mapping.values() if loaded else ():
         if getattr(layer, "network_current_names", ()):
             networks.network_apply_weights(layer)
 

@@ -19,7 +19,7 @@ from ..sd.model import Conditioning, SampleRequest
 from ..sd.names import name_text_layers, name_unet_layers
 from .checkpoint import Checkpoint, describe
 from .diffusers_loading import fingerprint_checkpoint, fingerprint_vae, load_parts
-from .diffusers_sampling import keep_modes, read_alphas_cumprod, restore_modes, sample_picture
+from .diffusers_sampling import check_sampler, keep_modes, read_alphas_cumprod, restore_modes, sample_picture
 from .diffusers_text import encode_captions
 
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -41,6 +41,7 @@ class DiffusersHost:
 
         if not config.base_model:
             raise UserError("cannot train without a base model. Set base_model to a checkpoint file or a diffusers folder.")
+        check_sampler(config.sample_sampler)
         checkpoint = describe(Path(config.base_model).expanduser())
         return ImageTrainee(DiffusersModel(checkpoint, config, choose_device()), config)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..engine.errors import UserError
 from ..sd.model import Conditioning, SampleRequest
 
 # WebUI name -> diffusers class and what it needs to walk the same timesteps.
@@ -21,6 +22,12 @@ _SAMPLERS = {
     "DDIM": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"}),
 }
 _SCHEDULE_KEYS = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "num_train_timesteps")
+
+
+def check_sampler(name: str) -> None:
+    """Raise UserError for a sampler that has no counterpart here."""
+    if name not in _SAMPLERS:
+        raise UserError(f"cannot make samples with the sampler '{name}' outside the WebUI. Set sample_sampler: {', '.join(_SAMPLERS)}.")
 
 
 def read_alphas_cumprod(config: Mapping[str, Any]) -> torch.Tensor:

@@ -101,7 +101,7 @@ class ImageConfig(RunConfig):
     sample_steps: int = option(25, "Sampling steps.", minimum=1)
     sample_cfg: float = option(7.0, "Guidance scale of samples.", minimum=0)
     sample_sampler: str = option(
-        "DPM++ 2M", "Sampler, by its WebUI name.", choices=("DPM++ 2M", "DPM++ 2M Karras", "Euler", "Euler a", "DDIM")
+        "DPM++ 2M", "Sampler, by its name in the WebUI; a scheduler's name may stand behind it, as in `DPM++ 2M Karras`."
     )
 
     # model

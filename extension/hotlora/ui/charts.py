@@ -21,7 +21,7 @@ def draw_losses(histories: Mapping[str, History]) -> str:
         return hint("The loss curve appears with the first steps.")
     alone = len(shown) == 1
     axes = _Axes.around([_smoothed(h) for h in shown.values()] + [_validation(h) for h in shown.values()])
-    drawn, legend = [axes.draw()], []
+    drawn, legend = [], []
     for number, (name, history) in enumerate(shown.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         if alone:
@@ -39,8 +39,11 @@ def draw_losses(histories: Mapping[str, History]) -> str:
     keys = "".join(
         f'<span><i class="{kind}" style="border-color:{colour}"></i><b>{escape(text)}</b></span>' for colour, text, kind in legend
     )
+    box = (_LEFT, _TOP, _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM)
+    place = 'x="{}" y="{}" width="{}" height="{}" viewBox="{} {} {} {}"'.format(*box, *box)  # cuts off what lies outside
     return (
-        f'<div class="hotlora-chart"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="loss over steps">{"".join(drawn)}</svg>'
+        f'<div class="hotlora-chart"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="loss over steps">'
+        f"{axes.draw()}<svg {place}>{''.join(drawn)}</svg></svg>"
         f'<div class="hotlora-legend">{keys}</div></div>'
     )
 
@@ -74,8 +77,7 @@ class _Axes:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * step / self.last_step
 
     def y(self, loss: float) -> float:
-        inside = min(max(loss, self.low), self.high)
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (inside - self.low) / (self.high - self.low)
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (loss - self.low) / (self.high - self.low)
 
     def line(self, curve: Curve, colour: str, style: str) -> str:
         stride = max(1, len(curve) // _POINTS)

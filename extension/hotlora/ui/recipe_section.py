@@ -23,6 +23,7 @@ _SEEN_BY_ALL = {
     "lora_rank": "Rank",
     "learning_rate": "Learning rate",
 }
+_TOLD_OTHERWISE = {"output_name": {"info": "What you will call it by, as in <lora:name:0.8>."}}
 _SET_BY_THE_PAGE = ("task_type", "output_dir", "train_data_dir")
 
 
@@ -32,27 +33,29 @@ class RecipeSection:
     def __init__(self, studio: Studio, said: Any):
         self._studio, self._said = studio, said
         self._config_class = studio.jobs.config_class
-        self.options = OptionWidgets(self._config_class, studio.choices, studio.defaults)
+        self._first_preset = list_presets(studio.presets)[0]
+        first = read_preset(self._first_preset, studio.shipped_presets, studio.presets)
+        self.options = OptionWidgets(self._config_class, studio.choices, studio.defaults, first)
 
     def build(self, borrowed: BorrowedPrompt | None) -> None:
         """Make the widgets."""
         gr.HTML("<h3><i>2</i> <span>Recipe</span></h3>")
+        self.model = gr.HTML(self.show_model(), elem_id="hotlora_model", elem_classes=["hotlora-live"])
         self.preset = gr.Dropdown(
             label="Preset",
             info="Sets everything below but name and trigger word.",
             choices=list_presets(self._studio.presets),
-            value=None,
+            value=self._first_preset,
             elem_id="hotlora_preset",
             interactive=True,
         )
-        self.model = gr.HTML(self.show_model(), elem_id="hotlora_model", elem_classes=["hotlora-live"])
         if "base_model" not in self._studio.hides:
             self.options.make("base_model", label="Base model")
         here = [(name, label) for name, label in _SEEN_BY_ALL.items() if name in self.options.fields]
         for first in range(0, len(here), 2):
             with gr.Row():
                 for name, label in here[first : first + 2]:
-                    self.options.make(name, label=label)
+                    self.options.make(name, label=label, **_TOLD_OTHERWISE.get(name, {}))
         with gr.Accordion("Advanced", open=False, elem_id="hotlora_advanced"):
             self._build_advanced(borrowed)
             self._build_files()

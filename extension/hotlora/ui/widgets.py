@@ -17,23 +17,28 @@ class OptionWidgets:
 
     Args:
         choices: option -> function that lists what the host offers for it.
-        defaults: where this host starts from others than the class's own.
+        defaults: where this host's differ from the class's own.
+        first: what a fresh page shows instead of the defaults.
     """
 
-    def __init__(self, config_class: type, choices: Mapping[str, Callable[[], list[str]]], defaults: Mapping[str, Any]):
+    def __init__(
+        self,
+        config_class: type,
+        choices: Mapping[str, Callable[[], list[str]]],
+        defaults: Mapping[str, Any],
+        first: Mapping[str, Any],
+    ):
         self.fields = options_of(config_class)
         self.types = {name: _plain_type(hint) for name, hint in typing.get_type_hints(config_class).items() if name in self.fields}
         self.defaults = {name: _default(field) for name, field in self.fields.items()} | dict(defaults)
         self.made: dict[str, Any] = {}
-        self._choices = choices
+        self._choices, self._first = choices, self.defaults | dict(first)
 
     def make(self, name: str, *, label: str = "", **options: Any) -> Any:
         """The widget of one option."""
         field, kind = self.fields[name], self.types[name]
         doc = field.metadata["doc"].replace("`", "")
-        common = dict(
-            label=label or name, info=doc, value=self.shown(name, self.defaults[name]), elem_id=f"hotlora_{name}", interactive=True
-        )
+        common = dict(label=label or name, info=doc, value=self.shown(name, self._first[name]), elem_id=f"hotlora_{name}", interactive=True)
         common |= options
         if name in self._choices:
             widget = gr.Dropdown(choices=self._choices[name](), allow_custom_value=True, **common)
@@ -44,7 +49,7 @@ class OptionWidgets:
         elif kind in (int, float) and field.default is not None:
             widget = gr.Number(precision=0 if kind is int else None, **common)
         else:
-            widget = gr.Textbox(lines=2 if kind in (list, dict) else 1, placeholder=_placeholder(kind, field), **common)
+            widget = gr.Textbox(lines=2 if kind in (list, dict) else 1, **({"placeholder": _placeholder(kind, field)} | common))
         self.made[name] = widget
         return widget
 

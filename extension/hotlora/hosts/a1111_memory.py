@@ -1,0 +1,71 @@
+"""Room on the device: what the U-Net does not need to be trained waits on the CPU, and is fetched when it is needed.
+
+Not with ``--medvram``, which moves modules by itself.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+_AMPLE_BYTES = 6 * 2**30  # a step at 512 pixels without gradient checkpointing
+
+
+class SpareModules:
+    """VAE and text encoders of the WebUI's model. Copying back and forth keeps every bit."""
+
+    def __init__(self, modules: Sequence[nn.Module]):
+        self._homes = [(module, next(module.parameters()).device) for module in modules]
+        self._are_away = False
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """On the CPU, and so out of reach for live previews too."""
+        from modules import shared
+
+        found = shared.parallel_processing_allowed
+        shared.parallel_processing_allowed = False  # as the WebUI's own training does
+        try:
+            self._are_away = True
+            self._send_away()
+            yield
+        finally:
+            self._are_away = False
+            self._fetch()
+            shared.parallel_processing_allowed = found
+
+    @contextlib.contextmanager
+    def at_hand(self) -> Iterator[None]:
+        """Where they were found, even within :meth:`away`."""
+        if not self._are_away:
+            yield
+            return
+        try:
+            self._fetch()
+            yield
+        finally:
+            self._send_away()
+
+    def _send_away(self) -> None:
+        for module, _ in self._homes:
+            module.to("cpu")
+
+    def _fetch(self) -> None:
+        for module, home in self._homes:
+            module.to(home)
+
+
+def needs_room(device: torch.device) -> bool:
+    """Whether it is worth a few tenths of a second per turn: where the WebUI is set to "Move VAE and CLIP to RAM when training",
+    or little of the device's memory is free. Never where the CPU has the same memory."""
+    if device.type in ("cpu", "mps"):
+        return False
+    from modules import shared
+
+    return shared.opts.unload_models_when_training or (device.type == "cuda" and _free_bytes(device) < _AMPLE_BYTES)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """What PyTorch holds and does not use counts as free."""
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,0 +1,86 @@
+"""A Gradio page in a real browser: ``serve`` shows one, ``open_page`` looks at it in headless Chromium, without any network."""
+
+import os
+import shutil
+import socket
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+
+import huggingface_hub
+import pytest
+from playwright.sync_api import Error as BrowserError
+from playwright.sync_api import sync_playwright
+
+if not hasattr(huggingface_hub, "HfFolder"):
+    # Gone from huggingface_hub 1.0, which transformers 5 needs. Gradio 4.37 imports the name at its start, for logins at Hugging Face only.
+    huggingface_hub.HfFolder = None
+
+SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+GRADIO_BUGS = ("setting 'abort_controller'",)  # 4.37 throws it after each upload, and has uploaded all the same
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, or what else of its family is installed. Without one the tests are skipped, but fail in CI."""
+    named = os.environ.get("CHROME_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    choices = [{"executable_path": named}] if named else [{"channel": "chrome"}, {"channel": "msedge"}]
+    with sync_playwright() as playwright:
+        started = next(filter(None, (_start(playwright, choice) for choice in choices)), None)
+        if started is None:
+            told = "no Chromium or Chrome that runs: install one, or name it in CHROME_PATH"
+            pytest.fail(told) if os.environ.get("CI") == "true" else pytest.skip(told)
+        yield started
+        started.close()
+
+
+def _start(playwright, choice):
+    try:
+        return playwright.chromium.launch(**choice)
+    except BrowserError:
+        return None
+
+
+@pytest.fixture
+def open_page(browser):
+    """``open_page(address, size="phone", theme="dark")`` gives a Playwright page. The test fails where a page's script does;
+    ``open_page.errors`` lists what went wrong so far, and a test that provokes an error clears it."""
+    contexts, errors = [], []
+
+    def open_page(address, size="desktop", theme="light"):
+        context = browser.new_context(viewport=SIZES[size], color_scheme=theme)
+        contexts.append(context)
+        # Gradio asks for fonts and a script elsewhere: answered with nothing.
+        context.route(lambda url: not url.startswith(address), lambda route: route.fulfill(status=200, body=""))
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        page.goto(f"{address}?__theme={theme}")
+        page.wait_for_selector(".gradio-container .contain")
+        return page
+
+    open_page.errors = errors
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not [error for error in errors if not any(bug in error for bug in GRADIO_BUGS)]
+
+
+@pytest.fixture
+def serve(tmp_path, monkeypatch):
+    """``serve(blocks)`` shows a Gradio page until the test ends, and gives its address. What is uploaded goes to tmp_path."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    served = []
+
+    def serve(blocks, **options):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        served.append(blocks)
+        blocks.launch(prevent_thread_lock=True, share=False, quiet=True, server_name="127.0.0.1", server_port=port, **options)
+        return f"http://127.0.0.1:{port}/"
+
+    yield serve
+    for blocks in served:
+        blocks.close(verbose=False)
