@@ -1,15 +1,9 @@
 """In a running AUTOMATIC1111: every kind of file is applied there exactly as it was trained.
 
-Needs the WebUI with ``--api`` on the demo's checkpoint; HOTLORA_A1111_URL is its address, HOTLORA_A1111_LORA_DIR its
-``models/Lora``. For each kind two files are put there: the adapter as we save it, and the plain difference of weights that the
+For each kind two files are put there: the adapter as we save it, and the plain difference of weights that the
 live adapter makes, layer by layer ("diff" in LyCORIS' terms). The WebUI must draw the same picture with either.
 """
 
-import base64
-import io
-import json
-import os
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +16,10 @@ from hotlora.hosts.diffusers import DiffusersHost
 from hotlora.sd.config import ImageConfig
 from hotlora.sd.kohya import write_lora
 from hotlora.sd.targets import choose_targets
-from PIL import Image
+from real_a1111 import LORA_DIR, draw, needs_webui
 from safetensors.torch import save_file
 
-URL, LORA_DIR = os.environ.get("HOTLORA_A1111_URL"), os.environ.get("HOTLORA_A1111_LORA_DIR")
-pytestmark = pytest.mark.skipif(not (URL and LORA_DIR), reason="HOTLORA_A1111_URL and HOTLORA_A1111_LORA_DIR name no running AUTOMATIC1111")
+pytestmark = needs_webui
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "model" / "emoji-sd.safetensors"
 KINDS = {
     "lora": {},
@@ -41,14 +34,6 @@ KINDS = {
     "lokr-full": {"network_type": "lokr", "lora_rank": 100, "lora_alpha": 30},
     "lokr-conv": {"network_type": "lokr", "conv_rank": 2, "lora_rank": 2},
 }
-
-
-def draw(prompt: str) -> np.ndarray:
-    payload = {"prompt": prompt, "seed": 1, "steps": 12, "width": 64, "height": 64, "cfg_scale": 4, "sampler_name": "DPM++ 2M"}
-    request = urllib.request.Request(f"{URL}/sdapi/v1/txt2img", json.dumps(payload).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        picture = json.loads(answer.read())["images"][0]
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")).astype(int)
 
 
 def differences(adapters: AdapterSet) -> dict[str, torch.Tensor]:

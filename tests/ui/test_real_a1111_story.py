@@ -1,0 +1,159 @@
+"""The whole story in a running AUTOMATIC1111 with the extension in it: over its page, in a browser, and over HTTP.
+
+A stranger makes a data set, presses Train, goes on drawing, reloads the page, looks at samples, stops, resumes, and uses the
+LoRA; afterwards the WebUI draws what it drew before, bit for bit, and its packages are what they were.
+"""
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from real_a1111 import LORA_DIR, PYTHON, URL, ask, draw, needs_webui
+
+pytestmark = needs_webui
+DEMO = Path(__file__).resolve().parents[2] / "demo"
+NAME, API = "story", "/hotlora/v1"
+PROMPT = "a rocket"
+LIST_PACKAGES = "import importlib.metadata as m; print(sorted((d.metadata['Name'], d.version) for d in m.distributions()))"
+
+
+def run_of_that_name():
+    return next((run for run in ask(f"{API}/runs") if run["name"] == NAME), None)
+
+
+def wait_until(what, seconds=120):
+    until = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.2)
+    return value
+
+
+def status_is(*wanted):
+    return lambda: (run_of_that_name() or {}).get("status") in wanted
+
+
+def list_packages():
+    return subprocess.run([PYTHON, "-c", LIST_PACKAGES], capture_output=True, text=True, check=True).stdout if PYTHON else ""
+
+
+def memory_of_webui():
+    """Bytes resident in the process that listens at the address."""
+    port = int(URL.rpartition(":")[2])
+    process = next(c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port)
+    return psutil.Process(process).memory_info().rss
+
+
+@pytest.fixture
+def clean():
+    """No run of that name, before and after."""
+
+    def remove():
+        run = run_of_that_name()
+        if run and run["status"] in ("training", "preparing", "paused", "waiting"):
+            ask(f"{API}/runs/{NAME}/stop", {}, "POST")
+            wait_until(lambda: run_of_that_name()["status"] not in ("training", "preparing", "paused", "waiting"))
+        if run:
+            ask(f"{API}/runs/{NAME}", method="DELETE")
+        for file in Path(LORA_DIR).glob(f"hotlora/{NAME}*"):
+            file.unlink()
+
+    remove()
+    yield
+    remove()
+
+
+@pytest.fixture
+def tab(open_page):
+    """The WebUI's page on our tab."""
+
+    def open_tab():
+        page = open_page(f"{URL}/")
+        page.locator("#tabs > .tab-nav button", has_text="Train LoRA").click()
+        page.locator("#hotlora_train").wait_for(state="visible")
+        return page
+
+    return open_tab
+
+
+def fill(page, option, value):
+    page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
+
+
+def test_the_whole_story(clean, tab, open_page, tmp_path):
+    packages, before = list_packages(), draw(PROMPT)
+    page = tab()
+
+    pictures = sorted((DEMO / "pictures").rglob("*.png"))[:12]
+    captions = [path.with_suffix(".txt") for path in pictures if path.with_suffix(".txt").exists()]
+    page.locator("#hotlora_data_set input").fill("story pictures")
+    page.locator("#hotlora_data_set input").press("Enter")
+    page.locator("#hotlora_upload input[type=file]").set_input_files([*pictures, *captions])
+    page.locator("#hotlora_album figure").nth(len(pictures) - 1).wait_for()
+
+    page.locator("#hotlora_advanced > .label-wrap").click()
+    for option, value in {
+        "output_name": NAME,
+        "trigger_word": "housestyle",
+        "max_steps": 400,
+        "learning_rate": 0.002,
+        "resolution": 64,
+        "sample_prompts": "housestyle, a cat",
+    }.items():
+        fill(page, option, value)
+    page.locator("#hotlora_look_ahead").click()
+    page.locator("#hotlora_outlook dd").first.wait_for(timeout=60_000)
+    resident = memory_of_webui()
+    page.locator("#hotlora_train").click()
+    page.locator("#hotlora_status [data-status=training]").wait_for(timeout=60_000)
+
+    waited = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert np.array_equal(draw(PROMPT), before), "a picture drawn while training differs"
+        waited.append(time.monotonic() - began)
+    print(f"txt2img while training: {', '.join(f'{seconds:.2f}' for seconds in waited)} s")
+    assert not np.array_equal(draw(f"{PROMPT} <lora:{NAME}-live:1>"), before), "the live LoRA does nothing"
+    grown = memory_of_webui() - resident
+    parameters = ask(f"{API}/runs/{NAME}")["trainable_parameters"]
+    parts = parameters * 4 * 4  # adapter, gradient, and the optimizer's two averages, in fp32
+    print(f"memory grown by {grown / 2**20:.0f} MiB; adapter, gradients and optimizer: {parts / 2**20:.0f} MiB, activations beside them")
+    assert grown < parts + 400 * 2**20
+
+    page.reload()
+    page.locator("#tabs > .tab-nav button", has_text="Train LoRA").click()
+    page.locator("#hotlora_status [data-status=training]").wait_for()
+    page.locator("#hotlora_sample:not([disabled])").click()
+    page.locator("#hotlora_samples img").first.wait_for(timeout=60_000)
+    page.locator("#hotlora_stop").click()
+    page.locator("#hotlora_status [data-status=stopped]").wait_for(timeout=60_000)
+    stopped_at = run_of_that_name()["step"]
+    assert 0 < stopped_at < 400
+    page.locator("#hotlora_resume:not([disabled])").click()
+    page.locator("#hotlora_status [data-status=done]").wait_for(timeout=300_000)
+    assert run_of_that_name()["step"] == 400
+
+    page.locator("#hotlora_use:not([disabled])").click()
+    page.locator("#txt2img_prompt textarea").wait_for(state="visible")
+    assert f"<lora:{NAME}:0.8>" in page.locator("#txt2img_prompt textarea").input_value()
+    assert not np.array_equal(draw(f"{PROMPT} <lora:{NAME}:0.8>"), before)
+    assert np.array_equal(draw(f"{PROMPT} <lora:{NAME}-live:1>"), before), "the live LoRA outlives its run"
+    assert np.array_equal(draw(PROMPT), before), "the WebUI is not what it was"
+    assert list_packages() == packages
+
+
+def test_a_picture_asked_for_in_training_comes_within_a_step(clean):
+    """While somebody draws without a pause, training goes on as well."""
+    ask(f"{API}/runs", {"output_name": NAME, "train_data_dir": str(DEMO / "pictures"), "max_steps": 100_000, "resolution": 64}, "POST")
+    wait_until(status_is("training"))
+    first = run_of_that_name()["step"]
+    drawing = [threading.Thread(target=draw, args=(PROMPT,)) for _ in range(4)]
+    for thread in drawing:
+        thread.start()
+    for thread in drawing:
+        thread.join()
+    wait_until(lambda: run_of_that_name()["step"] > first)
