@@ -18,24 +18,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import namedtuple
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 NO_END = "999"
 
-
-class Need(NamedTuple):
-    """peft from `since` to before `until` works with `package` from `lowest` to before `below`, for it uses `name` of it."""
-
-    since: str
-    until: str
-    package: str
-    lowest: str
-    below: str
-    name: str
-
-
+# peft from `since` to before `until` works with `package` from `lowest` to before `below`, because it uses `name` of it.
+Need = namedtuple("Need", "since until package lowest below name")
 # Found by importing each peft, and wrapping a Linear and a Conv2d, on both sides of each limit. What the wheels declare is
 # much less: every peft up to 0.21 claims to run with any transformers and with accelerate 0.21.
 PEFT_NEEDS = (
@@ -54,7 +44,7 @@ PEFT_CHOICES = ("0.21.2", "0.18.1", "0.14.0", "0.13.2")  # newest first; 0.18.1 
 
 # (version, lowest torch) as the wheels declare it. They hold libraries for CUDA 11.8 to 13.2, and for 11.7 to 12.8.
 BITSANDBYTES_CHOICES = (("0.50.2", "2.4"), ("0.45.5", "2.0"))
-# (version, lowest protobuf): the generated code of 2.21 refuses an older protobuf, that of 2.20 wants protobuf 3 or 4.
+# (version, lowest protobuf): the generated code of 2.21 refuses an older protobuf; 2.20 writes with any from 3.20 to 6.
 TENSORBOARD_CHOICES = (("2.21.0", "6.31.1"), ("2.20.0", "3.19.6"))
 
 # What each needs besides. Where all of that is there, pip is told not to look at what the wheel declares.
@@ -68,6 +58,7 @@ CHECKS = {"peft": "peft", "bitsandbytes": "bitsandbytes", "tensorboard": "torch.
 PIP_SETTINGS = dict(PIP_RETRIES="1", PIP_TIMEOUT="10", PIP_DEFAULT_TIMEOUT="10", PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
 UNREACHABLE = "the package index cannot be reached"
 PEP_440 = re.compile(r"(\d+!)?\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9]+([._-][a-z0-9]+)*)?")
+join = subprocess.list2cmdline if os.name == "nt" else shlex.join
 
 
 class PipError(Exception):
@@ -258,10 +249,6 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or ["no reason given"])[-1].strip().rstrip(".")
 
 
-def join(arguments: list[str]) -> str:
-    return subprocess.list2cmdline(arguments) if os.name == "nt" else shlex.join(arguments)
-
-
 def find_installer(launch):
     """How to run pip to install: through the host if there is one, which knows about INDEX_URL."""
 
@@ -281,10 +268,7 @@ def find_installer(launch):
 
 def import_launch():
     """A1111's `launch`, which imports no torch; None outside a WebUI."""
-    try:
-        import launch
-    except ImportError:
-        return None
+    launch = importlib.import_module("launch") if importlib.util.find_spec("launch") else None
     return launch if hasattr(launch, "run_pip") else None
 
 

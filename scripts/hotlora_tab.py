@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 from modules import paths_internal, script_callbacks, scripts, shared
 
 _PACKAGE = str(Path(__file__).resolve().parents[1] / "extension")
@@ -69,7 +70,8 @@ def name_model() -> str:
 
 def say_missing() -> str:
     """peft comes with install.py, which needs the internet once."""
-    if importlib.util.find_spec("peft"):
+    found = importlib.util.find_spec("peft")
+    if found and found.origin:  # an empty folder that an uninstall has left has none
         return ""
     return "cannot train yet: the package peft is missing. Start the WebUI once with an internet connection; install.py then adds it."
 
@@ -105,16 +107,20 @@ class LiveLora(scripts.Script):
 
 def add_settings() -> None:
     """The page in Settings."""
-    for name, default, label in (
-        ("hotlora_slice_seconds", 2.0, "Seconds that training keeps the model before others may have it"),
-        ("hotlora_tensorboard", False, "Write TensorBoard curves (installs TensorBoard at the next start)"),
-        ("hotlora_folder", "", "Folder of runs and data sets (the WebUI's folder hotlora when empty; needs a restart)"),
+    seconds, lines = {"minimum": 0.1, "maximum": 30, "step": 0.1}, {"lines": 3}
+    for name, default, label, widget, options in (
+        ("hotlora_slice_seconds", 2.0, "Seconds that training keeps the model before others may have it", gr.Slider, seconds),
+        ("hotlora_tensorboard", False, "Write TensorBoard curves (installs TensorBoard at the next start)", None, None),
+        ("hotlora_folder", "", "Folder of runs and data sets (the WebUI's folder hotlora when empty; needs a restart)", None, None),
+        (
+            "hotlora_data_folders",
+            "",
+            "Folders that may be trained on when the WebUI listens beyond this computer, one per line",
+            gr.Textbox,
+            {"lines": 3},
+        ),
     ):
-        shared.opts.add_option(name, shared.OptionInfo(default, label, section=_SECTION))
-    import gradio as gr
-
-    label = "Folders with pictures that may be trained on when the WebUI listens beyond this computer, one per line"
-    shared.opts.add_option("hotlora_data_folders", shared.OptionInfo("", label, gr.Textbox, {"lines": 3}, section=_SECTION))
+        shared.opts.add_option(name, shared.OptionInfo(default, label, widget, options, section=_SECTION))
 
 
 def keep_preview_widgets(params: Any) -> None:

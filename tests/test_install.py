@@ -230,7 +230,8 @@ def test_nothing_to_do_is_silent_and_changes_nothing(environment):
 
 
 def test_a_missing_peft_is_added_and_nothing_else_moves(environment):
-    """Its wheel demands a newer transformers, which the index has."""
+    """Its wheel demands a newer transformers, which the index has. What an uninstallation left of an older peft is no peft."""
+    (environment.packages / "peft" / "__pycache__").mkdir(parents=True)
     _make_wheel(environment.wheels, "peft", "0.13.2", requires=["transformers>=4.40", "torch"])
     _make_wheel(environment.wheels, "peft", "0.21.2")
     _make_wheel(environment.wheels, "transformers", "4.46.0")
@@ -242,15 +243,26 @@ def test_a_missing_peft_is_added_and_nothing_else_moves(environment):
 
 
 def test_a_missing_dependency_comes_along_under_constraints(environment):
-    """tqdm is not there, so pip has to look at what the wheel declares; the newer numpy that it would take stays out."""
+    """tqdm is not there, so pip has to look at what wheels declare: it takes the newest tqdm that is content with this numpy."""
     shutil.rmtree(environment.packages / f"tqdm-{STUBS['tqdm']}.dist-info")
-    environment.put("a-name.with_dots", "not a version")  # pip refuses a constraint that it cannot read
+    environment.put("an_odd.name", "1.0 beta")  # pip stops at a constraint that it cannot read
     _make_wheel(environment.wheels, "peft", "0.13.2", requires=["tqdm", "numpy"])
-    _make_wheel(environment.wheels, "tqdm", "4.99.0", requires=["numpy"])
+    _make_wheel(environment.wheels, "tqdm", "4.98.0", requires=["numpy"])
+    _make_wheel(environment.wheels, "tqdm", "4.99.0", requires=["numpy>=2"])
     _make_wheel(environment.wheels, "numpy", "2.2.0")
     before = environment.installed()
     environment.run()
-    assert environment.installed() == {**before, "peft": "0.13.2", "tqdm": "4.99.0"}
+    assert environment.installed() == {**before, "peft": "0.13.2", "tqdm": "4.98.0"}
+
+
+def test_what_an_interrupted_pip_left_is_not_taken_for_the_package(environment):
+    shutil.copytree(environment.packages / "numpy-1.26.2.dist-info", environment.packages / "~umpy-1.26.2.dist-info")
+    metadata = environment.packages / "~umpy-1.26.2.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text(encoding="utf-8").replace("1.26.2", "1.20.0"), encoding="utf-8")
+    _make_wheel(environment.wheels, "peft", "0.13.2")
+    before = environment.installed()
+    assert "added peft 0.13.2" in environment.run()
+    assert environment.installed() == {**before, "peft": "0.13.2"}
 
 
 def test_an_installed_peft_that_does_not_work_is_left_and_said(environment):

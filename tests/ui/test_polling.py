@@ -26,8 +26,8 @@ WATCH = """() => {
 
 
 def wait_for_news(page, count):
-    newest = "Number(((document.querySelector('#place') || {}).textContent || '').replace(/[^0-9]/g, ''))"
-    page.wait_for_function(f"count => {newest} >= count", arg=count)
+    shown = "((document.querySelector('#place') || {}).textContent || '').match(/news ([0-9]+)/)"
+    page.wait_for_function(f"count => Number(({shown} || [0, 0])[1]) >= count", arg=count)
 
 
 @pytest.fixture

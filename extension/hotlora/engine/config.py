@@ -21,9 +21,11 @@ class RunConfig:
     TASK: ClassVar[str] = ""
 
     task_type: str = option("image-generation", "What is trained.", choices=("image-generation", "text-generation"), group="Run")
-    base_model: str = option("", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True)
-    train_data_dir: str = option("", "Folder with the training data, searched recursively.", advanced=False, fixed=True)
-    metadata_path: str = option("", "File that names the examples; looked for in `train_data_dir` when empty.")
+    base_model: str = option(
+        "", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True, path=True
+    )
+    train_data_dir: str = option("", "Folder with the training data, searched recursively.", advanced=False, fixed=True, path=True)
+    metadata_path: str = option("", "File that names the examples; looked for in `train_data_dir` when empty.", path=True)
     output_dir: str = option("output/my_lora", "Folder of this run: everything it writes goes there.", advanced=False)
     output_name: str = option("", "Name of the finished LoRA; the name of `output_dir` when empty.", advanced=False)
 
@@ -36,7 +38,7 @@ class RunConfig:
     lora_dropout: float = option(0.0, "Chance to drop an adapter's input value during training.", minimum=0, maximum=0.95)
     use_rslora: bool = option(False, "Scale by alpha / sqrt(rank), so that high ranks keep learning (arXiv 2312.03732).", fixed=True)
     use_dora: bool = option(False, "Learn magnitude and direction of the weights separately (arXiv 2402.09353).", fixed=True)
-    init_lora: str = option("", "Go on from this LoRA file, on new data; its rank is taken over.", fixed=True)
+    init_lora: str = option("", "Go on from this LoRA file, on new data; its rank is taken over.", fixed=True, path=True)
 
     batch_size: int = option(1, "Examples that go through the model at once.", minimum=1, advanced=False, fixed=True, group="Learning")
     gradient_accumulation_steps: int = option(1, "Batches per optimizer step; equal to a batch that much larger.", minimum=1, fixed=True)
@@ -80,7 +82,7 @@ class RunConfig:
     validation_split: float = option(
         0.0, "Share of the examples that is kept out of training to judge it.", minimum=0, maximum=0.9, fixed=True, group="Validation"
     )
-    validation_dir: str = option("", "Folder with examples to judge by, instead of a split.")
+    validation_dir: str = option("", "Folder with examples to judge by, instead of a split.", path=True)
     validation_every_steps: int = option(0, "Judge every so many steps; once per epoch when 0.", minimum=0)
     early_stopping_patience: int = option(0, "Stop when validation has not improved so many times in a row; 0 never stops.", minimum=0)
 

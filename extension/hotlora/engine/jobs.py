@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import traceback
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -180,10 +181,10 @@ class Jobs:
 
     def status(self, name: str) -> str:
         """One of STATUSES."""
-        job = self.find_job(name)  # before the history, which then has the end of a run that is no longer there
+        current, job = self.current, self.find_job(name)  # before the history, which then has the end of a run that is gone by now
         history = self.history(name)
         if job is not None:
-            return job.phase if job is self.current else "waiting"
+            return job.phase if job is current else "waiting"
         if history.outcome is None:
             return "interrupted" if history.latest else "not started"
         if isinstance(history.outcome, Failed):
@@ -200,13 +201,15 @@ class Jobs:
         with self._lock:
             if self.find_job(name):
                 raise UserError(f"cannot delete '{name}': it is training or waiting. Stop it first.")
-            self._histories.pop(folder, None)
+            doomed = folder.with_name(f".{uuid.uuid4().hex}.deleted")
             try:
-                shutil.rmtree(folder)
+                folder.rename(doomed)  # all or nothing: Windows refuses while a file in it is open
             except OSError as error:
-                raise UserError(
-                    f"cannot delete '{error.filename}': {error.strerror}. Close what uses it (TensorBoard, a viewer) and try again."
-                ) from error
+                reason = f"{error.strerror}. Close what uses its folder (TensorBoard, a viewer) and try again."
+                raise UserError(f"cannot delete '{name}': {reason}") from error
+            self._histories.pop(folder, None)
+            (doomed / "config.yaml").unlink()  # now it is no run
+            shutil.rmtree(doomed)
 
     # -- before a start ------------------------------------------------------------------------------------------------
 

@@ -15,12 +15,22 @@ from .errors import UserError
 
 
 def option(
-    default: Any, doc: str, *, choices=None, minimum=None, maximum=None, advanced: bool = True, fixed: bool = False, group: str = ""
+    default: Any,
+    doc: str,
+    *,
+    choices=None,
+    minimum=None,
+    maximum=None,
+    advanced: bool = True,
+    fixed: bool = False,
+    group: str = "",
+    path: bool = False,
 ) -> Any:
     """A config field: its default, one line of documentation, and what values it takes. ``fixed``: a run cannot be resumed with
-    another value, because what it has learned so far depends on it. ``group``: the heading that begins with this field."""
+    another value, because what it has learned so far depends on it. ``group``: the heading that begins with this field. ``path``: it
+    names a file or folder that people choose (see access.py)."""
     limits = {"choices": choices, "minimum": minimum, "maximum": maximum}
-    metadata = {"doc": doc, **limits, "advanced": advanced, "fixed": fixed, "group": group}
+    metadata = {"doc": doc, **limits, "advanced": advanced, "fixed": fixed, "group": group, "path": path}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

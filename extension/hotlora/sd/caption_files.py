@@ -10,7 +10,7 @@ import io
 import json
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +40,16 @@ class Row:
 
 
 class MetadataCaptions:
-    """The captions of all metadata files of a run. A file that is read earlier goes before later ones."""
+    """The captions of all metadata files of a run. A file that is read earlier goes before later ones.
 
-    def __init__(self):
+    Args:
+        roots: the folders whose pictures count, all if empty. A name that leads out of them is not even looked for: the file
+            may be somebody else's, and is not to find out what there is on this computer.
+    """
+
+    def __init__(self, roots: Iterable[Path] = ()):
         self.problems: list[str] = []
+        self._roots = [path_key(root) for root in roots]
         self._rows: dict[str, Row] = {}
 
     def read(self, path: Path, root: Path | None = None) -> None:
@@ -52,14 +58,25 @@ class MetadataCaptions:
         What is wrong with it goes to ``problems``: a picture that does not exist, two captions for one picture.
         """
         folders = [path.parent] if root is None else [path.parent, root]
+        used, elsewhere = 0, []
         try:
             for line, name, caption, problem in _read_entries(path):
+                places = [place for place in _list_places(name, folders) if self._counts(place)]
                 if problem:
                     self.problems.append(f"{path} line {line}: {problem}")
+                elif places:
+                    used += 1
+                    self._add(Row(next((place for place in places if place.exists()), places[0]), caption, path, line))
                 else:
-                    self._add(Row(_find(name, folders), caption, path, line))
+                    elsewhere.append(name)
         except UserError as error:
             self.problems.append(str(error))
+        if elsewhere and not used:
+            self.problems.append(f"{path}: all pictures it names are outside of the data folder, such as {elsewhere[0]}. Correct it.")
+
+    def _counts(self, place: Path) -> bool:
+        key = path_key(place)
+        return not self._roots or any(key.startswith(os.path.join(root, "")) for root in self._roots)
 
     def find(self, picture: Path) -> Row | None:
         """The picture's row, however its path is spelled."""
@@ -111,12 +128,11 @@ def read_caption_beside(picture: Path, names: set[str]) -> tuple[str, Path] | No
     return None
 
 
-def _find(name: str, folders: list[Path]) -> Path:
-    """The file of that name, whichever way its accents are spelled; where it should be, if there is none."""
+def _list_places(name: str, folders: list[Path]) -> list[Path]:
+    """Where the file of that name may be, whichever way its accents are spelled; the likeliest first."""
     name = name.replace("\\", "/")
     spellings = dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
-    candidates = [folder / spelling for folder in folders for spelling in spellings]
-    return next((path for path in candidates if path.exists()), candidates[0])
+    return [folder / spelling for folder in folders for spelling in spellings]
 
 
 def _read_entries(path: Path) -> Iterator[tuple[int, str, str, str]]:

@@ -8,6 +8,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from .config import ImageConfig
 
@@ -44,6 +45,12 @@ def render_caption(caption: str, config: ImageConfig, rng: random.Random, *, wit
     if config.caption_tag_dropout_rate:
         loose = [tag for tag in loose if rng.random() >= config.caption_tag_dropout_rate]
     return ", ".join(first + loose + last)
+
+
+def render_fixed(caption: str, config: ImageConfig, *, with_trigger: bool = True) -> str:
+    """The caption with nothing random about it, as for validation and for people to look at."""
+    calm = replace(config, caption_dropout_rate=0.0, caption_tag_dropout_rate=0.0, shuffle_caption=False, enable_wildcard=False)
+    return render_caption(caption, calm, random.Random(0), with_trigger=with_trigger)
 
 
 def is_fixed(config: ImageConfig) -> bool:

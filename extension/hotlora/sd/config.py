@@ -34,13 +34,13 @@ class ImageConfig(RunConfig):
     cache_latents: str = option(
         "disk", "Where encoded pictures are kept: `disk` also saves the next start's encoding.", choices=("memory", "disk")
     )
-    cache_dir: str = option("", "Folder for encoded pictures; `.hotlora-cache` in `train_data_dir` when empty.")
+    cache_dir: str = option("", "Folder for encoded pictures; `.hotlora-cache` in `train_data_dir` when empty.", path=True)
     vae_batch_size: int = option(1, "Pictures that are encoded at once.", minimum=1)
     masked_loss: bool = option(
         False, "Learn only where a picture's mask is white: its alpha channel or a picture of the same name in `mask_dir`."
     )
-    mask_dir: str = option("", "Folder with mask pictures for `masked_loss`.")
-    reg_data_dir: str = option("", "Folder with regularisation pictures: what the class looks like without the LoRA.")
+    mask_dir: str = option("", "Folder with mask pictures for `masked_loss`.", path=True)
+    reg_data_dir: str = option("", "Folder with regularisation pictures: what the class looks like without the LoRA.", path=True)
     prior_loss_weight: float = option(1.0, "Weight of regularisation pictures in the loss.", minimum=0)
 
     # captions
@@ -105,7 +105,7 @@ class ImageConfig(RunConfig):
     )
 
     # model
-    vae: str = option("", "Another VAE than the checkpoint's own: a file or folder.", group="Model")
+    vae: str = option("", "Another VAE than the checkpoint's own: a file or folder.", group="Model", path=True)
     training_comment: str = option("", "A note kept in the file's metadata.")
 
     @property

@@ -69,7 +69,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """One of the run's data folders."""
 
     root: Path
@@ -78,11 +78,27 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Files:
+class Files:
     """What was found in picture files."""
 
     seen: dict[Path, Seen | UserError]
     masks: dict[Path, Path]  # picture -> mask
+
+    def list_paths(self, parts: dict[str, Part]) -> list[Path]:
+        """Every picture and mask, once."""
+        pictures = [found.path for part in parts.values() for found in part.contents.pictures]
+        return list(dict.fromkeys([*pictures, *self.masks.values()]))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A picture with its caption, and with what is wrong with it."""
+
+    found: Found
+    caption: str  # as written, or what stands in for it
+    source: str  # where it is written; empty where nowhere
+    problems: list[str]
+    example: Example | None  # where nothing is wrong
 
 
 def read_dataset(config: ImageConfig) -> Dataset:
@@ -103,13 +119,13 @@ def scan_dataset(config: ImageConfig) -> Generator[Progress, None, Dataset]:
             the data: broken pictures, pictures without caption, files that metadata names but that do not exist,
             duplicates.
     """
-    parts = _open_parts(config)
+    parts = open_parts(config)
     files = yield from _look_at_files(parts, config)
-    captions = _read_metadata(parts, config)
+    captions = read_metadata(parts, config)
     problems = list(captions.problems)
-    examples = {name: _make_examples(part, captions, files, config) for name, part in parts.items()}
-    problems += [str(e) for found in examples.values() for e in found if isinstance(e, UserError)]
-    sound = {name: [e for e in found if isinstance(e, Example)] for name, found in examples.items()}
+    judged = {name: judge_pictures(part, captions, files, config) for name, part in parts.items()}
+    problems += [problem for pictures in judged.values() for picture in pictures for problem in picture.problems]
+    sound = {name: [picture.example for picture in pictures if picture.example] for name, pictures in judged.items()}
     train = _drop_duplicates(sound["train"], problems)
     problems = list(dict.fromkeys(problems))
     if problems and config.on_bad_data == "stop":
@@ -151,7 +167,8 @@ def match_regularisation(examples: list[Example], wanted: int) -> list[Example]:
     return [replace(examples[place], repeats=times) for place, times in repeats.items()]
 
 
-def _open_parts(config: ImageConfig) -> dict[str, _Part]:
+def open_parts(config: ImageConfig) -> dict[str, Part]:
+    """The run's data folders by their use: train, reg, validation. Raises UserError for one that cannot be used."""
     if not config.train_data_dir:
         raise UserError("cannot train without pictures: train_data_dir is empty. Set it to the folder with the pictures.")
     options = {"train": "train_data_dir", "reg": "reg_data_dir", "validation": "validation_dir"}
@@ -166,30 +183,30 @@ def _open_parts(config: ImageConfig) -> dict[str, _Part]:
     for name, root in roots.items():
         contents = list_contents(root, [*roots.values(), *others])
         require_pictures(contents, root, options[name])
-        parts[name] = _Part(root, contents, is_reg=name == "reg")
+        parts[name] = Part(root, contents, is_reg=name == "reg")
     return parts
 
 
-def _look_at_files(parts: dict[str, _Part], config: ImageConfig) -> Generator[Progress, None, _Files]:
+def _look_at_files(parts: dict[str, Part], config: ImageConfig) -> Generator[Progress, None, Files]:
     """Read (or remember) every picture and mask."""
-    masks = Masks(open_folder(config.mask_dir, "mask_dir") if config.mask_dir else None)
-    files = _Files({}, {})
-    for part in parts.values():
-        for found in part.contents.pictures:
-            mask = None if part.is_reg else masks.find(found.path, part.root)
-            if mask:
-                files.masks[found.path] = mask
-    pictures = [f.path for part in parts.values() for f in part.contents.pictures]
+    files = Files({}, find_masks(parts, config))
     index = PictureIndex(choose_cache_folder(config))
-    for progress, seen in index.inspect(list(dict.fromkeys([*pictures, *files.masks.values()]))):
+    for progress, seen in index.inspect(files.list_paths(parts)):
         files.seen.update(seen)
         yield progress
     return files
 
 
-def _read_metadata(parts: dict[str, _Part], config: ImageConfig) -> MetadataCaptions:
+def find_masks(parts: dict[str, Part], config: ImageConfig) -> dict[Path, Path]:
+    """Picture -> its mask, by their names."""
+    masks = Masks(open_folder(config.mask_dir, "mask_dir") if config.mask_dir else None)
+    pairs = {f.path: masks.find(f.path, part.root) for part in parts.values() if not part.is_reg for f in part.contents.pictures}
+    return {picture: mask for picture, mask in pairs.items() if mask}
+
+
+def read_metadata(parts: dict[str, Part], config: ImageConfig) -> MetadataCaptions:
     """All metadata files; one that the config names stands in for those in the training folder."""
-    captions = MetadataCaptions()
+    captions = MetadataCaptions(part.root for part in parts.values())
     root = parts["train"].root
     if config.metadata_path:
         path = Path(config.metadata_path).expanduser()
@@ -205,15 +222,35 @@ def _read_metadata(parts: dict[str, _Part], config: ImageConfig) -> MetadataCapt
     return captions
 
 
-def _choose_caption(found: Found, captions: MetadataCaptions, config: ImageConfig, *, is_reg: bool) -> str:
-    """The caption from the first place that has one: metadata, text file, trigger word, folder name."""
+def judge_pictures(part: Part, captions: MetadataCaptions, files: Files, config: ImageConfig) -> list[Judged]:
+    """Every picture of a folder."""
+    judged = []
+    for found in part.contents.pictures:
+        problems = _find_problems(files.seen[found.path], files.masks.get(found.path), files)
+        caption, source = "", ""
+        try:
+            caption, source = _find_caption(found, captions)
+            caption = caption or _stand_in(found, source, config, is_reg=part.is_reg)
+        except UserError as error:
+            problems.append(str(error))
+        example = None if problems else _make_example(found, caption, files, is_reg=part.is_reg)
+        judged.append(Judged(found, caption, source, problems, example))
+    return judged
+
+
+def _find_caption(found: Found, captions: MetadataCaptions) -> tuple[str, str]:
+    """The caption and where it is written: in metadata, or else in a text file beside the picture."""
     row = captions.find(found.path)
-    beside = None if row else read_caption_beside(found.path, found.siblings)
-    if row or beside:
-        caption, source = (row.caption, row.source) if row else beside
-        if not caption:
-            raise UserError(f"{found.path}: its caption in {source} is empty. Write one or remove it.")
-        return caption
+    if row:
+        return row.caption, row.source
+    beside = read_caption_beside(found.path, found.siblings)
+    return (beside[0], str(beside[1])) if beside else ("", "")
+
+
+def _stand_in(found: Found, source: str, config: ImageConfig, *, is_reg: bool) -> str:
+    """What is learned where no caption is written: the trigger word, or else the folder's class words."""
+    if source:
+        raise UserError(f"{found.path}: its caption in {source} is empty. Write one or remove it.")
     default = found.class_words if is_reg else config.trigger_word or found.class_words
     if default:
         return default
@@ -222,33 +259,19 @@ def _choose_caption(found: Found, captions: MetadataCaptions, config: ImageConfi
     raise UserError(f"{found.path}: it has no caption. Write {found.path.stem}.txt or metadata.csv, or set trigger_word.")
 
 
-def _make_examples(part: _Part, captions: MetadataCaptions, files: _Files, config: ImageConfig) -> list[Example | UserError]:
-    """Every picture of a folder, or what is wrong with it."""
-    examples: list[Example | UserError] = []
-    for found in part.contents.pictures:
-        mask = files.masks.get(found.path)
-        problems = _find_problems(files.seen[found.path], mask, files)
-        try:
-            caption = _choose_caption(found, captions, config, is_reg=part.is_reg)
-        except UserError as error:
-            problems.append(error)
-        examples += problems or [_make_example(found, caption, files, is_reg=part.is_reg)]
-    return examples
-
-
-def _find_problems(seen: Seen | UserError, mask: Path | None, files: _Files) -> list[UserError]:
+def _find_problems(seen: Seen | UserError, mask: Path | None, files: Files) -> list[str]:
     """What is wrong with a picture's file and its mask's."""
     mask_seen = files.seen[mask] if mask else None
-    problems = [result for result in (seen, mask_seen) if isinstance(result, UserError)]
+    problems = [str(result) for result in (seen, mask_seen) if isinstance(result, UserError)]
     if mask_seen and not problems:
         ratio, mask_ratio = (width / height for width, height in (seen.size, mask_seen.size))
         if abs(mask_ratio / ratio - 1) > _MASK_TOLERANCE:
             sizes = "{}x{} and {}x{} pixels".format(*mask_seen.size, *seen.size)
-            problems.append(UserError(f"{mask}: the mask has another shape than its picture, {sizes}. Draw it again."))
+            problems.append(f"{mask}: the mask has another shape than its picture, {sizes}. Draw it again.")
     return problems
 
 
-def _make_example(found: Found, caption: str, files: _Files, *, is_reg: bool) -> Example:
+def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool) -> Example:
     seen, mask = files.seen[found.path], files.masks.get(found.path)
     return Example(
         path=found.path,

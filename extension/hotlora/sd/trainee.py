@@ -4,7 +4,6 @@ Joins data, objective and file format to any :class:`~.model.ImageModel`; the sa
 """
 
 import contextlib
-import dataclasses
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from . import objectives
 from .batches import plan_batches
 from .buckets import choose_bucket
 from .cache import Latent, LatentCache
-from .captions import render_caption
+from .captions import render_caption, render_fixed
 from .conditions import Conditions
 from .config import ImageConfig
 from .dataset import Dataset, Example, scan_dataset
@@ -175,11 +174,7 @@ class ImageTrainee:
         return Loss(total, batch.weight)
 
     def _fixed_caption(self, example: Example) -> str:
-        """The caption with nothing random about it."""
-        config = dataclasses.replace(
-            self.config, caption_dropout_rate=0.0, caption_tag_dropout_rate=0.0, shuffle_caption=False, enable_wildcard=False
-        )
-        return render_caption(example.caption, config, random.Random(0), with_trigger=not example.is_reg)
+        return render_fixed(example.caption, self.config, with_trigger=not example.is_reg)
 
     # -- samples -------------------------------------------------------------------------------------------------------
 
