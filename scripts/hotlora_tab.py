@@ -107,7 +107,7 @@ class LiveLora(scripts.Script):
 
 def add_settings() -> None:
     """The page in Settings."""
-    seconds, lines = {"minimum": 0.1, "maximum": 30, "step": 0.1}, {"lines": 3}
+    seconds = {"minimum": 0.1, "maximum": 30, "step": 0.1}
     for name, default, label, widget, options in (
         ("hotlora_slice_seconds", 2.0, "Seconds that training keeps the model before others may have it", gr.Slider, seconds),
         ("hotlora_tensorboard", False, "Write TensorBoard curves (installs TensorBoard at the next start)", None, None),

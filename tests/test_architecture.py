@@ -71,7 +71,8 @@ def find_imports(source: str, package: str) -> Iterator[Import]:
 def find_faults(path: str, source: str) -> list[str]:
     """What is wrong with the imports of the file at ``path``, which is relative to the repository."""
     package = path.removeprefix("extension/").rpartition("/")[0].replace("/", ".")
-    room = path.removeprefix("extension/hotlora/").rpartition("/")[0].partition("/")[0] if path.startswith("extension/") else None
+    entry = not path.startswith("extension/") or path == "extension/hotlora/__main__.py"
+    room = None if entry else path.removeprefix("extension/hotlora/").rpartition("/")[0].partition("/")[0]
     faults = []
     for found in find_imports(source, package):
         if room is not None and found.library == "hotlora":

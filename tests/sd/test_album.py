@@ -214,7 +214,9 @@ def test_reading_is_left_for_the_next_look_when_it_takes_too_long(data, monkeypa
     (data / "39.png").write_bytes((data / "39.png").read_bytes()[:60])  # its head is whole
     monkeypatch.setattr(album, "_LOOK_SECONDS", -1.0)
     view = look(data, resolution=64, min_bucket_reso=64)
-    assert view.count == 40 and view.notes == ("8 pictures are not read to their end yet, only their sizes are known. Look again to go on.",)
+    assert view.count == 40 and view.notes == (
+        "8 pictures are not read to their end yet, only their sizes are known. Look again to go on.",
+    )
     assert dict(view.facts)["trained at"] == "64x64 (40)"
     known = json.loads((data / ".hotlora-cache" / "index.json").read_text())["pictures"]
     assert len(known) == 32

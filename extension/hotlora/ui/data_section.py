@@ -1,5 +1,7 @@
 """The first place: which data. A folder, or files dropped into a named data set; what is in it, and what is wrong with it."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -44,29 +46,33 @@ class DataSection:
 
     def connect(self, recipe: Any) -> None:
         """Answer what is done with the widgets."""
-        looked = [self._said, self.album]
-        everything = recipe.options.widgets
-        added = answer(
-            self.upload.upload, self._add_files, [self.upload, self.data_set], [self._said, self.upload, self.data_set, self.folder]
+        everything, looked = recipe.options.widgets, [self._said, self.album]
+        self._recipe = recipe
+        answer(
+            self.upload.upload,
+            self._add_files,
+            [self.upload, self.data_set, *everything],
+            [*looked, self.upload, self.data_set, self.folder],
         )
-        answer(added.then, self._look_at, everything, looked)
-        chosen = answer(self.data_set.input, self._choose, [self.data_set], [self._said, self.folder])
-        answer(chosen.then, self._look_at, everything, looked)
+        answer(self.data_set.input, self._choose, [self.data_set, *everything], [*looked, self.folder])
         answer(self.look.click, self._look_at, everything, looked)
         answer(self.folder.submit, self._look_at, everything, looked)
-        self._recipe = recipe
 
-    def _add_files(self, files: Any, name: str | None) -> tuple:
+    def _add_files(self, files: Any, name: str | None, *shown: Any) -> tuple:
         name = (name or "").strip() or "my pictures"
         folder, told = add_to_data_set(self._studio.datasets, name, uploaded_paths(files), self._studio.upload_suffixes)
         names = list_data_sets(self._studio.datasets)
-        return message(told), None, gr.update(choices=names, value=name), str(folder)
+        return message(told), self._show(shown, folder), None, gr.update(choices=names, value=folder.name), str(folder)
 
-    def _choose(self, name: str | None) -> tuple:
-        if name in list_data_sets(self._studio.datasets):
-            return "", str(self._studio.datasets / name)
-        return "", gr.update()  # a new name, for files that are to come
+    def _choose(self, name: str | None, *shown: Any) -> tuple:
+        if name not in list_data_sets(self._studio.datasets):
+            return "", gr.update(), gr.update()  # a new name, for files that are to come
+        folder = self._studio.datasets / name
+        return "", self._show(shown, folder), str(folder)
 
     def _look_at(self, *shown: Any) -> tuple:
-        config = self._recipe.read_config(shown, named=False)
-        return gr.update(), show_data(self._studio.look_at(config))
+        return "", self._show(shown)
+
+    def _show(self, shown: Sequence[Any], folder: Path | None = None) -> str:
+        """The album of a folder; of the one that the page names, where none is given."""
+        return show_data(self._studio.look_at(self._recipe.read_config(shown, named=False, folder=folder)))

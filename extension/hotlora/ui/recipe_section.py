@@ -108,9 +108,10 @@ class RecipeSection:
         name = self._studio.model_name()
         return f"<p><b>Trains on</b> <code>{escape(name)}</code></p>" if name else hint("No model is loaded. Choose one first.")
 
-    def read_config(self, shown: Sequence[Any], *, named: bool = True) -> RunConfig:
-        """Checked options from what the widgets show. Raises UserError."""
-        return self._studio.jobs.build_config(self._read(shown, named=named))
+    def read_config(self, shown: Sequence[Any], *, named: bool = True, folder: Path | None = None) -> RunConfig:
+        """Checked options from what the widgets show, but for the data's folder where one is given. Raises UserError."""
+        values = self._read(shown, named=named)
+        return self._studio.jobs.build_config(values | {"train_data_dir": str(folder)} if folder else values)
 
     def _read(self, shown: Sequence[Any], *, named: bool = True) -> dict[str, Any]:
         values = self.options.values(shown)

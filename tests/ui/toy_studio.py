@@ -1,0 +1,45 @@
+"""A studio over the toy host, for pages and HTTP tests."""
+
+import time
+from pathlib import Path
+
+from hotlora.engine.examples import DataView, Example
+from hotlora.engine.jobs import Jobs
+from hotlora.sd.config import ImageConfig
+from hotlora.ui.page import ROOT
+from hotlora.ui.studio import Studio
+from toy import ToyHost, ToyTrainee
+
+
+class SlowToy(ToyTrainee):
+    """Slow enough to be watched."""
+
+    def loss(self, batch, draws):
+        time.sleep(0.02)
+        return super().loss(batch, draws)
+
+
+def look(config) -> DataView:
+    example = Example("a.png", "<script>boom()</script> a cat", problem="cannot be read")
+    return DataView(3, [example], [("pictures", "3")], ["One of them is broken."])
+
+
+def toy_studio(folder: Path, **options) -> Studio:
+    return Studio(
+        jobs=Jobs(lambda: ToyHost(SlowToy), folder / "runs", ImageConfig),
+        look_at=look,
+        datasets=folder / "data",
+        presets=folder / "presets",
+        shipped_presets=ROOT / "configs",
+        upload_suffixes=(".png", ".txt"),
+        hides=("base_model",),
+        **options,
+    )
+
+
+def wait_until(what, seconds=30):
+    until = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
+    return value
