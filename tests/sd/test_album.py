@@ -14,7 +14,6 @@ from hotlora.sd import album
 from hotlora.sd.album import UPLOAD_SUFFIXES, look_at_pictures
 from hotlora.sd.config import ImageConfig
 from hotlora.sd.dataset import read_dataset
-from hotlora.sd.picture_index import PictureIndex
 from hotlora.sd.pictures import SUFFIXES, make_thumbnail
 from PIL import Image, ImageOps
 
@@ -69,14 +68,14 @@ def test_captions_are_shown_whole_whatever_chance_does_to_them_in_training(data)
 def test_thumbnails_are_small_upright_jpegs(data, suffix):
     exif = Image.Exif()
     exif[0x0112] = 6  # taken with the camera on its side
-    path = picture(data / f"a{suffix}", size=(640, 320))
-    with Image.open(path) as image:
-        image.save(path, exif=exif, quality=95)
+    path = picture(data / f"a{suffix}")
+    across, down = np.meshgrid(np.linspace(0, 255, 640), np.linspace(0, 255, 320))
+    Image.fromarray(np.stack([across, down, 255 - across], axis=2).astype(np.uint8)).save(path, exif=exif, quality=95)
     shown = look(data).examples[0]
     with Image.open(io.BytesIO(shown.thumbnail)) as thumbnail, Image.open(path) as image:
         assert thumbnail.format == "JPEG" and thumbnail.mode == "RGB" and thumbnail.size == (80, 160)
         expected = np.asarray(ImageOps.exif_transpose(image).resize((80, 160), Image.Resampling.LANCZOS), dtype=float)
-        assert np.abs(np.asarray(thumbnail, dtype=float) - expected).mean() < 12
+        assert np.abs(np.asarray(thumbnail, dtype=float) - expected).mean() < 3
     assert len(shown.thumbnail) < 20_000
 
 
@@ -110,7 +109,7 @@ def make_troubled(data: Path) -> dict[str, str]:
     (data / "h twin.png").write_bytes((data / "a sound.png").read_bytes())
     (data / "h twin.txt").write_text("a twin")
     picture(data / "i small.png", size=(256, 256))
-    picture(data / "j long.png", size=(2000, 500))
+    picture(data / "j long.png", size=(3000, 400))
     picture(data / "k two captions.png", caption=None)
     picture(data / "l unused caption.png", caption="what I wrote by hand")
     rows = [("k two captions.png", "one"), ("k two captions.png", "two"), ("l unused caption.png", "from the table")]
@@ -137,7 +136,6 @@ def test_every_trouble_stands_under_its_picture_and_comes_first(data):
     assert len(found) == view.count == 12
     for name, words in expected.items():
         assert words in found[name], (name, found[name])
-        assert str(data) not in found[name] or "caption in" in found[name] or "caption is the one" in found[name] or "cannot" in found[name]
     assert found["a sound.png"] == "" and list(found)[-1] == "a sound.png"
     last_wrong = max(list(found).index(name) for name in list(expected)[:7] + ["k two captions.png"])
     assert last_wrong < min(list(found).index(name) for name in ("i small.png", "j long.png", "l unused caption.png"))
@@ -152,7 +150,8 @@ def test_what_is_called_wrong_is_what_training_refuses_and_nothing_else(data):
     view = look(data)
     with pytest.raises(UserError) as refusal:
         read_dataset(config(data))
-    refused = {name for name in problems(view) if f"{data / name}: " in str(refusal.value)}
+    told = str(refusal.value).replace(f"the same picture as {data / 'a sound.png'}", "")
+    refused = {name for name in problems(view) if str((data / name).with_suffix("")) in told}
     assert refused == {name for name in problems(view) if name[0] in "bcdefghk"}
     taken = read_dataset(config(data, on_bad_data="skip")).train
     assert {e.path.name for e in taken} == {name for name in problems(view) if name[0] in "aijkl"}
@@ -172,7 +171,7 @@ def test_pictures_without_a_caption_of_their_own_show_what_stands_in(data):
     view = look(data, trigger_word="sks")
     assert {e.name: (e.text, e.problem) for e in view.examples} == {"a.png": ("sks", ""), "b.png": ("sks, a cat", "")}
     assert dict(view.facts)["with caption"] == "1 of 2"
-    assert view.notes == ("1 picture without a caption of their own will be learned as 'sks'.",) or "learned as 'sks'" in view.notes[0]
+    assert view.notes == ("1 picture with no caption will be learned as 'sks'.",)
 
 
 def test_repeats_sizes_regularisation_and_validation_are_counted(data, tmp_path):
@@ -236,7 +235,6 @@ def test_a_second_look_reads_no_picture_again(data, monkeypatch):
     monkeypatch.setattr("hotlora.sd.picture_index.read_bytes", refuse)
     monkeypatch.setattr(album, "make_thumbnail", refuse)
     assert look(data) == first
-    assert isinstance(PictureIndex(data / ".hotlora-cache"), PictureIndex)
 
 
 def test_missing_and_empty_folders_are_told(data, tmp_path):
@@ -262,12 +260,11 @@ def test_only_broken_pictures_are_shown_too(data):
 def test_a_metadata_file_neither_reads_nor_finds_out_about_files_elsewhere(data, tmp_path):
     secret = picture(tmp_path / "secret.png", caption=None)
     picture(data / "a.png", caption="mine")
-    for name in ("../secret.png", str(secret), "../secre.png", "//server/share/x.png", "C:/x.png"):
+    for name in ("../secret.png", str(secret), "../secre.png", "//server/share/x.png"):
         (data / "metadata.csv").write_text(f"file_name,text\n{name},stolen\n")
         view = look(data)
         assert [e.name for e in view.examples] == ["a.png"] and view.examples[0].text == "mine"
-        assert len(view.notes) == 1 and "outside of the data folder" in view.notes[0] or "C:/x.png: there is no such file" in view.notes[0]
-        assert "secret.png'" not in view.notes[0]
+        assert len(view.notes) == 1 and f"outside of the data folder, such as {name}." in view.notes[0]
     (data / "metadata.csv").write_text("file_name,text\n../secret.png,stolen\na.png,from the table\n")
     view = look(data)
     assert view.notes == () and view.examples[0].text == "from the table"

@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,7 +175,7 @@ def _make_facts(cards: Sequence[_Card], config: ImageConfig) -> Iterator[tuple[s
             yield label, str(count)
 
 
-def _list_kinds(kinds: Iterator[str]) -> str:
+def _list_kinds(kinds: Iterable[str]) -> str:
     every = list(kinds)
     return ", ".join(every[:_SHOWN_KINDS]) + (" …" if len(every) > _SHOWN_KINDS else "")
 
@@ -189,13 +189,10 @@ def _make_notes(cards: Sequence[_Card], config: ImageConfig) -> Iterator[str]:
     enlarged = sum(card.odd.startswith("small") for card in cards)
     if enlarged:
         yield f"{_count(enlarged)} will be enlarged and come out soft. Use larger ones, a lower resolution, or bucket_no_upscale."
-    unwritten = sum(not card.judged.source and bool(card.judged.caption) for card in train)
+    unwritten = [card.text for card in train if card.judged.caption and not card.judged.source]
     if unwritten:
-        yield f"{_count(unwritten)} without a caption of their own will be learned as '{_find_stand_in(train)}'."
-
-
-def _find_stand_in(cards: Sequence[_Card]) -> str:
-    return next(card.text for card in cards if card.judged.caption and not card.judged.source)
+        texts = _list_kinds(f"'{text}'" for text in dict.fromkeys(unwritten))
+        yield f"{_count(len(unwritten))} with no caption will be learned as {texts}."
 
 
 def _count(number: int) -> str:
