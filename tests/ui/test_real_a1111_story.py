@@ -148,7 +148,8 @@ def test_the_whole_story(clean, tab, open_page, tmp_path):
 
 def test_a_picture_asked_for_in_training_comes_within_a_step(clean):
     """While somebody draws without a pause, training goes on as well."""
-    ask(f"{API}/runs", {"output_name": NAME, "train_data_dir": str(DEMO / "pictures"), "max_steps": 100_000, "resolution": 64}, "POST")
+    pictures = {"train_data_dir": str(DEMO / "pictures" / "train"), "trigger_word": "housestyle", "resolution": 64, "min_bucket_reso": 64}
+    ask(f"{API}/runs", {"output_name": NAME, "max_steps": 100_000, **pictures}, "POST")
     wait_until(status_is("training"))
     first = run_of_that_name()["step"]
     drawing = [threading.Thread(target=draw, args=(PROMPT,)) for _ in range(4)]
