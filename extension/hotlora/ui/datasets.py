@@ -4,6 +4,7 @@ Owns what happens to names, doubles and ZIP files. Nothing of a data set is ever
 another one, a text that replaces another leaves that beside it. Must not import gradio.
 """
 
+import contextlib
 import filecmp
 import re
 import shutil
@@ -152,10 +153,8 @@ def _read_parts(entry: zipfile.ZipInfo, start: str) -> list[str]:
     """Folders and file name. Raises UserError where they lead out of the folder it is unpacked in."""
     name = entry.filename
     if not entry.flag_bits & 0x800:  # not marked as UTF-8; but that is what macOS writes all the same
-        try:
+        with contextlib.suppress(UnicodeError):  # an old encoding then: readable or not, the same for a picture and its caption
             name = name.encode("cp437").decode("utf-8")
-        except UnicodeError:
-            pass  # an old encoding: readable or not, it is the same for a picture and its caption
     parts = re.split(r"[/\\]", name)
     if ".." in parts or not parts[0] or re.match(r"[A-Za-z]:", name):
         raise UserError(f"{start}: it holds '{name}', which would land outside of the data set. Do not use this file.")
