@@ -1,12 +1,25 @@
 """The HTTP API over a toy host: the whole story, wrong names, and passwords."""
 
+import base64
+import dataclasses
+import io
+import json
+import zipfile
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from hotlora.engine.access import Access
+from hotlora.engine.examples import DataView, Example
+from hotlora.engine.jobs import Jobs
+from hotlora.engine.options import options_of
+from hotlora.sd.config import ImageConfig
 from hotlora.ui.api import basic_auth, build_router
+from toy import ToyHost
 from toy_studio import toy_studio, wait_until
 
-RUNS = "/hotlora/v1/runs"
+ROOT = "/hotlora/v1"
+RUNS = f"{ROOT}/runs"
 OPTIONS = {"output_name": "cat", "train_data_dir": "x", "epochs": 2000, "sample_prompts": ["a cat"], "tensorboard": False}
 
 
@@ -15,9 +28,9 @@ def client(tmp_path):
     return connect(tmp_path)
 
 
-def connect(tmp_path, passwords=None):
+def connect(tmp_path, passwords=None, studio=None):
     app = FastAPI()
-    app.include_router(build_router(toy_studio(tmp_path), basic_auth(passwords) if passwords else None))
+    app.include_router(build_router(studio or toy_studio(tmp_path), basic_auth(passwords) if passwords else None))
     return TestClient(app)
 
 
@@ -69,3 +82,195 @@ def test_passwords_are_asked_for(tmp_path):
     assert client.get(RUNS, auth=("ann", "wrong")).status_code == 401
     assert client.get(RUNS, auth=("bob", "")).status_code == 401
     assert client.get(RUNS, auth=("ann", "secret")).status_code == 200
+
+
+def finish(client, name="cat", **options):
+    """A short run from start to end; what is shown of it then."""
+    assert client.post(RUNS, json={**OPTIONS, "output_name": name, "max_steps": 3, **options}).status_code == 201
+    wait_until(lambda: client.get(f"{RUNS}/{name}").json()["status"] == "done")
+    return client.get(f"{RUNS}/{name}").json()
+
+
+def test_a_finished_run_tells_everything(client):
+    shown = finish(client, validation_split=0.1, validation_every_steps=2)
+    assert shown == shown | {"name": "cat", "status": "done", "step": 3, "total_steps": 3, "seconds_left": None, "message": None}
+    assert 0 < shown["loss"] < 10 and 0 < shown["validation_loss"] < 10 and shown["started_at"] > 1.7e9
+    assert shown["options"]["lora_rank"] == 16 and shown["options"]["output_name"] == "cat" and shown["summary"] == {"examples": 13}
+    assert [(file["kind"], file["step"]) for file in shown["files"]] == [("best", 2), ("final", 3)]
+    assert [line["text"] for line in shown["log"]][0] == "Training 3 steps." and shown["log"][-1]["text"] == "Finished."
+    assert client.get(f"{RUNS}/cat/samples/{shown['sheet']}").status_code == 200
+    brief = client.get(RUNS).json()
+    assert brief == [{key: shown[key] for key in brief[0]}]
+
+
+def test_a_name_that_is_taken_and_what_does_not_train_are_refused(client):
+    finish(client)
+    for refused in (
+        client.post(RUNS, json={**OPTIONS}),
+        client.post(f"{RUNS}/cat/pause"),
+        client.post(f"{RUNS}/cat/stop"),
+        client.post(f"{RUNS}/cat/resume", json={"lora_rank": 7}),
+        client.post(f"{RUNS}/cat/resume", json={"no_such_option": 7}),
+        client.post(RUNS, json={"lora_rank": 4}),
+    ):
+        assert refused.status_code == 400 and refused.json()["detail"].startswith("cannot "), refused.text
+    assert client.post(f"{RUNS}/cat/fly").status_code == 404
+    assert client.post(RUNS, json=["no", "options"]).status_code == 422
+    assert client.post(f"{RUNS}/cat/resume", json={"max_steps": 5}).json()["name"] == "cat"
+    wait_until(lambda: client.get(f"{RUNS}/cat").json()["step"] == 5)
+
+
+def test_a_run_that_waits_is_shown_so_and_leaves_the_line_when_it_is_stopped(client):
+    client.post(RUNS, json=OPTIONS)
+    assert client.post(RUNS, json={**OPTIONS, "output_name": "dog"}).json()["status"] == "waiting"
+    assert client.post(f"{RUNS}/dog/stop").json()["status"] == "not started"
+    client.post(f"{RUNS}/cat/stop")
+    wait_until(lambda: client.get(f"{RUNS}/cat").json()["status"] == "stopped")
+
+
+def test_events_are_read_in_pieces_that_fit_together(client, tmp_path):
+    finish(client)
+    path = tmp_path / "runs" / "cat" / "events.jsonl"
+    expected = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found, since = [], 0
+    while since < len(expected):
+        piece = client.get(f"{RUNS}/cat/events?since={since}&limit=2").json()
+        assert 1 <= len(piece["events"]) <= 2 and piece["next"] == since + len(piece["events"])
+        found, since = found + piece["events"], piece["next"]
+    assert found == [{"index": index, **event} for index, event in enumerate(expected)]
+    assert client.get(f"{RUNS}/cat/events?since={since}").json() == {"events": [], "next": since}
+    for wrong in ("since=-1", "since=x", "limit=0", "limit=1000000"):
+        assert client.get(f"{RUNS}/cat/events?{wrong}").status_code == 422
+
+
+def test_events_that_are_no_json_numbers_or_half_written_do_no_harm(client, tmp_path):
+    finish(client)
+    path = tmp_path / "runs" / "cat" / "events.jsonl"
+    count = len(path.read_bytes().splitlines())
+    with open(path, "ab") as file:
+        file.write(b'{"type": "Validated", "time": 1.0, "step": 3, "loss": Infinity, "best": false}\n{"type": "Warned", "message": "\xc3')
+    answer = client.get(f"{RUNS}/cat/events?since={count}").json()
+    assert answer["next"] == count + 1 and answer["events"][0]["loss"] is None
+    assert client.get(f"{RUNS}/cat").json()["validation_loss"] is None
+    assert client.get(RUNS).status_code == 200
+
+
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(client, tmp_path):
+    finish(client)
+    (tmp_path / "runs" / "newer").mkdir()
+    (tmp_path / "runs" / "newer" / "config.yaml").write_text("{}")
+    (tmp_path / "runs" / "newer" / "events.jsonl").write_text('{"type": "Danced", "time": 1}\n')
+    listed = {run["name"]: run for run in client.get(RUNS).json()}
+    assert listed["cat"]["status"] == "done" and listed["newer"]["status"] is None and "newer version" in listed["newer"]["message"]
+
+
+@pytest.mark.parametrize("name", ["..", "..%2f..", "%2e%2e", "..%5c..", "cat%2f..%2fcat", "%2e%2fcat", "cat%00", "*", "C:", "~"])
+def test_no_name_and_no_file_leads_out_of_a_runs_folder(client, tmp_path, name):
+    (tmp_path / "runs" / "cat" / "samples").mkdir(parents=True)
+    (tmp_path / "runs" / "cat" / "config.yaml").write_text("output_name: cat")
+    (tmp_path / "config.yaml").write_text("secret: 1")  # which makes a run of the folder above, if it can be reached
+    for way in ("", "/events", "/samples/a.png"):
+        answer = client.get(f"{RUNS}/{name}{way}")
+        assert answer.status_code in (404, 405) and "secret" not in answer.text
+    assert client.delete(f"{RUNS}/{name}").status_code in (404, 405)
+    for file in ("..%2fconfig.yaml", "config.yaml", "%2e%2e%2fconfig.yaml", "..%5cconfig.yaml", "..%2f..%2f..%2fconfig.yaml"):
+        assert client.get(f"{RUNS}/cat/samples/{file}").status_code == 404
+    assert (tmp_path / "config.yaml").exists() and (tmp_path / "runs" / "cat" / "config.yaml").exists()
+
+
+def test_a_look_ahead_is_started_and_asked_for(client):
+    assert client.get(f"{ROOT}/check").status_code == 404
+    started = client.post(f"{ROOT}/check", json={**OPTIONS, "max_steps": 9})
+    assert started.status_code == 202 and "busy" in started.json()
+    found = wait_until(lambda: not (seen := client.get(f"{ROOT}/check").json())["busy"] and seen)
+    assert found["error"] is None and found["summary"] == {"examples": 13}
+    assert found["estimate"]["total_steps"] == 9 and found["estimate"]["seconds"] > 0 and found["estimate"]["free_bytes"] > 0
+    assert client.post(f"{ROOT}/check", json={"lora_rank": 0}).status_code == 400
+    assert client.get(RUNS).json() == []
+
+
+def test_data_is_shown_as_the_page_shows_it(tmp_path):
+    def look(config):
+        assert config.train_data_dir == "pictures"
+        return DataView(7, [Example("a.png", "a cat", b"JPEG"), Example("b.png", "", problem="broken")], [("pictures", "7")], ["Beware."])
+
+    client = connect(tmp_path, studio=dataclasses.replace(toy_studio(tmp_path), look_at=look))
+    plain = client.post(f"{ROOT}/data", json={"train_data_dir": "pictures"}).json()
+    assert plain == {
+        "count": 7,
+        "facts": {"pictures": "7"},
+        "notes": ["Beware."],
+        "examples": [{"name": "a.png", "text": "a cat", "problem": None}, {"name": "b.png", "text": "", "problem": "broken"}],
+    }
+    seen = client.post(f"{ROOT}/data?thumbnails=true", json={"train_data_dir": "pictures"}).json()["examples"]
+    assert base64.b64decode(seen[0]["thumbnail"].removeprefix("data:image/jpeg;base64,")) == b"JPEG" and seen[1]["thumbnail"] is None
+
+
+def test_files_are_uploaded_into_a_data_set(client, tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("10_cat/b.png", b"B")
+    parts = [("files", ("a.png", b"A")), ("files", ("../../図.txt", "猫".encode())), ("files", ("more.zip", buffer.getvalue()))]
+    answer = client.post(f"{ROOT}/datasets/my cats", files=parts)
+    assert answer.status_code == 201 and answer.json()["message"] == "Added 3 files to 'my cats'."
+    folder = tmp_path / "data" / "my cats"
+    assert answer.json()["folder"] == str(folder)
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {"a.png", "図.txt", "10_cat/b.png"}
+    assert client.get(f"{ROOT}/datasets").json() == [{"name": "my cats", "folder": str(folder)}]
+    for name, file in (("..", "a.png"), ("%2e%2e%2fx", "a.png"), ("con", "a.png"), ("dogs", "a.exe"), ("dogs", "..")):
+        assert client.post(f"{ROOT}/datasets/{name}", files=[("files", (file, b"A"))]).status_code in (400, 404, 405)
+    assert client.post(f"{ROOT}/datasets/dogs").status_code == 422
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["my cats"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_what_this_program_may_not_read_is_refused_everywhere(tmp_path):
+    jobs = Jobs(ToyHost, tmp_path / "runs", ImageConfig, check_access=Access([tmp_path / "runs", tmp_path / "data"]).check)
+    client = connect(tmp_path, studio=dataclasses.replace(toy_studio(tmp_path), jobs=jobs))
+    for way in ("runs", "check", "data"):
+        answer = client.post(f"{ROOT}/{way}", json={"output_name": "cat", "train_data_dir": "/etc"})
+        assert answer.status_code == 400 and "only these folders may be used" in answer.json()["detail"]
+    finish(client, train_data_dir=str(tmp_path / "data"))
+    refused = client.post(f"{RUNS}/cat/resume", json={"validation_dir": "/etc"})
+    assert refused.status_code == 400 and "validation_dir" in refused.json()["detail"]
+
+
+def test_options_are_listed_with_all_that_a_form_needs(tmp_path):
+    studio = toy_studio(tmp_path, defaults={"lora_rank": 8}, choices={"sample_sampler": lambda: ["Euler", "Heun"]})
+    options = connect(tmp_path, studio=studio).get(f"{ROOT}/options").json()
+    assert list(options) == list(options_of(ImageConfig)) and all(option["doc"] for option in options.values())
+    assert options["lora_rank"] == options["lora_rank"] | {"default": 8, "minimum": 1, "maximum": None, "advanced": False, "fixed": True}
+    assert options["sample_sampler"]["choices"] == ["Euler", "Heun"] and "cosine" in options["scheduler"]["choices"]
+
+
+def test_presets_are_told_with_what_they_set(client):
+    for name in client.get(f"{ROOT}/presets").json():
+        assert client.get(f"{ROOT}/presets/{name}").json()["lora_rank"] >= 1
+    for name in ("none", "..%2fsecret", "..%5csecret"):
+        assert client.get(f"{ROOT}/presets/{name}").status_code == 404
+
+
+def routes_of(client):
+    """Every way into the API: method and address."""
+    paths = client.get("/openapi.json").json()["paths"]
+    return [(method, path, told) for path, methods in paths.items() for method, told in methods.items()]
+
+
+def test_every_route_is_described_for_people(client):
+    routes = routes_of(client)
+    assert len(routes) == 16
+    for method, path, told in routes:
+        assert path.startswith(f"{ROOT}/") and told["tags"] == ["HotLoRA"]
+        assert told["summary"] and not told["summary"].endswith("."), (method, path)
+        assert {"400", "404"} <= told["responses"].keys()
+    assert client.get("/docs").status_code == 200
+
+
+def test_no_route_lets_in_who_is_not_known(tmp_path):
+    client = connect(tmp_path, {"ann": "secret", "bob": "pass:word", "guest": ""})
+    for method, path, _ in routes_of(client):
+        address = path.format(name="cat", action="stop", file="a.png")
+        for who in (None, ("ann", "wrong"), ("ann", ""), ("bob", "secret"), ("guest", ""), ("", ""), ("ann", "secret ")):
+            refused = client.request(method, address, **({"auth": who} if who else {}))
+            assert refused.status_code == 401 and refused.headers["WWW-Authenticate"].startswith("Basic"), (method, path, who)
+        assert client.request(method, address, auth=("bob", "pass:word")).status_code != 401

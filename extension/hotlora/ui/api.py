@@ -1,115 +1,278 @@
-"""The HTTP API under ``/hotlora/v1``: what the page does, for programs. Described in the host's ``/docs``."""
+"""The HTTP API under ``/hotlora/v1``: what the page does, for programs. Described in the host's ``/docs``.
 
-import itertools
+Handlers run in the server's threads and return at once; what takes long is started, and looked at again. Written with plain
+dicts: old and new versions of pydantic describe its classes differently.
+"""
+
+import base64
 import json
+import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Body, Depends, HTTPException
+from fastapi import APIRouter, Body, Depends, File, HTTPException, Query, Request, UploadFile
+from fastapi import Path as InPath
 from fastapi.responses import FileResponse
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from ..engine.errors import UserError
+from ..engine.jobs import Jobs
 from ..engine.options import as_plain, options_of
-from .presets import list_presets
+from .answers import describe_details, describe_outlook, describe_run, find_sheet, read_lines
+from .datasets import add_to_data_set, list_data_sets
+from .presets import list_presets, read_preset
 from .studio import Studio
 
 _MOST_EVENTS = 1000
+_RUN = InPath(..., description="The run's name.")
+_EXAMPLE = {"output_name": "mystyle", "train_data_dir": "data/mystyle", "trigger_word": "mystyle", "epochs": 10}
+_OPTIONS = Body(..., example=_EXAMPLE, description="Options as in a run file; GET /options lists them.")
+_REFUSALS = {
+    400: {"description": "What cannot be done and why, in a sentence.", "content": {"application/json": {"example": {"detail": "…"}}}},
+    404: {"description": "There is no such run or file."},
+}
 
 
 def basic_auth(passwords: Mapping[str, str]) -> Callable[..., None]:
     """A dependency that lets in who knows one of these names with its password."""
     ask = HTTPBasic()
+    pairs = [(name.encode(), password.encode()) for name, password in passwords.items() if password]
 
     def check(given: HTTPBasicCredentials = Depends(ask)) -> None:  # noqa: B008
-        wanted = passwords.get(given.username, "")
-        if not (wanted and secrets.compare_digest(given.password.encode(), wanted.encode())):
+        name, password = given.username.encode(), given.password.encode()
+        # every pair to its end, so that the time taken tells nothing about any of them
+        known = [secrets.compare_digest(name, n) & secrets.compare_digest(password, p) for n, p in pairs]
+        if not any(known):
             raise HTTPException(401, "Incorrect name or password", {"WWW-Authenticate": "Basic"})
 
     return check
 
 
+class _Route(APIRoute):
+    """Answers what a user can mend with its sentence."""
+
+    def get_route_handler(self) -> Callable:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Any:
+            try:
+                return await handle(request)
+            except UserError as error:
+                raise HTTPException(400, str(error)) from error
+
+        return answer
+
+
 def build_router(studio: Studio, authorize: Callable | None) -> APIRouter:
-    """All routes of one studio."""
-    router = APIRouter(prefix="/hotlora/v1", tags=["HotLoRA"], dependencies=[Depends(authorize)] if authorize else [])
+    """All routes of one studio.
+
+    Args:
+        authorize: a dependency that refuses whom it does not know; None lets everybody in.
+    """
+    router = APIRouter(
+        prefix="/hotlora/v1",
+        tags=["HotLoRA"],
+        dependencies=[Depends(authorize)] if authorize else [],
+        route_class=_Route,
+        responses=_REFUSALS,
+    )
+    _add_runs(router, studio)
+    _add_actions(router, studio)
+    _add_look_ahead(router, studio)
+    _add_data(router, studio)
+    _add_recipes(router, studio)
+    return router
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+def _add_runs(router: APIRouter, studio: Studio) -> None:
     jobs = studio.jobs
 
-    @router.get("/runs", summary="All runs, the newest first")
+    @router.get("/runs", summary="All runs, the one that was worked on last first")
     def list_runs() -> list:
-        return [_describe(studio, name) for name in jobs.names()]
+        """Each as in the answer of ``POST /runs``."""
+        return [_describe_or_say(jobs, name) for name in jobs.names()]
 
     @router.post("/runs", status_code=201, summary="Start a run")
-    def start(options: dict = Body(..., example={"output_name": "mystyle", "train_data_dir": "data/mystyle"})) -> dict:  # noqa: B008
-        """The body holds options as in a run file; ``output_name`` names the run. It waits while another one trains."""
-        return _answer(lambda: _describe(studio, jobs.start(dict(studio.settings()) | options).name))
+    def start(options: dict = _OPTIONS) -> dict:
+        """``output_name`` names the run. It trains at once, or waits until those before it are done.
+
+        The answer: ``name``; ``status``, which is one of waiting, preparing, training, paused, done, stopped, failed, interrupted,
+        not started; ``step`` of ``total_steps``; ``seconds_left``; ``loss``, averaged; ``validation_loss``, the lowest;
+        ``started_at`` in seconds since 1970; ``message``, where the status needs an explanation. What is not known yet is null.
+        """
+        return describe_run(jobs, jobs.start(dict(studio.settings()) | options).name)
 
     @router.get("/runs/{name}", summary="One run, with its options, files, samples and log")
-    def show(name: str) -> dict:
+    def show(name: str = _RUN) -> dict:
+        """All of the list's answer, and ``options``, ``summary`` (what it trains on), ``files``, ``samples``, ``log``."""
         _find(studio, name)
-        return _describe(studio, name) | _details(studio, name)
+        return describe_run(jobs, name) | describe_details(jobs, name)
 
     @router.get("/runs/{name}/events", summary="What has happened since event number N")
-    def list_events(name: str, since: int = 0, limit: int = _MOST_EVENTS) -> dict:
-        """Ask again with ``since`` set to the answer's ``next``."""
-        path = _find(studio, name) / "events.jsonl"
-        if not path.exists():
-            return {"events": [], "next": since}
-        with open(path, encoding="utf-8") as file:
-            lines = list(itertools.islice(file, max(since, 0), max(since, 0) + min(limit, _MOST_EVENTS)))
-        events = [json.loads(line) for line in lines if line.endswith("\n")]
-        return {"events": events, "next": max(since, 0) + len(events)}
-
-    @router.post("/runs/{name}/{action}", summary="pause, go_on, stop, sample, save or resume a run")
-    def act(name: str, action: str) -> dict:
-        _find(studio, name)
-        actions: dict[str, Callable[[], Any]] = {
-            "pause": lambda: jobs.control(name).pause(),
-            "go_on": lambda: jobs.control(name).go_on(),
-            "stop": lambda: jobs.stop(name),
-            "sample": lambda: jobs.control(name).sample_now(),
-            "save": lambda: jobs.control(name).save_now(),
-            "resume": lambda: jobs.resume(name),
-        }
-        if action not in actions:
-            raise HTTPException(404, f"there is no {action}: it is one of {', '.join(actions)}")
-        _answer(actions[action])
-        return _describe(studio, name)
+    def list_events(
+        name: str = _RUN,
+        since: int = Query(0, ge=0, description="Index of the first event wanted."),
+        limit: int = Query(_MOST_EVENTS, ge=1, le=_MOST_EVENTS, description="At most so many."),
+    ) -> dict:
+        """Each event has its ``index`` and ``type``. Ask again with ``since`` set to the answer's ``next``; an index never
+        comes to mean another event."""
+        lines = read_lines(_find(studio, name) / "events.jsonl", since, limit)
+        events = [{"index": since + place, **json.loads(line, parse_constant=lambda number: None)} for place, line in enumerate(lines)]
+        return {"events": events, "next": since + len(events)}
 
     @router.delete("/runs/{name}", summary="Delete a run with everything in its folder")
-    def delete(name: str) -> dict:
+    def delete(name: str = _RUN) -> dict:
+        """Refused while it trains or waits."""
         _find(studio, name)
-        _answer(lambda: jobs.delete(name))
+        jobs.delete(name)
         return {"deleted": name}
 
-    @router.get("/runs/{name}/samples/{file}", summary="A sample's picture or text")
-    def show_sample(name: str, file: str) -> FileResponse:
-        folder = _find(studio, name) / "samples"
-        if file not in ({path.name for path in folder.iterdir()} if folder.is_dir() else ()):
-            raise HTTPException(404, f"there is no sample {file}")
-        return FileResponse(folder / file)
+    @router.get("/runs/{name}/samples/{file}", summary="A sample's picture or text, or the comparison", response_class=FileResponse)
+    def show_sample(name: str = _RUN, file: str = InPath(..., description="As in the run's ``samples``, or its ``sheet``.")) -> Any:
+        folder = _find(studio, name)
+        paths = {path.name: path for path in (folder / "samples").glob("*")}
+        sheet = find_sheet(jobs.history(name))
+        if sheet:
+            paths[sheet] = folder / sheet
+        if file not in paths or not paths[file].is_file():
+            raise HTTPException(404, f"cannot find the sample '{file}' of '{name}'.")
+        return FileResponse(paths[file])
 
-    @router.get("/options", summary="All options: default, choices, what they do")
+
+def _add_actions(router: APIRouter, studio: Studio) -> None:
+    jobs = studio.jobs
+    actions: dict[str, Callable[[str], None]] = {
+        "pause": lambda name: jobs.control(name).pause(),
+        "go_on": lambda name: jobs.control(name).go_on(),
+        "stop": jobs.stop,
+        "sample": lambda name: jobs.control(name).sample_now(),
+        "save": lambda name: jobs.control(name).save_now(),
+    }
+
+    @router.post("/runs/{name}/resume", summary="Go on with a run that was stopped, has failed or was interrupted")
+    def resume(
+        name: str = _RUN,
+        changes: dict = Body({}, example={"epochs": 20}, description="Options that are different from now on."),  # noqa: B008
+    ) -> dict:
+        _find(studio, name)
+        jobs.resume(name, changes)
+        return describe_run(jobs, name)
+
+    @router.post("/runs/{name}/{action}", summary="Pause, go_on, stop, sample or save")
+    def act(name: str = _RUN, action: str = InPath(..., description=f"One of {', '.join(actions)}.")) -> dict:
+        """Each takes effect after the step that is under way. ``pause`` saves and leaves the model alone until ``go_on``; ``stop``
+        saves and ends the run, or takes one that waits out of the line; ``sample`` and ``save`` are done at once."""
+        _find(studio, name)
+        if action not in actions:
+            raise HTTPException(404, f"cannot {action} a run. The actions are: {', '.join(actions)}, resume.")
+        actions[action](name)
+        return describe_run(jobs, name)
+
+
+# -- before a start ----------------------------------------------------------------------------------------------------
+
+
+def _add_look_ahead(router: APIRouter, studio: Studio) -> None:
+    jobs = studio.jobs
+
+    @router.post("/check", status_code=202, summary="Find out what a run with these options would take")
+    def look_ahead(options: dict = _OPTIONS) -> dict:
+        """Reads the data and measures one training step; ``GET /check`` has the answer when it is there. Trains nothing."""
+        return describe_outlook(jobs.look_ahead(dict(studio.settings()) | options))
+
+    @router.get("/check", summary="What the run that was asked about last would take")
+    def show_outlook() -> dict:
+        """``busy`` until it is known; then ``estimate`` (steps, seconds, memory in bytes), ``summary`` and ``warnings``, or else
+        ``error``."""
+        if jobs.outlook is None:
+            raise HTTPException(404, "cannot tell: nobody has asked yet. POST the run's options to /check first.")
+        return describe_outlook(jobs.outlook)
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+def _add_data(router: APIRouter, studio: Studio) -> None:
+    @router.post("/data", summary="What a run with these options would train on")
+    def look_at_data(options: dict = _OPTIONS, thumbnails: bool = Query(False, description="With small pictures, as data URIs.")) -> dict:
+        """The first examples, those with problems before the others: ``name``, ``text`` as it would be trained on, ``problem``.
+        ``facts`` and ``notes`` are about all ``count`` of them."""
+        values = dict(studio.settings()) | options
+        values["output_name"] = values.get("output_name") or "unnamed"
+        view = studio.look_at(studio.jobs.build_config(values))
+        examples = [{"name": e.name, "text": e.text, "problem": e.problem or None} for e in view.examples]
+        if thumbnails:
+            for example, seen in zip(examples, view.examples, strict=True):
+                data = base64.b64encode(seen.thumbnail).decode("ascii")
+                example["thumbnail"] = f"data:image/jpeg;base64,{data}" if data else None
+        return {"count": view.count, "facts": dict(view.facts), "notes": list(view.notes), "examples": examples}
+
+    @router.get("/datasets", summary="All uploaded data sets")
+    def list_sets() -> list:
+        return [{"name": name, "folder": str(studio.datasets / name)} for name in list_data_sets(studio.datasets)]
+
+    @router.post("/datasets/{name}", status_code=201, summary="Upload files into a data set")
+    def upload(
+        name: str = InPath(..., description="A new one, or one that is there."),
+        files: list[UploadFile] = File(..., description="Pictures, captions of the same name, tables of captions, ZIP files of those."),  # noqa: B008
+    ) -> dict:
+        """As multipart form: ``curl -F files=@a.png -F files=@a.txt …``. Set ``train_data_dir`` to the answer's ``folder``."""
+        with tempfile.TemporaryDirectory() as received:
+            folder, told = add_to_data_set(studio.datasets, name, _receive(files, Path(received)), studio.upload_suffixes)
+        return {"name": folder.name, "folder": str(folder), "message": told}
+
+
+def _receive(files: list[UploadFile], folder: Path) -> list[Path]:
+    """The files' content under their own names, a folder each."""
+    paths = []
+    for number, file in enumerate(files):
+        name = re.sub(r'[<>:"|?*\x00-\x1f]', "_", re.split(r"[/\\]", file.filename or "")[-1])
+        if name in ("", ".", ".."):
+            raise UserError("cannot take an upload without a file name. Give each file one.")
+        path = folder / str(number) / name
+        path.parent.mkdir()
+        with open(path, "wb") as copy:
+            shutil.copyfileobj(file.file, copy)
+        paths.append(path)
+    return paths
+
+
+# -- recipes -----------------------------------------------------------------------------------------------------------
+
+
+def _add_recipes(router: APIRouter, studio: Studio) -> None:
+    config_class = studio.jobs.config_class
+
+    @router.get("/options", summary="All options: default, choices, limits, what they do")
     def list_options() -> dict:
-        defaults = as_plain(jobs.config_class())
+        defaults = as_plain(config_class()) | dict(studio.defaults)
+        kept = ("doc", "minimum", "maximum", "advanced", "fixed")
         return {
-            name: {"default": defaults.get(name), "choices": field.metadata["choices"], "doc": field.metadata["doc"]}
-            for name, field in options_of(jobs.config_class).items()
+            name: {
+                "default": defaults.get(name),
+                "choices": studio.choices[name]() if name in studio.choices else field.metadata["choices"],
+                **{key: field.metadata[key] for key in kept},
+            }
+            for name, field in options_of(config_class).items()
         }
 
     @router.get("/presets", summary="Names of presets")
     def show_presets() -> list:
         return list_presets(studio.presets)
 
-    return router
-
-
-def _answer(action: Callable[[], Any]) -> Any:
-    try:
-        return action()
-    except UserError as error:
-        raise HTTPException(400, str(error)) from error
+    @router.get("/presets/{name}", summary="A preset's options")
+    def show_preset(name: str) -> dict:
+        if name not in list_presets(studio.presets):
+            raise HTTPException(404, f"cannot find a preset called '{name}'.")
+        return read_preset(name, studio.shipped_presets, studio.presets)
 
 
 def _find(studio: Studio, name: str) -> Path:
@@ -119,25 +282,9 @@ def _find(studio: Studio, name: str) -> Path:
         raise HTTPException(404, str(error)) from error
 
 
-def _describe(studio: Studio, name: str) -> dict[str, Any]:
-    history = studio.jobs.history(name)
-    return {
-        "name": name,
-        "status": studio.jobs.status(name),
-        "step": history.step,
-        "total_steps": history.started.total_steps if history.started else None,
-        "seconds_left": history.seconds_left,
-        "loss": history.steps[-1].average if history.steps else None,
-        "trainable_parameters": history.started.trainable_parameters if history.started else None,
-    }
-
-
-def _details(studio: Studio, name: str) -> dict[str, Any]:
-    history = studio.jobs.history(name)
-    return {
-        "options": studio.jobs.values(name),
-        "summary": history.started.summary if history.started else {},
-        "files": [{"kind": file.kind, "step": file.step, "path": file.path} for file in history.files],
-        "samples": [{"step": made.step, "prompt": made.prompt, "file": Path(made.path).name} for made in history.samples],
-        "log": [{"time": at, "text": text} for at, text in history.log],
-    }
+def _describe_or_say(jobs: Jobs, name: str) -> dict[str, Any]:
+    """One run that cannot be read, or is being deleted, does not hide the others."""
+    try:
+        return describe_run(jobs, name)
+    except UserError as error:
+        return {"name": name, "status": None, "message": str(error)}

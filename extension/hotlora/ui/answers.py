@@ -1,0 +1,75 @@
+"""Runs in plain values, as the HTTP API tells them. Knows nothing of HTTP."""
+
+import itertools
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..engine.history import History
+from ..engine.jobs import Jobs, Outlook
+
+
+def describe_run(jobs: Jobs, name: str) -> dict[str, Any]:
+    """What stands in a list of runs. None for what is not known yet."""
+    history, status = jobs.history(name), jobs.status(name)
+    return {
+        "name": name,
+        "status": status,
+        "step": history.step,
+        "total_steps": history.started.total_steps if history.started else None,
+        "trainable_parameters": history.started.trainable_parameters if history.started else None,
+        "seconds_left": history.seconds_left if status == "training" else None,
+        "loss": _finite(history.steps[-1].average) if history.steps else None,
+        "validation_loss": _finite(min(judged.loss for judged in history.validations)) if history.validations else None,
+        "started_at": history.log[0][0] if history.log else None,
+        "message": getattr(history.latest, "message", None) or None,
+    }
+
+
+def describe_details(jobs: Jobs, name: str) -> dict[str, Any]:
+    """What is longer than a line in a list."""
+    history = jobs.history(name)
+    return {
+        "options": jobs.values(name),
+        "summary": history.started.summary if history.started else {},
+        "files": [{"kind": file.kind, "step": file.step, "path": file.path} for file in history.files],
+        "samples": [
+            {"step": made.step, "prompt": made.prompt, "weight": made.weight, "seed": made.seed, "file": Path(made.path).name}
+            for made in history.samples
+        ],
+        "sheet": find_sheet(history),
+        "log": [{"time": at, "text": text} for at, text in history.log],
+    }
+
+
+def find_sheet(history: History) -> str | None:
+    """The name of the comparison's file, where there is one."""
+    sheet = getattr(history.outcome, "files", {}).get("sheet")
+    return Path(sheet).name if sheet else None
+
+
+def read_lines(path: Path, since: int, limit: int) -> list[str]:
+    """At most ``limit`` lines of a file, from the one with index ``since`` on; without one that is still being written."""
+    if not path.exists():
+        return []
+    with open(path, "rb") as file:
+        return [line.decode("utf-8") for line in itertools.islice(file, since, since + limit) if line.endswith(b"\n")]
+
+
+def describe_outlook(outlook: Outlook) -> dict[str, Any]:
+    """How far a look ahead is, or what it has found."""
+    progress, estimate = outlook.progress, outlook.estimate
+    return {
+        "busy": outlook.busy,
+        "progress": {"what": progress.what, "done": progress.done, "total": progress.total} if progress else None,
+        "estimate": {**asdict(estimate), "seconds": estimate.seconds} if estimate else None,
+        "summary": outlook.summary,
+        "warnings": outlook.warnings,
+        "error": outlook.error or None,
+    }
+
+
+def _finite(number: float) -> float | None:
+    """JSON knows neither infinity nor nan."""
+    return number if math.isfinite(number) else None
