@@ -11,6 +11,7 @@
 NEWEST := .venv/bin/python
 A1111 := .venv-a1111/bin/python
 INSTALL := -m pip install --disable-pip-version-check --quiet
+CLASSES := requirements/original-classes.txt
 
 # Waiting OpenMP threads spin by default; on a machine that does anything else, that makes steps several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -59,15 +60,15 @@ bench: .venv/.ready
 	$(NEWEST) $(INSTALL) -r requirements/newest.txt
 	@touch $@
 
-.venv/.tests-ready: .venv/.ready requirements/original-classes.txt requirements/gradio4.txt
-	$(NEWEST) $(INSTALL) --no-deps -r requirements/original-classes.txt -r requirements/gradio4.txt
+.venv/.tests-ready: .venv/.ready $(CLASSES) requirements/gradio4.txt
+	$(NEWEST) $(INSTALL) --no-deps -r $(CLASSES) -r requirements/gradio4.txt
 	@touch $@
 
-.venv-a1111/.ready: requirements/a1111.txt requirements/standalone.txt requirements/original-classes.txt
+.venv-a1111/.ready: requirements/a1111.txt requirements/standalone.txt $(CLASSES)
 	@[ -x $(A1111) ] || { python=$$(tools/find_python.sh 3.10) && echo "setting up .venv-a1111 with $$python (some minutes)" \
 		&& "$$python" -m venv .venv-a1111; }
 	$(A1111) $(INSTALL) -r requirements/a1111.txt
-	$(A1111) $(INSTALL) --no-deps -r requirements/original-classes.txt
+	$(A1111) $(INSTALL) --no-deps -r $(CLASSES)
 	@touch $@
 
 clean:

@@ -21,12 +21,16 @@ from hotlora.engine.config import RunConfig
 from hotlora.engine.console import Console
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed
+from hotlora.engine.interfaces import Host
 from hotlora.engine.job import Job
 from hotlora.engine.options import build
 from hotlora.engine.probe import Estimate, look_ahead
 from hotlora.engine.run import Run, check_unchanged, read_run_config, read_yaml
 from hotlora.engine.tensorboard import add_tensorboard
+from hotlora.llm.config import TextConfig
 from hotlora.sd.config import ImageConfig
+
+TASKS = {config_class.TASK: config_class for config_class in (ImageConfig, TextConfig)}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,9 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console()
     try:
         config = read_config(options)
-        from hotlora.hosts.diffusers import DiffusersHost
-
-        host = DiffusersHost()
+        host = make_host(config)
         if options.check:
             check(config, host, console)
             return 0
@@ -78,7 +80,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def read_config(options: argparse.Namespace) -> RunConfig:
     """The run's options: of the resumed run, then the file's, then ``--set``."""
     values = read_run_config(options.resume) if options.resume else {}
-    old = build(ImageConfig, values) if options.resume else None
+    old = build(choose_task(values), values) if options.resume else None
     if options.config:
         values.update(read_yaml(options.config))
     for override in options.set:
@@ -86,15 +88,32 @@ def read_config(options: argparse.Namespace) -> RunConfig:
         if not separator:
             raise UserError(f"cannot read --set {override}: it must be KEY=VALUE.")
         values[key.strip()] = read_value(text)
-    if values.get("task_type", ImageConfig.TASK) != ImageConfig.TASK:
-        raise UserError(f"cannot train task_type '{values['task_type']}': only {ImageConfig.TASK} is there yet.")
     if options.resume:
         values["output_dir"] = str(options.resume)
-    config = build(ImageConfig, values)
+    config = build(choose_task(values), values)
     if old:
         check_unchanged(old, config)
         config.given = frozenset()  # what init_lora may take over was settled when the run started
     return config
+
+
+def choose_task(values: dict[str, Any]) -> type[RunConfig]:
+    """The config class of the run's ``task_type``; pictures where it is not said."""
+    task = values.get("task_type", ImageConfig.TASK)
+    if task not in TASKS:
+        raise UserError(f"cannot train task_type '{task}': it takes one of {', '.join(TASKS)}.")
+    return TASKS[task]
+
+
+def make_host(config: RunConfig) -> Host:
+    """The stand-alone host that holds the task's models."""
+    if isinstance(config, TextConfig):
+        from hotlora.hosts.transformers import TransformersHost
+
+        return TransformersHost()
+    from hotlora.hosts.diffusers import DiffusersHost
+
+    return DiffusersHost()
 
 
 def read_value(text: str) -> Any:
@@ -105,7 +124,7 @@ def read_value(text: str) -> Any:
         return text
 
 
-def check(config: RunConfig, host: Any, console: Console) -> None:
+def check(config: RunConfig, host: Host, console: Console) -> None:
     """Everything short of training: options, base model, data, cached latents, and two measured steps."""
     trainee = host.borrow(config)
     for event in look_ahead(trainee, config, host):

@@ -6,7 +6,6 @@ import runpy
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import tiny_sd1
+from waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 main = runpy.run_path(str(ROOT / "train.py"))["main"]
@@ -69,14 +69,9 @@ def start_process(*arguments) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=ROOT)
 
 
-def wait_for_step(run: Path, step: int, seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        events = run / "events.jsonl"
-        if events.exists() and f'"step": {step},' in events.read_text(encoding="utf-8"):
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"step {step} was not reached")
+def wait_for_step(run: Path, step: int) -> None:
+    events = run / "events.jsonl"
+    wait_until(lambda: events.exists() and f'"step": {step},' in events.read_text(encoding="utf-8"), 90)
 
 
 def test_a_whole_run_leaves_everything_the_readme_promises(world, capfd):
@@ -166,7 +161,8 @@ MISTAKES = {
     "no pictures": ({"train_data_dir": "/nowhere"}, "there is no such folder"),
     "no data given": ({"train_data_dir": ""}, "train_data_dir"),
     "a block that is not there": ({"block_ranks": {"down_block_9": 4}}, "down_blocks_0"),
-    "text": ({"task_type": "text-generation"}, "text-generation"),
+    "a task there is not": ({"task_type": "music"}, "text-generation"),
+    "an option of pictures for text": ({"task_type": "text-generation", "resolution": 512}, "cannot use the option"),
     "a bad sample prompt": ({"sample_prompts": ["x --w wide"]}, "--w takes a number"),
 }
 

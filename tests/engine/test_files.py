@@ -2,7 +2,7 @@
 
 import pytest
 from hotlora.engine.errors import UserError
-from hotlora.engine.files import remove_leftovers, replacing, write_bytes, write_text
+from hotlora.engine.files import remove_leftovers, replacing, replacing_folder, write_bytes, write_text
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -50,3 +50,54 @@ def test_what_a_kill_left_behind_is_removed(tmp_path):
     (tmp_path / "state" / ".good.pt.99.tmp").write_text("half")
     remove_leftovers(tmp_path)
     assert [p.name for p in (tmp_path / "state").iterdir()] == ["good.pt"]
+
+
+def write_folder(path, text):
+    with replacing_folder(path) as folder:
+        folder.mkdir()
+        (folder / "a.txt").write_text(text)
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    write_folder(tmp_path / "lora", "old")
+    (tmp_path / "lora" / "more.txt").write_text("of the old one")
+    write_folder(tmp_path / "lora", "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["lora"]
+    assert [p.read_text() for p in (tmp_path / "lora").iterdir()] == ["new"]
+
+
+def test_a_folder_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    write_folder(tmp_path / "lora", "old")
+    with pytest.raises(ValueError), replacing_folder(tmp_path / "lora") as folder:
+        folder.mkdir()
+        raise ValueError
+    assert [p.name for p in tmp_path.iterdir()] == ["lora"] and (tmp_path / "lora" / "a.txt").read_text() == "old"
+
+
+class Killed(BaseException):
+    """As a power cut: nothing runs afterwards."""
+
+
+@pytest.mark.parametrize("survives", [0, 1, 2])
+def test_a_kill_between_two_renames_leaves_a_whole_folder(tmp_path, monkeypatch, survives):
+    import os
+    import shutil
+
+    write_folder(tmp_path / "lora", "old")
+    renames, replace = [], os.replace
+
+    def killed(source, target):
+        if len(renames) == survives:
+            raise Killed
+        renames.append(1)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(Killed):
+        write_folder(tmp_path / "lora", "new")
+        raise Killed
+    monkeypatch.undo()
+    remove_leftovers(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["lora"]
+    assert (tmp_path / "lora" / "a.txt").read_text() == ("new" if survives == 2 else "old")

@@ -15,6 +15,7 @@ from hotlora.engine.history import steps_of
 from hotlora.engine.jobs import STATUSES, Jobs
 from safetensors.torch import load_file
 from toy import ToyHost, ToyTrainee
+from waiting import wait_until
 
 OPTIONS = {"lora_rank": 2, "max_steps": 12, "batch_size": 4, "learning_rate": 1e-2, "tensorboard": False, "sheet_weights": []}
 KINDS = {
@@ -66,13 +67,6 @@ class Program:
     def wait_for(self, name: str, *statuses: str) -> str:
         wait_until(lambda: self.jobs.status(name) in statuses)
         return self.jobs.status(name)
-
-
-def wait_until(condition, seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "nothing happened"
-        time.sleep(0.002)
 
 
 @pytest.fixture

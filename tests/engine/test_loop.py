@@ -6,8 +6,8 @@ import pytest
 import torch
 from hotlora.engine.control import Control
 from hotlora.engine.errors import UserError
-from hotlora.engine.events import Failed, Finished, Previewed, Saved, Step, Validated, Warned
-from hotlora.engine.history import steps_of
+from hotlora.engine.events import Failed, Finished, Graded, Previewed, Saved, Step, Validated, Warned
+from hotlora.engine.history import History, steps_of
 from hotlora.engine.job import Job
 from hotlora.engine.loop import train
 from hotlora.engine.run import Run
@@ -283,3 +283,25 @@ def test_a_reader_that_meets_the_full_disk_is_no_bug(tmp_path):
     job.subscribe(reader)
     outcome = job.run()
     assert not outcome.bug and "disk is full" in outcome.message
+
+
+def test_questions_are_asked_before_with_each_validation_and_at_the_end(tmp_path):
+    class Asked(ToyTrainee):
+        asked = 3
+
+    config = toy_config(tmp_path / "run", max_steps=5, validation_every_steps=2)
+    events, _, run = run_toy(config, host=ToyHost(Asked))
+    tested = [event for event in events if isinstance(event, Graded)]
+    assert [event.step for event in tested] == [0, 2, 4, 5]
+    assert all(event.count == 3 and event.scores == {"right": 1 / 3} for event in tested)
+    assert [test.step for test in History(run.events.read()).grades] == [0, 2, 4, 5]
+
+
+def test_a_resumed_run_does_not_ask_at_its_start_again(tmp_path):
+    class Asked(ToyTrainee):
+        asked = 1
+
+    config = toy_config(tmp_path / "run", max_steps=4)
+    run_toy(config, host=ToyHost(Asked), steps=2)
+    events, *_ = run_toy(config, host=ToyHost(Asked), run=Run.reopen(config))
+    assert 0 not in [event.step for event in events if isinstance(event, Graded)]

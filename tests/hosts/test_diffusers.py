@@ -10,7 +10,8 @@ from hotlora.engine.errors import UserError
 from hotlora.engine.interfaces import Host
 from hotlora.hosts import diffusers as host
 from hotlora.hosts.checkpoint import describe
-from hotlora.hosts.diffusers import DiffusersHost, DiffusersModel, choose_dtype
+from hotlora.hosts.devices import choose_dtype
+from hotlora.hosts.diffusers import DiffusersHost, DiffusersModel
 from hotlora.sd.config import ImageConfig
 from hotlora.sd.model import Conditioning
 

@@ -16,7 +16,8 @@ from hotlora.engine.options import options_of
 from hotlora.sd.config import ImageConfig
 from hotlora.ui.api import basic_auth, build_router
 from toy import ToyHost
-from toy_studio import toy_studio, wait_until
+from toy_studio import toy_studio
+from waiting import wait_until
 
 ROOT = "/hotlora/v1"
 RUNS = f"{ROOT}/runs"

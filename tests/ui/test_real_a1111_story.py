@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from real_a1111 import LORA_DIR, PYTHON, URL, ask, draw, needs_webui
+from waiting import wait_until
 
 pytestmark = needs_webui
 DEMO = Path(__file__).resolve().parents[2] / "demo"
@@ -23,14 +24,6 @@ LIST_PACKAGES = "import importlib.metadata as m; print(sorted((d.metadata['Name'
 
 def run_of_that_name():
     return next((run for run in ask(f"{API}/runs") if run["name"] == NAME), None)
-
-
-def wait_until(what, seconds=120):
-    until = time.monotonic() + seconds
-    while not (value := what()):
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.2)
-    return value
 
 
 def status_is(*wanted):
@@ -56,7 +49,7 @@ def clean():
         run = run_of_that_name()
         if run and run["status"] in ("training", "preparing", "paused", "waiting"):
             ask(f"{API}/runs/{NAME}/stop", {}, "POST")
-            wait_until(lambda: run_of_that_name()["status"] not in ("training", "preparing", "paused", "waiting"))
+            wait_until(lambda: run_of_that_name()["status"] not in ("training", "preparing", "paused", "waiting"), 120)
         if run:
             ask(f"{API}/runs/{NAME}", method="DELETE")
         for file in Path(LORA_DIR).glob(f"hotlora/{NAME}*"):
@@ -150,11 +143,11 @@ def test_a_picture_asked_for_in_training_comes_within_a_step(clean):
     """While somebody draws without a pause, training goes on as well."""
     pictures = {"train_data_dir": str(DEMO / "pictures" / "train"), "trigger_word": "housestyle", "resolution": 64, "min_bucket_reso": 64}
     ask(f"{API}/runs", {"output_name": NAME, "max_steps": 100_000, **pictures}, "POST")
-    wait_until(status_is("training"))
+    wait_until(status_is("training"), 120)
     first = run_of_that_name()["step"]
     drawing = [threading.Thread(target=draw, args=(PROMPT,)) for _ in range(4)]
     for thread in drawing:
         thread.start()
     for thread in drawing:
         thread.join()
-    wait_until(lambda: run_of_that_name()["step"] > first)
+    wait_until(lambda: run_of_that_name()["step"] > first, 120)

@@ -35,11 +35,3 @@ def toy_studio(folder: Path, **options) -> Studio:
         hides=("base_model",),
         **options,
     )
-
-
-def wait_until(what, seconds=30):
-    until = time.monotonic() + seconds
-    while not (value := what()):
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)
-    return value

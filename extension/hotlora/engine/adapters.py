@@ -13,6 +13,7 @@ from torch import nn
 from .dora import InputAxisDoRA
 from .interfaces import Target
 from .lokr import ensure_scaled
+from .pissa import ShiftedLora, find_main_directions
 
 _NAME = "default"  # peft's name of the one adapter in each layer
 
@@ -36,6 +37,7 @@ class AdapterSet:
         dora_axis: str = "output",
         dropout: float = 0.0,
         lokr_factor: int = -1,
+        start: str = "default",
         seed: int = 0,
     ):
         self.kind, self.targets, self.use_rslora, self.use_dora = kind, dict(targets), use_rslora, use_dora
@@ -51,6 +53,8 @@ class AdapterSet:
         for parameter in self.parameters():
             parameter.data = parameter.data.float()  # adapters train in fp32 whatever the base is
             parameter.requires_grad_(True)
+        if start == "pissa":
+            self.begin_at(find_main_directions(self.layers, _NAME, seed))
         self._scales = {name: self._peft_layer(name).scaling[_NAME] for name in self.layers}
         self._places: list[tuple[nn.Module, str, nn.Module, nn.Module]] | None = None
 
@@ -101,7 +105,7 @@ class AdapterSet:
 
     def _peft_layer(self, name: str) -> nn.Module:
         layer = self.layers[name]
-        return layer.lora if isinstance(layer, InputAxisDoRA) else layer
+        return getattr(layer, "lora", layer)
 
     def _find_trained(self) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
         """((exported name, tensor name), parameter) of everything that is trained, in the same order on every host."""
@@ -129,6 +133,23 @@ class AdapterSet:
             out[name][tensor] = parameter.detach().to("cpu", copy=True)
         return out
 
+    def starts(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Exported name -> (A0 [rank, in], B0 [out, rank]) on the CPU, where training began there: the update is then
+        scale * (B A - B0 A0)."""
+        return {name: (layer.down.cpu(), layer.up.cpu()) for name, layer in self.layers.items() if isinstance(layer, ShiftedLora)}
+
+    @torch.no_grad()
+    def begin_at(self, starts: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Let those layers begin at (A0, B0), from where they are still no change."""
+        for name, (down, up) in starts.items():
+            lora, layer = self._peft_layer(name), self.layers[name]
+            device = lora.lora_A[_NAME].weight.device
+            if not isinstance(layer, ShiftedLora):
+                self.layers[name] = layer = ShiftedLora(lora, _NAME)
+            layer.down, layer.up = down.float().to(device), up.float().to(device)
+            lora.lora_A[_NAME].weight.copy_(down)
+            lora.lora_B[_NAME].weight.copy_(up)
+
     def load(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """Overwrite every trained tensor. Raises KeyError or RuntimeError where names or shapes differ."""
         with torch.no_grad():
@@ -142,6 +163,9 @@ class AdapterSet:
         """Move the trained tensors, not the layers below them."""
         for _, parameter in self.trained:
             parameter.data = parameter.data.to(device)
+        for layer in self.layers.values():
+            if isinstance(layer, ShiftedLora):
+                layer.down, layer.up = layer.down.to(device), layer.up.to(device)
 
     @contextlib.contextmanager
     def attached(self, modules: Sequence[nn.Module]) -> Iterator[None]:
@@ -204,7 +228,7 @@ class AdapterSet:
             if isinstance(layer, InputAxisDoRA):
                 layer.weight = weight
             else:
-                layer.scaling[_NAME] = self._scales[name] * weight
+                self._peft_layer(name).scaling[_NAME] = self._scales[name] * weight
 
     @torch.no_grad()
     def limit_norms(self, max_norm: float) -> int:

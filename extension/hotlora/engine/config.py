@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .errors import UserError
+from .names import check_name
 from .options import option
 
 OPTIMIZERS = ("AdamW", "AdamW8bit", "PagedAdamW8bit", "Lion", "Prodigy", "Adafactor", "AdamWScheduleFree")
@@ -19,6 +20,7 @@ class RunConfig:
     """Options of a training run, whatever it trains."""
 
     TASK: ClassVar[str] = ""
+    FILE_SUFFIX: ClassVar[str] = ".safetensors"  # of an adapter; none where it is a folder
 
     task_type: str = option("image-generation", "What is trained.", choices=("image-generation", "text-generation"), group="Run")
     base_model: str = option(
@@ -117,12 +119,10 @@ class RunConfig:
 
     def check(self) -> None:
         """Raise UserError where options contradict each other."""
-        bad = [c for c in '<>:"/\\|?*,' if c in self.name]
-        if bad or self.name in ("", ".", "..") or self.name.endswith((" ", ".")):
-            raise UserError(
-                f"cannot name the LoRA '{self.name}': these characters do not work in file names or prompts: "
-                f"{' '.join(bad) or 'dots or spaces at the end'}. Choose another output_name."
-            )
+        check_name(self.name, "the LoRA", forbidden=",")  # which parts the words of a prompt
+        bad = [weight for weight in self.sheet_weights if not isinstance(weight, (int, float))]
+        if bad:
+            raise UserError(f"cannot put the weight '{bad[0]}' on the comparison: it is no number. Set sheet_weights to numbers.")
         if self.early_stopping_patience and not (self.validation_split or self.validation_dir):
             raise UserError(
                 "cannot stop early without validation: nothing is kept back to judge by. Set validation_split or validation_dir."

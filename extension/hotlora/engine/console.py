@@ -5,7 +5,8 @@ import time
 
 from tqdm import tqdm
 
-from .events import Event, Failed, Finished, Preparing, Previewed, Saved, Started, Step, Validated, Warned
+from .events import Event, Failed, Finished, Graded, Preparing, Previewed, Saved, Started, Step, Validated, Warned
+from .history import show_scores
 
 _PLAIN_LINE_SECONDS = 10.0
 
@@ -82,6 +83,9 @@ class Console:
 
     def _on_validated(self, event: Validated) -> None:
         self._say(f"step {event.step}: validation loss {event.loss:.4f}" + (" (best so far)" if event.best else ""))
+
+    def _on_graded(self, event: Graded) -> None:
+        self._say(f"step {event.step}: {show_scores(event)} on {event.count} {event.what}")
 
     def _on_previewed(self, event: Previewed) -> None:
         self._say(f"sample: {event.path}")

@@ -20,6 +20,7 @@ class Newest:
 
     step: Callable[[], int]
     write: Callable[[Path], Path]  # as a file for other programs
+    attached: Callable[[], contextlib.AbstractContextManager[None]]  # in the model itself
 
 
 class Control:

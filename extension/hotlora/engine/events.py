@@ -61,11 +61,22 @@ class Step(Event):
 
 @dataclass(frozen=True)
 class Validated(Event):
-    """Validation loss on fixed noise; ``best`` when it is the lowest so far."""
+    """Loss on the kept-back examples; ``best`` when it is the lowest so far. ``scores``: the same said otherwise."""
 
     step: int
     loss: float
     best: bool
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Graded(Event):
+    """Questions were answered and graded: ``scores`` are means over ``count`` of them; ``what`` says which they are."""
+
+    step: int
+    what: str
+    count: int
+    scores: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,7 @@ class Failed(Event):
     bug: bool
 
 
-_TYPES = {kind.__name__: kind for kind in (Preparing, Started, Step, Validated, Previewed, Saved, Warned, Paused, Finished, Failed)}
+_TYPES = {kind.__name__: kind for kind in (Preparing, Started, Step, Validated, Graded, Previewed, Saved, Warned, Paused, Finished, Failed)}
 
 
 class EventLog:

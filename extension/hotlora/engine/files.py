@@ -7,6 +7,7 @@ that another program has open fails; that is retried for a while.
 import contextlib
 import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from .errors import UserError
 
 _REPLACE_SECONDS = 5.0
+_ASIDE = ".aside"
 
 
 @contextlib.contextmanager
@@ -71,7 +73,53 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to make a folder at; it replaces the folder ``path`` when the block ends without an error.
+
+    No system swaps two folders at once. So the old one is moved aside first, and :func:`remove_leftovers` moves it back where a
+    kill came before the new one took its place.
+
+    Raises:
+        UserError: when the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, aside = path.with_name(f".{path.name}.{os.getpid()}.tmp"), path.with_name(f".{path.name}{_ASIDE}")
+    _bring_back(aside)
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        if path.exists():
+            _replace(path, aside)
+        _replace(temporary, path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise disk_full(path) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _bring_back(aside)
+
+
+def _bring_back(aside: Path) -> None:
+    """The folder that was moved aside takes its place again, unless another has."""
+    path = aside.with_name(aside.name[1:].removesuffix(_ASIDE))
+    if not aside.exists():
+        return
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        _replace(aside, path)
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed process left behind."""
-    for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    """Clean up after a killed process: what it was about to write goes, what it had moved aside comes back."""
+    for aside in list(folder.rglob(f".*{_ASIDE}")):
+        _bring_back(aside)
+    for path in list(folder.rglob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -68,10 +68,8 @@ class Gradients:
 
     @contextlib.contextmanager
     def _dropout_seeded(self, step: int, first: int) -> Iterator[None]:
-        """Dropout draws from the global generators: give it its own numbers, and the host its own back."""
-        if not self._config.lora_dropout:
-            yield
-            return
+        """Dropout, the adapter's and any of the model's own, draws from the global generators: give it its own numbers, and the
+        host its own back."""
         device = self._trainee.device
         cuda = [device.index or 0] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from .events import Event, Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, parse_event
+from .events import Event, Failed, Finished, Graded, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, parse_event
 
 _RECENT_STEPS = 30
 
@@ -23,6 +23,7 @@ class History:
         self.latest: Event | None = None
         self.steps: list[Step] = []
         self.validations: list[Validated] = []
+        self.grades: list[Graded] = []
         self.samples: list[Previewed] = []
         self.files: list[Saved] = []  # each path once, as it was written last; so with samples
         self.log: list[tuple[float, str]] = []  # time in seconds since 1970, what a person should know
@@ -52,6 +53,9 @@ class History:
             self.steps.append(event)
         elif isinstance(event, Validated):
             self.validations.append(event)
+        elif isinstance(event, Graded):
+            self._go_back_to(event.step)
+            self.grades = [test for test in self.grades if test.step < event.step] + [event]
         elif isinstance(event, Previewed):
             self.samples = [sample for sample in self.samples if sample.path != event.path] + [event]
         elif isinstance(event, Saved):
@@ -65,7 +69,7 @@ class History:
             self.latest = event
 
     def _go_back_to(self, step: int) -> None:
-        for curve in (self.steps, self.validations):
+        for curve in (self.steps, self.validations, self.grades):
             while curve and curve[-1].step > step:
                 curve.pop()
 
@@ -100,6 +104,11 @@ def steps_of(events: Iterable[Event]) -> list[Step]:
     return History(events).steps
 
 
+def show_scores(test: Graded) -> str:
+    """``exact match 90 %, valid JSON 100 %``."""
+    return ", ".join(f"{name} {score:.0%}" for name, score in test.scores.items())
+
+
 def clock(seconds_since_1970: float) -> str:
     """A time of the log, as on a wall clock."""
     return time.strftime("%H:%M:%S", time.localtime(seconds_since_1970))
@@ -112,7 +121,10 @@ def _describe(event: Event) -> str | None:
     if isinstance(event, Saved):
         return f"Saved {Path(event.path).name} ({event.kind}, step {event.step})."
     if isinstance(event, Validated):
-        return f"Validation loss {event.loss:.4f} at step {event.step}{', the best so far' if event.best else ''}."
+        scores = "".join(f", {name} {score:.4g}" for name, score in event.scores.items())
+        return f"Validation loss {event.loss:.4f}{scores} at step {event.step}{', the best so far' if event.best else ''}."
+    if isinstance(event, Graded):
+        return f"{show_scores(event)} on {event.count} {event.what}, at step {event.step}."
     if isinstance(event, Paused):
         return event.message or "Paused."
     if isinstance(event, Finished):

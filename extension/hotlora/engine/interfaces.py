@@ -97,6 +97,10 @@ class Adapters(Protocol):
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]: ...
 
+    def starts(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Exported name -> (A0, B0) where training began elsewhere than at no change: the update is B A - B0 A0."""
+        ...
+
 
 class Trainee(Protocol):
     """A borrowed model with its data."""
@@ -137,6 +141,22 @@ class Trainee(Protocol):
 
     def validation_loss(self, batch: Batch) -> Loss:
         """Without gradient, on noise that is the same at every call."""
+        ...
+
+    def describe_validation(self, loss: float) -> Mapping[str, float]:
+        """The validation loss said otherwise, such as a perplexity."""
+        ...
+
+    def questions(self) -> Sequence[Any]:
+        """What can be answered and graded; empty where nothing can."""
+        ...
+
+    def what_is_asked(self) -> str:
+        """Which questions those are, for people."""
+        ...
+
+    def grade(self, question: Any) -> Mapping[str, float]:
+        """Answer one of them, with the adapter as it stands; scores between 0 and 1, by name."""
         ...
 
     def preview_requests(self) -> Sequence[PreviewRequest]: ...

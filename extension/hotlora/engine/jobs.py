@@ -21,7 +21,7 @@ from .interfaces import Host
 from .job import Job
 from .options import build
 from .probe import Estimate, look_ahead
-from .run import Run, check_unchanged, read_run_config
+from .run import Run, check_unchanged, has_trained, read_run_config
 from .tensorboard import add_tensorboard
 
 STATUSES = ("waiting", "preparing", "training", "paused", "done", "stopped", "failed", "interrupted", "not started")
@@ -80,7 +80,7 @@ class Jobs:
         """
         config = self.build_config(values)
         with self._lock:
-            if self.find_job(config.name) or _has_trained(self.folder / config.name):
+            if self.find_job(config.name) or has_trained(self.folder / config.name, config):
                 raise UserError(
                     f"cannot start a run called '{config.name}': there is one already. Resume or delete it, or choose another name."
                 )
@@ -274,10 +274,6 @@ class Outlook:
         except Exception as error:
             traceback.print_exc()
             self.error = f"Looking failed because of a bug ({type(error).__name__}: {error}). Details are in the console."
-
-
-def _has_trained(folder: Path) -> bool:
-    return any((folder / "state").glob("*.pt")) or any(folder.glob("*.safetensors"))
 
 
 def _run(job: Job) -> None:

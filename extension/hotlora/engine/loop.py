@@ -5,6 +5,7 @@ its ``yield``s, and :func:`through_turns` runs the pieces turn by turn.
 """
 
 import contextlib
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from .config import RunConfig
 from .control import Control, Newest
 from .curves import plot_loss
 from .errors import ModelAway, UserError
-from .events import Event, Finished, Paused, Preparing, Previewed, Saved, Started, Validated, Warned
+from .events import Event, Finished, Graded, Paused, Preparing, Previewed, Saved, Started, Validated, Warned
 from .interfaces import Preview, PreviewRequest, Trainee
 from .session import Diverged, Session
 
@@ -39,7 +40,7 @@ def train(trainee: Trainee, config: RunConfig, control: Control) -> Iterator[Eve
                 return
     with control.turn():
         session = Session(trainee, config, control.run)
-    control.newest = Newest(lambda: session.step, lambda path: _write_usable(session, path))
+    control.newest = Newest(lambda: session.step, lambda path: _write_usable(session, path), session.shown)
     try:
         yield from through_turns(control, _run(session, control), session.attached, session.save_state)
     finally:
@@ -90,6 +91,7 @@ def _run(session: Session, control: Control) -> Iterator[Event]:
     )
     if not session.resumed:
         session.save_state()
+        yield from _test(session)
     if not session.followed_up:  # the state was saved when the model went away right after a step
         yield from _follow_up(session, control)
     while not (session.done or control.stopping):
@@ -110,6 +112,7 @@ def _follow_up(session: Session, control: Control) -> Iterator[Event]:
     config = session.config
     if session.judged_step != session.step and _is_due(session, config.validation_every_steps, 0 if config.validation_every_steps else 1):
         yield from _validate(session, control)
+        yield from _test(session)
     if control.take_sample_wish() or _is_due(session, config.sample_every_steps, config.sample_every_epochs):
         yield from _preview(session)
     save = control.take_save_wish() or _is_due(session, config.save_steps, config.save_epochs)
@@ -140,11 +143,25 @@ def _validate(session: Session, control: Control) -> Iterator[Event]:
             total, weight = total + loss.total.item(), weight + loss.weight
         best = session.judge(total / weight)
         if best:
-            path = _write(session, session.run.folder / f"{session.run.name}-best.safetensors")
-    yield Validated(session.step, total / weight, best)
+            path = _write(session, session.run.best_path)
+    yield Validated(session.step, total / weight, best, dict(session.trainee.describe_validation(total / weight)))
     if best:
         control.host.publish(path)
         yield Saved(session.step, "best", str(path))
+
+
+def _test(session: Session) -> Iterator[Event]:
+    """Questions answered with the weights that would be saved, one by one, so that the host gets its model in between."""
+    questions, scores = session.trainee.questions(), {}
+    for place, question in enumerate(questions):
+        with session.usable_weights(), torch.no_grad():
+            for name, score in session.trainee.grade(question).items():
+                scores.setdefault(name, []).append(score)
+        yield Preparing("answering questions", place + 1, len(questions))
+    session.graded_step = session.step
+    if questions:
+        means = {name: sum(values) / len(values) for name, values in scores.items()}
+        yield Graded(session.step, session.trainee.what_is_asked(), len(questions), means)
 
 
 def _preview(session: Session) -> Iterator[Event]:
@@ -195,8 +212,10 @@ def _write(session: Session, path: Path) -> Path:
 
 def _forget_old_checkpoints(session: Session) -> None:
     keep = session.config.keep_last
-    paths = sorted(session.run.checkpoints.glob(f"{session.run.name}-step*.safetensors"))
-    for path in paths[:-keep] if keep else []:
+    for path in session.run.checkpoint_paths()[:-keep] if keep else []:
+        if path.is_dir():
+            shutil.rmtree(path)
+            continue
         for companion in path.parent.glob(f"{path.stem}.*"):
             companion.unlink()
 
@@ -213,6 +232,8 @@ def _finish(session: Session, control: Control) -> Iterator[Event]:
         files["lora"] = str(path)
         yield Saved(session.best["step"] if early else session.step, "final", str(path))
         if reason != "stopped":
+            if early or session.graded_step != session.step:
+                yield from _test(session)
             yield from _compare(session, files)
             if "cover" in files:
                 control.host.publish(path)  # once more, with its cover
@@ -239,4 +260,4 @@ def _compare(session: Session, files: dict[str, str]) -> Iterator[Event]:
     if rows and weights:
         files["sheet"] = str(session.trainee.write_sheet(rows, session.run.folder / "comparison.png"))
         cover = max(rows[0], key=lambda made: made[0].weight if made[0].weight <= 1 else 0)
-        files["cover"] = str(cover[1].save(session.run.final_path.with_suffix("")))
+        files["cover"] = str(cover[1].save(session.run.stem))

@@ -6,6 +6,7 @@ from there, so that the list exists once.
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from pathlib import Path
@@ -71,7 +72,7 @@ def build(config_class: type, values: dict[str, Any]) -> Any:
 
 
 def _suggestion(key: str, known: dict) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
     return f" Did you mean '{near[0]}'?" if near else " See the table of options in README.md."
 
 
@@ -85,7 +86,7 @@ def _convert(field: dataclasses.Field, wanted: Any, value: Any) -> Any:
     plain = typing.get_origin(wanted) or wanted
     try:
         value = _as_type(plain, value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"cannot set {field.name} to {value!r}: it takes {_type_name(plain)}. {field.metadata['doc']}") from None
     choices, low, high = (field.metadata[k] for k in ("choices", "minimum", "maximum"))
     if choices and value not in choices:
@@ -110,7 +111,10 @@ def _as_type(plain: type, value: Any) -> Any:
     if plain is float:
         if isinstance(value, bool):
             raise TypeError
-        return float(value)  # YAML 1.1 reads 1e-4 as text
+        number = float(value)  # YAML 1.1 reads 1e-4 as text
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     if plain is Path:
         return Path(value)
     if plain is str and isinstance(value, (int, float)) and not isinstance(value, bool):

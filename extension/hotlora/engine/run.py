@@ -24,22 +24,24 @@ class Run:
     (TensorBoard), and at the top the finished adapter with its sidecars.
     """
 
-    def __init__(self, folder: Path, name: str):
-        self.folder, self.name = folder, name
+    def __init__(self, folder: Path, name: str, suffix: str = ".safetensors"):
+        self.folder, self.name, self._suffix = folder, name, suffix
         self.config_path = folder / "config.yaml"
         self.log_path = folder / "run.log"
         self.samples = folder / "samples"
         self.checkpoints = folder / "checkpoints"
         self.states = folder / "state"
         self.tensorboard = folder / "logs"
-        self.final_path = folder / f"{name}.safetensors"
+        self.stem = folder / name  # of the finished adapter and what lies beside it
+        self.final_path = folder / f"{name}{suffix}"
+        self.best_path = folder / f"{name}-best{suffix}"
         self.events = EventLog(folder / "events.jsonl")
 
     @classmethod
     def start(cls, config: RunConfig) -> "Run":
         """A new run's folder. Raises UserError where one is already there; a start that failed before training is none."""
         folder = Path(config.output_dir)
-        if any((folder / "state").glob("*.pt")) or (folder / f"{config.name}.safetensors").exists():
+        if has_trained(folder, config):
             raise UserError(
                 f"cannot start a new run in '{folder}': there is one already. Go on with it (--resume \"{folder}\"), "
                 "or choose another output_dir."
@@ -50,14 +52,14 @@ class Run:
             raise UserError(f"cannot make the folder '{folder}': {error.strerror}. Choose another output_dir.") from error
         for name in ("events.jsonl", "run.log"):
             (folder / name).unlink(missing_ok=True)
-        run = cls(folder, config.name)
+        run = cls(folder, config.name, config.FILE_SUFFIX)
         run.write_config(config)
         return run
 
     @classmethod
     def reopen(cls, config: RunConfig) -> "Run":
         """The folder of a run that is resumed; its config file is brought up to date."""
-        run = cls(Path(config.output_dir), config.name)
+        run = cls(Path(config.output_dir), config.name, config.FILE_SUFFIX)
         remove_leftovers(run.folder)
         run.write_config(config)
         return run
@@ -67,8 +69,13 @@ class Run:
         write_text(self.config_path, yaml.safe_dump(as_plain(config), sort_keys=False, allow_unicode=True))
 
     def checkpoint_path(self, label: str) -> Path:
-        """``checkpoints/<name>-<label>.safetensors``."""
-        return self.checkpoints / f"{self.name}-{label}.safetensors"
+        """``checkpoints/<name>-<label>.safetensors``, or a folder of that name."""
+        return self.checkpoints / f"{self.name}-{label}{self._suffix}"
+
+    def checkpoint_paths(self) -> list[Path]:
+        """Those that are there, the oldest first; not what lies beside them."""
+        paths = self.checkpoints.glob(f"{self.name}-step*{self._suffix}")
+        return sorted(path for path in paths if self._suffix or path.is_dir())
 
     def save_state(self, state: dict[str, Any], step: int) -> None:
         """Write everything that resuming needs; the previous state stays until this one is whole."""
@@ -94,6 +101,11 @@ class Run:
         """Add to ``run.log``."""
         with open(self.log_path, "a", encoding="utf-8") as file:
             file.write(text.rstrip() + os.linesep)
+
+
+def has_trained(folder: Path, config: RunConfig) -> bool:
+    """Whether the folder holds a run that has got as far as a state or an adapter."""
+    return any((folder / "state").glob("*.pt")) or (folder / f"{config.name}{config.FILE_SUFFIX}").exists()
 
 
 def read_run_config(folder: Path) -> dict[str, Any]:

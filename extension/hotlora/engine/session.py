@@ -57,6 +57,7 @@ class Session:
             dora_axis=trainee.dora_axis,
             dropout=config.lora_dropout,
             lokr_factor=getattr(config, "lokr_factor", -1),
+            start=getattr(config, "lora_start", "default") if state is None else "default",
             seed=config.seed,
         )
         self.adapters.to(trainee.device)
@@ -77,7 +78,7 @@ class Session:
         self.step, self.epoch, self.index = 0, 0, 0
         self.average, self.mean_loss = 0.0, 0.0
         self.best: dict[str, Any] | None = None  # {"loss", "step", "tensors"}
-        self.not_improved, self.judged_step = 0, 0
+        self.not_improved, self.judged_step, self.graded_step = 0, 0, 0
         self.followed_up = True  # whether all that is due after the current step is done
         self.stopped_early = False
         self.rate_lowered = False
@@ -206,6 +207,13 @@ class Session:
                 self._set_optimizer_mode("train")
                 self._overwrite(kept)
 
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """The model with the usable adapters in it, and otherwise as found. Only for whoever keeps the run from taking a turn
+        meanwhile."""
+        with self._whole, self.adapters.attached(self.trainee.modules), self.usable_weights():
+            yield
+
     @torch.no_grad()
     def _overwrite(self, values: Sequence[torch.Tensor]) -> None:
         for parameter, value in zip(self.parameters, values, strict=True):
@@ -249,6 +257,7 @@ class Session:
             state = {
                 "fingerprint": self.trainee.fingerprint,
                 "adapters": self.adapters.tensors(),
+                "starts": self.adapters.starts(),
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -264,6 +273,7 @@ class Session:
                 f"cannot resume '{self.run.name}' on this base model: it was trained on another one (or the file has changed). "
                 "Give the same base_model, or start a new run with init_lora."
             )
+        self.adapters.begin_at(state.get("starts", {}))
         self.adapters.load(state["adapters"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
@@ -331,6 +341,7 @@ _SAVED_ATTRIBUTES = (
     "best",
     "not_improved",
     "judged_step",
+    "graded_step",
     "followed_up",
     "stopped_early",
     "rate_lowered",

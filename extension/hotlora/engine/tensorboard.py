@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .events import Event, Previewed, Started, Step, Validated
+from .events import Event, Graded, Previewed, Started, Step, Validated
 from .job import Job
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -24,7 +24,11 @@ class TensorBoard:
             for name in ("loss", "average", "learning_rate", "gradient_norm"):
                 self._writer.add_scalar(f"train/{name}", getattr(event, name), event.step)
         elif isinstance(event, Validated):
-            self._writer.add_scalar("validation/loss", event.loss, event.step)
+            for name, value in {"loss": event.loss, **event.scores}.items():
+                self._writer.add_scalar(f"validation/{name}", value, event.step)
+        elif isinstance(event, Graded):
+            for name, value in event.scores.items():
+                self._writer.add_scalar(f"{event.what}/{name}".replace(" ", "_"), value, event.step)
         elif isinstance(event, Previewed):
             self._add_sample(event)
 

@@ -23,7 +23,7 @@ from ..sd.objectives import scaled_linear_alphas_cumprod
 from .a1111_memory import SpareModules, needs_room
 from .a1111_sampling import sample_picture
 from .a1111_text import encode_captions, encoder_of, inner_of, is_transformers
-from .diffusers import choose_dtype
+from .devices import autocast, choose_dtype
 from .tensor_file import open_tensor_file
 
 _HALF = {torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -134,7 +134,7 @@ class A1111Model:
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
         if self._loaded.lowvram and self.family == "sdxl":
             _summon(self._loaded.conditioner)
-        with self._spare.at_hand(), self.autocast():
+        with self._spare.at_hand(), autocast(self.device, self.compute_dtype):
             return encode_captions(captions, self._embedders, clip_skip=clip_skip, max_token_length=max_token_length, device=self.device)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:
@@ -142,19 +142,13 @@ class A1111Model:
         told: Any = cond.context
         if self.family == "sdxl":
             told = {"crossattn": cond.context, "vector": self._join_vector(cond.pooled, size_ids)}
-        with self.autocast():
+        with autocast(self.device, self.compute_dtype):
             return self._loaded.apply_model(noisy, timesteps, told).float()
 
     def _join_vector(self, pooled: torch.Tensor, size_ids: torch.Tensor) -> torch.Tensor:
         """SDXL's pooled text and embedded sizes side by side, by the model's own embedders. [batch, width + 6 * 256]"""
         embedders = [embedder for embedder in self._loaded.conditioner.embedders if getattr(embedder, "input_key", None) in _SIZES]
         return torch.cat([pooled, *(embedder(size_ids[:, _SIZES[embedder.input_key]]) for embedder in embedders)], dim=1)
-
-    def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """Arithmetic in ``compute_dtype``: adapters are fp32 among weights that may not be."""
-        if self.compute_dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.compute_dtype)
 
     @contextlib.contextmanager
     def training(self, *, gradient_checkpointing: bool) -> Iterator[None]:

@@ -18,11 +18,10 @@ from ..sd.config import ImageConfig
 from ..sd.model import Conditioning, SampleRequest
 from ..sd.names import name_text_layers, name_unet_layers
 from .checkpoint import Checkpoint, describe
+from .devices import autocast, choose_device, choose_dtype
 from .diffusers_loading import fingerprint_checkpoint, fingerprint_vae, load_parts
 from .diffusers_sampling import check_sampler, keep_modes, read_alphas_cumprod, restore_modes, sample_picture
 from .diffusers_text import encode_captions
-
-_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class DiffusersHost:
@@ -121,20 +120,14 @@ class DiffusersModel:
         return latents.mean.cpu(), latents.std.cpu()
 
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
-        with self.autocast():
+        with autocast(self.device, self.compute_dtype):
             return encode_captions(captions, self.text_encoders, self.tokenizers, clip_skip=clip_skip, max_token_length=max_token_length)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:
         """fp32, whatever precision it was computed in."""
         added = None if size_ids is None else {"text_embeds": cond.pooled, "time_ids": size_ids}
-        with self.autocast():
+        with autocast(self.device, self.compute_dtype):
             return self.unet(noisy, timesteps, encoder_hidden_states=cond.context, added_cond_kwargs=added, return_dict=False)[0].float()
-
-    def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """Arithmetic in ``compute_dtype``: adapters are fp32 among weights that may not be."""
-        if self.compute_dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.compute_dtype)
 
     @contextlib.contextmanager
     def training(self, *, gradient_checkpointing: bool) -> Iterator[None]:
@@ -165,32 +158,3 @@ class DiffusersModel:
 
     def sample(self, request: SampleRequest) -> Any:
         return sample_picture(self, request)
-
-
-def choose_device() -> torch.device:
-    """The fastest that is there."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    if hasattr(torch, "xpu") and torch.xpu.is_available():
-        return torch.device("xpu")
-    return torch.device("cpu")
-
-
-def choose_dtype(mixed_precision: str, device: torch.device) -> torch.dtype:
-    """Precision of the base model and its arithmetic.
-
-    Raises:
-        UserError: when the device cannot do it.
-    """
-    dtype = _DTYPES[mixed_precision]
-    if dtype == torch.float32:
-        return dtype
-    if device.type == "cpu" and dtype == torch.float16:
-        raise UserError("cannot train with mixed_precision fp16 on a processor: that needs a GPU. Set mixed_precision: no (or bf16).")
-    try:
-        torch.autocast(device.type, dtype)
-    except RuntimeError as error:
-        raise UserError(f"cannot train with mixed_precision {mixed_precision} on this device: {error}. Set mixed_precision: no.") from error
-    return dtype

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..engine.errors import UserError
 from ..sd.model import Conditioning, SampleRequest
+from .devices import autocast
 
 # WebUI name -> diffusers class and what it needs to walk the same timesteps.
 _SAMPLERS = {
@@ -57,7 +58,7 @@ def sample_picture(model: Any, request: SampleRequest) -> Any:
     if prompt.pooled is not None:
         conditions |= {"pooled_prompt_embeds": prompt.pooled, "negative_pooled_prompt_embeds": negative.pooled}
     with evaluating([model.unet, *model.text_encoders, model.vae]):
-        with model.autocast():
+        with autocast(model.device, model.compute_dtype):
             latents = pipeline(
                 width=request.width // 8 * 8,
                 height=request.height // 8 * 8,

@@ -176,6 +176,20 @@ class ImageTrainee:
     def _fixed_caption(self, example: Example) -> str:
         return render_fixed(example.caption, self.config, with_trigger=not example.is_reg)
 
+    def describe_validation(self, loss: float) -> Mapping[str, float]:
+        """The loss says it all."""
+        return {}
+
+    def questions(self) -> Sequence[Any]:
+        """Nobody can grade a picture here."""
+        return ()
+
+    def what_is_asked(self) -> str:
+        return "nothing"
+
+    def grade(self, question: Any) -> Mapping[str, float]:
+        raise NotImplementedError("pictures are not graded")
+
     # -- samples -------------------------------------------------------------------------------------------------------
 
     def preview_requests(self) -> list[PreviewRequest]:

@@ -22,6 +22,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from ..engine.errors import UserError
 from ..engine.jobs import Jobs
+from ..engine.names import clean_name
 from ..engine.options import as_plain, options_of
 from .answers import describe_details, describe_outlook, describe_run, find_sheet, read_lines
 from .datasets import add_to_data_set, list_data_sets
@@ -234,10 +235,10 @@ def _receive(files: list[UploadFile], folder: Path) -> list[Path]:
     """The files' content under their own names, a folder each."""
     paths = []
     for number, file in enumerate(files):
-        name = re.sub(r'[<>:"|?*\x00-\x1f]', "_", re.split(r"[/\\]", file.filename or "")[-1])
+        name = re.split(r"[/\\]", file.filename or "")[-1]
         if name in ("", ".", ".."):
             raise UserError("cannot take an upload without a file name. Give each file one.")
-        path = folder / str(number) / name
+        path = folder / str(number) / clean_name(name)
         path.parent.mkdir()
         with open(path, "wb") as copy:
             shutil.copyfileobj(file.file, copy)
@@ -272,7 +273,7 @@ def _add_recipes(router: APIRouter, studio: Studio) -> None:
     def show_preset(name: str) -> dict:
         if name not in list_presets(studio.presets):
             raise HTTPException(404, f"cannot find a preset called '{name}'.")
-        return read_preset(name, studio.shipped_presets, studio.presets)
+        return read_preset(name, studio)
 
 
 def _find(studio: Studio, name: str) -> Path:

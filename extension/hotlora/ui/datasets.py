@@ -18,12 +18,10 @@ from pathlib import Path
 
 from ..engine.errors import UserError
 from ..engine.files import replacing, write_text
+from ..engine.names import check_name, clean_name
 
 _TEXTS = (".txt", ".caption", ".csv", ".jsonl", ".json")  # about examples, as opposed to examples that something is said about
 _BACKUP = ".bak"
-_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
-_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)  # devices, on Windows
-_LONGEST_NAME = 100
 _JUNK = ("__macosx", "thumbs.db", "desktop.ini")
 _MOST_FILES = 200_000
 _MOST_BYTES = 50 * 2**30
@@ -54,7 +52,7 @@ def add_to_data_set(root: Path, name: str, files: Sequence[Path], suffixes: Sequ
     Raises:
         UserError: for a name that cannot be a folder's, a ZIP file that cannot be unpacked, and where no file is left.
     """
-    folder = root / check_name(name)
+    folder = root / check_name((name or "").strip(), "the data set")
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".incoming ") as unpacked, _one_at_a_time:
         found = [entry for place, file in enumerate(files) for entry in _open_upload(Path(file), Path(unpacked, str(place)))]
@@ -89,25 +87,6 @@ def save_caption(folder: Path, picture: str, text: str) -> Path:
     return caption
 
 
-def check_name(name: str) -> str:
-    """The name without spaces around it. Raises UserError for one that cannot be a folder's everywhere."""
-    name = (name or "").strip()
-    bad = sorted(set(_FORBIDDEN.findall(name)))
-    if not name:
-        reason = "it has no name"
-    elif bad:
-        reason = f"{' '.join(c if c.isprintable() else repr(c) for c in bad)} cannot stand in a folder's name"
-    elif name.startswith(".") or name.endswith("."):
-        reason = "a dot cannot stand at either end"
-    elif _RESERVED.fullmatch(name):
-        reason = "Windows keeps that name for itself"
-    elif len(name) > _LONGEST_NAME:
-        reason = f"that is longer than {_LONGEST_NAME} characters"
-    else:
-        return name
-    raise UserError(f"cannot call a data set '{name}': {reason}. Choose a name of letters, digits, spaces and dashes.")
-
-
 # -- what was uploaded -------------------------------------------------------------------------------------------------
 
 
@@ -116,7 +95,7 @@ def _open_upload(file: Path, unpacked: Path) -> Iterator[tuple[Path, Path]]:
     if file.suffix.lower() == ".zip":
         yield from _unpack(file, unpacked)
     elif not _is_junk(file.name):
-        yield Path(_clean(file.name)), file
+        yield Path(clean_name(file.name)), file
 
 
 def _unpack(file: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
@@ -134,7 +113,7 @@ def _unpack(file: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
                 folder.mkdir(exist_ok=True)
                 with archive.open(entry) as source, open(copy, "wb") as target:
                     shutil.copyfileobj(source, target)
-                yield Path(*map(_clean, parts)), copy
+                yield Path(*map(clean_name, parts)), copy
     except RuntimeError as error:  # what zipfile raises for encrypted ones
         raise UserError(f"{start}: it is locked with a password. Upload it without one.") from error
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
@@ -163,12 +142,6 @@ def _read_parts(entry: zipfile.ZipInfo, start: str) -> list[str]:
 
 def _is_junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in _JUNK
-
-
-def _clean(name: str) -> str:
-    """A file or folder name that every system takes."""
-    name = _FORBIDDEN.sub("_", name).strip().rstrip(".") or "_"
-    return f"_{name}" if _RESERVED.fullmatch(name) else name
 
 
 # -- into the data set -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ..engine.config import RunConfig
-from ..engine.options import groups_of
+from ..engine.options import build, groups_of
 from .compat import answer, message, uploaded_paths
 from .draw import escape, hint
 from .presets import PERSONAL, export_recipe, import_recipe, list_presets, read_preset, save_preset
@@ -34,7 +34,7 @@ class RecipeSection:
         self._studio, self._said = studio, said
         self._config_class = studio.jobs.config_class
         self._first_preset = list_presets(studio.presets)[0]
-        first = read_preset(self._first_preset, studio.shipped_presets, studio.presets)
+        first = read_preset(self._first_preset, studio)
         self.options = OptionWidgets(self._config_class, studio.choices, studio.defaults, first)
 
     def build(self, borrowed: BorrowedPrompt | None) -> None:
@@ -123,12 +123,12 @@ class RecipeSection:
         return dict(self._studio.settings()) | values
 
     def _show_preset(self, name: str, *shown: Any) -> list:
-        wanted = read_preset(name, self._studio.shipped_presets, self._studio.presets)
+        wanted = read_preset(name, self._studio)
         mine = {key: value for key, value in self.options.values(shown).items() if key in PERSONAL}
         return ["", *self.options.show(dict(self._studio.defaults) | wanted | mine)]
 
     def _keep_preset(self, name: str, *shown: Any) -> tuple:
-        path = save_preset(name, self.options.values(shown), self._studio.presets)
+        path = save_preset(name, build(self._config_class, self.options.values(shown)), self._studio.presets)
         update = gr.update(choices=list_presets(self._studio.presets), value=path.stem)
         return message(f"Saved as preset '{path.stem}'."), update
 

@@ -68,7 +68,7 @@ class OptionWidgets:
         if value is None or value == [] or value == {}:
             return ""
         if kind is list:
-            return "\n".join(str(item) for item in value)
+            return "\n".join(" ".join(str(item).splitlines()) for item in value)  # a line each
         if kind is dict:
             return yaml.safe_dump(value, default_flow_style=True).strip()
         if self.fields[name].metadata["choices"]:
@@ -87,15 +87,16 @@ class OptionWidgets:
         return values
 
     def _read(self, name: str, raw: Any) -> Any:
-        if raw is None or (isinstance(raw, str) and not raw.strip()):
+        """None where nothing is chosen."""
+        kind, raw = self.types[name], raw.strip() if isinstance(raw, str) else raw
+        if raw is None:
             return None
-        kind = self.types[name]
+        if raw == "":
+            return None if kind in (bool, int, float) or self.fields[name].default is None else kind()
         if kind is list:
             lines = [line.strip() for line in raw.splitlines() if line.strip()]
             return [_read_yaml(line) for line in lines] if _holds_numbers(self.fields[name]) else lines
-        if kind is str or not isinstance(raw, str):
-            return raw.strip() if isinstance(raw, str) else raw
-        return _read_yaml(raw)
+        return _read_yaml(raw) if isinstance(raw, str) and kind is not str else raw
 
     def show(self, values: Mapping[str, Any]) -> list[Any]:
         """What all widgets show for these options."""

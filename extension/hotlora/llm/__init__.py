@@ -1,0 +1,1 @@
+"""What a text example is: formats, chat templates, packing, language loss, peft folders, judging. Imports engine, never sd."""

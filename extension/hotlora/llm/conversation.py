@@ -1,0 +1,55 @@
+"""What a text data set is made of, once its files are read. Pure."""
+
+from dataclasses import dataclass
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. ``role`` is one of ROLES."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns of which the assistant's are learned. ``source`` says where it stands, for people: `faq.jsonl, row 12`."""
+
+    messages: tuple[Message, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain text, learned as it is."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class TokenizedExample:
+    """An example as the model sees it.
+
+    Attributes:
+        tokens: ids.
+        trained: for each token, whether the model learns to say it here; never the first one, which nothing comes before.
+        source: as of the conversation or document it comes from.
+        question: the token ids to which the last assistant turn is the answer, generation prompt and all; empty for documents.
+        answer: that turn's text.
+        prompt: the text of the user's turn before it.
+    """
+
+    tokens: tuple[int, ...]
+    trained: tuple[bool, ...]
+    source: str
+    question: tuple[int, ...] = ()
+    answer: str = ""
+    prompt: str = ""
+
+    @property
+    def weight(self) -> float:
+        """Tokens that are learned."""
+        return float(sum(self.trained))
