@@ -27,6 +27,40 @@
     }
     setInterval(lookForNews, 250);
 
+    // A press on a picture opens its caption. The album is drawn anew when that is saved: what was looked at stays in sight.
+    let albumTop = 0;
+
+    function pickPicture(event) {
+        const card = event.target.closest && event.target.closest("#hotlora_album [data-name]");
+        if (!card || (event.type === "keydown" && event.key !== "Enter")) return;
+        window.hotloraPicked = card.dataset.name;
+        albumTop = card.parentElement.scrollTop;
+        find("#hotlora_pick").click();
+    }
+    document.addEventListener("click", pickPicture);
+    document.addEventListener("keydown", pickPicture);
+
+    window.hotloraGoBack = function () {
+        requestAnimationFrame(() => {
+            const album = find("#hotlora_album .hotlora-album");
+            if (album) album.scrollTop = albumTop;
+        });
+    };
+
+    // AUTOMATIC1111 translates what is added to its page: not what a browser asks, nor a button that changes its words.
+    const translate = (text) => (window.localization || {})[text] || text;
+
+    window.hotloraConfirm = (question, name) => confirm(translate(question) + "\n\n" + name);
+
+    function translatePause() {
+        const words = [...((find("#hotlora_pause") || {}).childNodes || [])].filter((node) => node.nodeType === Node.TEXT_NODE);
+        for (const node of words) {
+            const translated = translate(node.data.trim());
+            if (translated !== node.data.trim()) node.data = translated;
+        }
+    }
+    setInterval(translatePause, 250);
+
     window.hotloraUse = function () {
         const shown = find("#hotlora_tag");
         const prompt = find("#txt2img_prompt textarea");

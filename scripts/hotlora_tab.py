@@ -16,48 +16,66 @@ if _PACKAGE not in sys.path:
     sys.path.append(_PACKAGE)
 
 from hotlora.engine.access import Access
-from hotlora.engine.config import RunConfig
 from hotlora.engine.jobs import Jobs
 from hotlora.hosts.a1111 import A1111Host
 from hotlora.hosts.a1111_live import remove_leftover_lives, remove_live, update_live
 from hotlora.hosts.a1111_sampling import list_samplers
 from hotlora.sd.album import UPLOAD_SUFFIXES, look_at_pictures
+from hotlora.sd.caption_editing import read_caption, write_caption
 from hotlora.sd.config import ImageConfig
 from hotlora.ui.api import basic_auth, build_router
-from hotlora.ui.page import ROOT, build_page
+from hotlora.ui.page import build_page
+from hotlora.ui.presets import IMAGE_PRESETS
 from hotlora.ui.studio import BorrowedPrompt, Studio, keep_studio
 
 _SECTION = ("hotlora", "Train LoRA")
+_LOCAL = ("127.0.0.1", "localhost", "::1")
 _preview_widgets: list[Any] = []
 
 
 def make_studio() -> Studio:
-    """The studio of this WebUI: its model, its folders, its settings."""
+    """The studio of this WebUI: its model, its folders, its settings. Which folders are used is read here, once: who reaches the
+    WebUI can change its settings, but not restart it."""
     folder = Path(shared.opts.data.get("hotlora_folder") or Path(paths_internal.data_path) / "hotlora")
+    access = Access(find_allowed(folder) if is_public() else None)
     return Studio(
-        jobs=Jobs(A1111Host, folder / "runs", ImageConfig, check_access=check_access, on_end=remove_live),
+        jobs=Jobs(A1111Host, folder / "runs", ImageConfig, check_access=access.check, on_end=remove_live),
         look_at=look_at_pictures,
+        read_caption=read_caption,
+        write_caption=write_caption,
         datasets=folder / "data",
         presets=folder / "presets",
-        shipped_presets=ROOT / "configs",
+        shipped_presets=IMAGE_PRESETS,
         upload_suffixes=UPLOAD_SUFFIXES,
         model_name=name_model,
         hides=("base_model", "vae", "slice_seconds", "tensorboard"),
         choices={"sample_sampler": list_samplers},
-        settings=lambda: {"slice_seconds": shared.opts.hotlora_slice_seconds, "tensorboard": shared.opts.hotlora_tensorboard},
+        settings=read_settings,
         missing=say_missing,
         uses_tag=True,
         has_live=True,
     )
 
 
-def check_access(config: RunConfig) -> None:
-    """Where others than this computer's user can reach the WebUI, only its own folders and those in its settings."""
+def read_settings() -> dict[str, Any]:
+    """Options of every run that starts now. The checkpoint is named, because another may be loaded when the run's turn comes."""
+    options = shared.opts
+    return {"base_model": name_model(), "slice_seconds": options.hotlora_slice_seconds, "tensorboard": options.hotlora_tensorboard}
+
+
+def is_public() -> bool:
+    """Whether others than this computer's user may reach the WebUI."""
     options = shared.cmd_opts
-    public = options.listen or options.share or options.ngrok or options.server_name
-    allowed = [line.strip() for line in shared.opts.hotlora_data_folders.splitlines() if line.strip()]
-    own = [studio.jobs.folder.parent, options.lora_dir, *allowed]
-    Access([Path(path) for path in own] if public else None).check(config)
+    return bool(options.listen or options.share or options.ngrok or options.server_name not in (None, "", *_LOCAL))
+
+
+def find_allowed(folder: Path) -> list[Path]:
+    """What others may name in their runs: the WebUI's own folders, and those in its settings. Told, because it was a stranger who
+    set them, perhaps."""
+    lines = shared.opts.data.get("hotlora_data_folders") or ""
+    allowed = [folder, Path(shared.cmd_opts.lora_dir), *(Path(line.strip()) for line in lines.splitlines() if line.strip())]
+    print(f"HotLoRA: others can reach this WebUI. Runs may read and write in: {', '.join(map(str, allowed))}")
+    return allowed
 
 
 def name_model() -> str:
@@ -108,19 +126,27 @@ class LiveLora(scripts.Script):
 def add_settings() -> None:
     """The page in Settings."""
     seconds = {"minimum": 0.1, "maximum": 30, "step": 0.1}
-    for name, default, label, widget, options in (
-        ("hotlora_slice_seconds", 2.0, "Seconds that training keeps the model before others may have it", gr.Slider, seconds),
-        ("hotlora_tensorboard", False, "Write TensorBoard curves (installs TensorBoard at the next start)", None, None),
-        ("hotlora_folder", "", "Folder of runs and data sets (the WebUI's folder hotlora when empty; needs a restart)", None, None),
-        (
-            "hotlora_data_folders",
-            "",
-            "Folders that may be trained on when the WebUI listens beyond this computer, one per line",
-            gr.Textbox,
-            {"lines": 3},
-        ),
-    ):
-        shared.opts.add_option(name, shared.OptionInfo(default, label, widget, options, section=_SECTION))
+    _add_setting("hotlora_slice_seconds", 2.0, "Seconds that training keeps the model before others may have it", gr.Slider, seconds)
+    _add_setting("hotlora_tensorboard", False, "Write TensorBoard curves (installs TensorBoard at the next start)")
+    _add_folders(
+        "hotlora_folder",
+        "Folder of runs and data sets (the WebUI's folder hotlora when empty; a change needs a restart of the server)",
+        lines=1,
+    )
+    _add_folders(
+        "hotlora_data_folders",
+        "Folders that may be trained on when the WebUI listens beyond this computer, one per line (a change needs a restart of the server)",
+        lines=3,
+    )
+
+
+def _add_setting(name: str, default: Any, label: str, widget: Any = None, options: Any = None, **rules: Any) -> None:
+    shared.opts.add_option(name, shared.OptionInfo(default, label, widget, options, section=_SECTION, **rules))
+
+
+def _add_folders(name: str, label: str, *, lines: int) -> None:
+    """Like the WebUI's own folders, these cannot be changed where --hide-ui-dir-config is given; by its HTTP API, never."""
+    _add_setting(name, "", label, gr.Textbox, {"lines": lines, **shared.hide_dirs}, restrict_api=True)
 
 
 def keep_preview_widgets(params: Any) -> None:

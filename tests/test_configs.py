@@ -3,13 +3,20 @@
 from pathlib import Path
 
 import pytest
+from hotlora.engine.config import RunConfig
 from hotlora.engine.options import build
 from hotlora.engine.run import read_yaml
+from hotlora.llm.config import TextConfig
 from hotlora.sd.config import ImageConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [*sorted((ROOT / "configs").glob("*.yaml")), ROOT / "demo" / "demo.yaml"]
-SCENARIOS = {"my_lora", "style", "character", "small_data", "quick_try", "sdxl_style"}
+TEXTS = {"faq", "fixed_format", "tone_of_voice", "continued_text"}
+SCENARIOS = {"my_lora", "style", "character", "small_data", "quick_try", "sdxl_style", *TEXTS}
+
+
+def read_any(path: Path) -> RunConfig:
+    return build(TextConfig if path.stem in TEXTS else ImageConfig, read_yaml(path))
 
 
 def read(name: str) -> ImageConfig:
@@ -18,7 +25,7 @@ def read(name: str) -> ImageConfig:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_run_file_is_valid_and_explained(path):
-    config = build(ImageConfig, read_yaml(path))
+    config = read_any(path)
     assert config.base_model and config.train_data_dir and config.sample_prompts
     text = path.read_text(encoding="utf-8")
     assert text.startswith("#") and all(len(line) <= 140 for line in text.splitlines())
@@ -26,7 +33,7 @@ def test_run_file_is_valid_and_explained(path):
 
 def test_every_scenario_has_its_file_and_its_own_output():
     assert {path.stem for path in FILES} == SCENARIOS | {"demo"}
-    outputs = [build(ImageConfig, read_yaml(path)).output_dir for path in FILES]
+    outputs = [read_any(path).output_dir for path in FILES]
     assert len(set(outputs)) == len(outputs)
 
 
@@ -36,7 +43,7 @@ def test_my_lora_has_the_keys_that_lora_scripts_users_know():
 
 
 def test_only_the_character_file_trains_the_text_encoder():
-    training = {path.stem for path in FILES if build(ImageConfig, read_yaml(path)).train_text_encoder}
+    training = {path.stem for path in FILES if path.stem not in TEXTS and build(ImageConfig, read_yaml(path)).train_text_encoder}
     assert training == {"character"}
 
 

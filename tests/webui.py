@@ -45,6 +45,43 @@ class Loaded(nn.Module):
         self.applied_token_merged_ratio = 0.5
 
 
+_SWITCHES = ("listen", "share", "ngrok", "server_name", "api", "api_auth")
+
+
+class OptionInfo:
+    """A setting, with what it was made of."""
+
+    def __init__(self, default, label, component, component_args, **rules):
+        self.default, self.label, self.component_args, self.rules = default, label, component_args or {}, rules
+
+
+class Settings:
+    """What config.json holds, and the settings that are in no file yet."""
+
+    def __init__(self):
+        self.data = {"sd_lora": "None", "sd_noise_schedule": "Default"}
+        self.data_labels = {}
+
+    def __getattr__(self, name):
+        if name == "data" or name not in self.data:
+            raise AttributeError(name)
+        return self.data[name]
+
+    def add_option(self, name, info):
+        self.data_labels[name] = info
+        self.data.setdefault(name, info.default)
+
+
+class Callbacks:
+    """``on_app_started(f)`` keeps ``f`` as ``called["app_started"]``."""
+
+    def __init__(self):
+        self.called = {}
+
+    def __getattr__(self, name):
+        return lambda function: self.called.update({name.removeprefix("on_"): function})
+
+
 def make_webui(monkeypatch, tmp_path):
     """The WebUI with a checkpoint loaded, after a picture with a LoRA, tiling, token merging, Hypertile and a hypernetwork."""
     loaded = Loaded(tmp_path / "base.safetensors")
@@ -56,11 +93,16 @@ def make_webui(monkeypatch, tmp_path):
         devices=SimpleNamespace(device=torch.device("cpu"), fp8=False),
         call_queue=SimpleNamespace(queue_lock=FairLock()),
         shared=SimpleNamespace(
-            cmd_opts=SimpleNamespace(lowvram=False, lora_dir=str(tmp_path / "Lora")),
-            opts=SimpleNamespace(sd_lora="None", sd_noise_schedule="Default"),
+            cmd_opts=SimpleNamespace(lowvram=False, lora_dir=str(tmp_path / "Lora"), **dict.fromkeys(_SWITCHES)),
+            opts=Settings(),
+            OptionInfo=OptionInfo,
+            hide_dirs={"visible": True},
             loaded_hypernetworks=["network"],
             parallel_processing_allowed=True,
         ),
+        paths_internal=SimpleNamespace(data_path=str(tmp_path / "webui")),
+        script_callbacks=Callbacks(),
+        scripts=SimpleNamespace(Script=object, AlwaysVisible=object()),
         sd_unet=SimpleNamespace(current_unet=None, current_unet_option=None),
         sd_hijack=SimpleNamespace(model_hijack=SimpleNamespace(circular_enabled=True)),
         processing=SimpleNamespace(),

@@ -31,9 +31,11 @@ def serve(options: argparse.Namespace) -> None:
     from .engine.jobs import Jobs
     from .hosts.diffusers import DiffusersHost
     from .sd.album import UPLOAD_SUFFIXES, look_at_pictures
+    from .sd.caption_editing import read_caption, write_caption
     from .sd.config import ImageConfig
     from .ui.api import basic_auth, build_router
-    from .ui.page import ROOT, build_standalone_page
+    from .ui.page import build_standalone_page
+    from .ui.presets import IMAGE_PRESETS
     from .ui.studio import Studio
 
     folder = options.folder.resolve()
@@ -42,9 +44,11 @@ def serve(options: argparse.Namespace) -> None:
     studio = Studio(
         jobs=Jobs(DiffusersHost, folder / "runs", ImageConfig, check_access=access.check),
         look_at=look_at_pictures,
+        read_caption=read_caption,
+        write_caption=write_caption,
         datasets=folder / "data",
         presets=folder / "presets",
-        shipped_presets=ROOT / "configs",
+        shipped_presets=IMAGE_PRESETS,
         upload_suffixes=UPLOAD_SUFFIXES,
         hides=("slice_seconds",),
     )
@@ -55,7 +59,6 @@ def serve(options: argparse.Namespace) -> None:
         server_port=options.port,
         auth=(name, password) if options.auth else None,
         prevent_thread_lock=True,
-        show_api=False,
     )
     app.include_router(build_router(studio, basic_auth({name: password}) if options.auth else None))
     print(f"HotLoRA is at {address} (Ctrl-C ends it; a run in training can be resumed).")

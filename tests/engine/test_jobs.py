@@ -486,6 +486,25 @@ def test_a_run_that_waits_for_its_model_can_be_stopped_and_resumed(program):
     assert same_tensors(program.jobs.folder / "a" / "a.safetensors", program.jobs.folder / "whole" / "whole.safetensors")
 
 
+def test_those_that_wait_behind_a_pause_are_told_what_holds_them_up(program):
+    program.hold()
+    program.start("a")
+    program.wait_for_step()
+    program.start("b")
+    assert program.jobs.explain_wait() == ""
+    program.hosts[0].waiting = program.hosts[0].away = True
+    program.let_go.set()
+    wait_until(lambda: isinstance(program.jobs.history("a").latest, Paused))
+    assert program.jobs.status("b") == "waiting"
+    assert program.jobs.explain_wait() == program.jobs.history("a").latest.message != ""
+    program.hosts[0].away = False
+    program.jobs.control("a").pause()
+    wait_until(lambda: "'a' is paused" in program.jobs.explain_wait())
+    program.jobs.control("a").go_on()
+    program.wait_for("b", "done")
+    assert program.jobs.explain_wait() == ""
+
+
 def test_a_host_that_promises_the_model_and_does_not_give_it_is_not_asked_without_end(program):
     class Promising(ToyHost):
         def has_model(self, config):

@@ -1,6 +1,11 @@
 """The page in a real browser, over a toy host, in whichever Gradio is installed."""
 
+import dataclasses
+
+from hotlora.sd.album import look_at_pictures
+from hotlora.sd.caption_editing import read_caption, write_caption
 from hotlora.ui.page import build_standalone_page
+from pictures import make_pictures
 from toy_studio import toy_studio
 
 
@@ -12,6 +17,7 @@ def test_a_stranger_trains(serve, open_page, tmp_path):
     studio = toy_studio(tmp_path)
     address = serve(build_standalone_page(studio))
     page = open_page(address)
+    page.locator("#hotlora_tick").first.wait_for(state="hidden")  # the page's own style is there
     upload = tmp_path / "cat.png"
     upload.write_bytes(b"not looked at here")
     page.locator("#hotlora_upload input[type=file]").set_input_files([str(upload)])
@@ -57,3 +63,44 @@ def test_presets_change_the_recipe(serve, open_page, tmp_path):
     page.locator("#hotlora_preset [role=option], #hotlora_preset li", has_text="Small data").first.click()
     page.wait_for_function("document.querySelector('#hotlora_lora_rank input').value == '8'")
     assert page.locator("#hotlora_output_name").locator("textarea, input").first.input_value() == "cat"
+
+
+def test_a_caption_is_corrected_where_it_is_seen(serve, open_page, tmp_path):
+    """In the folder that was looked at, whatever stands in the box by then; the rest of the page stays as it is."""
+    folder = tmp_path / "my cats ü"
+    make_pictures(folder, 40)
+    name = sorted(path.name for path in folder.glob("*.png"))[33]
+    text = (folder / name).with_suffix(".txt")
+    text.write_text("a dgo & <i>its</i> ball", encoding="utf-8")
+    captions = {"look_at": look_at_pictures, "read_caption": read_caption, "write_caption": write_caption}
+    page = open_page(serve(build_standalone_page(dataclasses.replace(toy_studio(tmp_path), **captions))))
+    fill(page, "train_data_dir", folder)
+    page.locator("#hotlora_look").click()
+    card = page.locator(f"#hotlora_album figure[data-name='{name}']")
+    card.locator("figcaption", has_text="a dgo & <i>its</i> ball").wait_for()
+    box = page.locator("#hotlora_caption textarea")
+    assert box.is_hidden()
+    card.scroll_into_view_if_needed()
+    scrolled = page.locator(".hotlora-album").evaluate("album => album.scrollTop")
+    assert scrolled > 100
+    card.click()
+    page.wait_for_function("document.querySelector('#hotlora_caption textarea')?.value == 'a dgo & <i>its</i> ball'")
+    assert name in page.locator("#hotlora_caption").inner_text()
+
+    fill(page, "train_data_dir", tmp_path / "another")
+    box.fill("一只狗 & its ball")
+    page.locator("#hotlora_save_caption").click()
+    card.locator("figcaption", has_text="一只狗 & its ball").wait_for()
+    assert text.read_text(encoding="utf-8") == "一只狗 & its ball\n"
+    page.wait_for_function("top => document.querySelector('.hotlora-album').scrollTop == top", arg=scrolled)
+    fill(page, "train_data_dir", folder)
+    card.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#hotlora_caption textarea')?.value == '一只狗 & its ball'")
+
+    (folder / "metadata.csv").write_text(f"filename,prompt\n{name},from the table\n", encoding="utf-8")
+    page.locator("#hotlora_look").click()
+    box.wait_for(state="hidden")
+    card.click()
+    page.locator("#hotlora_message .hotlora-bad", has_text="metadata.csv").wait_for()
+    assert box.is_hidden()

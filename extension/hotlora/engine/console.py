@@ -2,13 +2,16 @@
 
 import sys
 import time
+from typing import TextIO
 
 from tqdm import tqdm
 
 from .events import Event, Failed, Finished, Graded, Preparing, Previewed, Saved, Started, Step, Validated, Warned
+from .examples import Example
 from .history import show_scores
 
 _PLAIN_LINE_SECONDS = 10.0
+_LEARNED_COLOUR, _NO_COLOUR = "\x1b[32m", "\x1b[0m"
 
 
 class Console:
@@ -116,3 +119,13 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def paint(example: Example, stream: TextIO | None = None) -> str:
+    """An example for printing to ``stream`` (standard output): what is learned is green on a terminal, between ⟦ and ⟧ elsewhere."""
+    stream = stream or sys.stdout
+    begin, end = (_LEARNED_COLOUR, _NO_COLOUR) if stream.isatty() else ("⟦", "⟧")
+    pieces = [f"{begin}{text}{end}" if learned else text for text, learned in example.spans] or [example.text]
+    text = f"--- {example.name}" + (f" ({example.problem})" if example.problem else "") + "\n" + "".join(pieces)
+    encoding = stream.encoding or "utf-8"  # on Windows often one that lacks most of the world's letters
+    return text.encode(encoding, "replace").decode(encoding)

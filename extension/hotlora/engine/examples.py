@@ -12,6 +12,7 @@ class Example:
     text: str
     thumbnail: bytes = b""  # a small JPEG, for pictures
     problem: str = ""  # why it cannot be trained on, or what is odd about it
+    spans: Sequence[tuple[str, bool]] = ()  # the text in pieces, and whether each is learned; for texts
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,14 @@ class Jobs:
             return "failed"
         return "stopped" if history.outcome.reason == "stopped" else "done"
 
+    def explain_wait(self) -> str:
+        """What keeps those in line waiting although nothing trains; empty where nothing does."""
+        job = self.current
+        if job is None or job.phase != "paused":
+            return ""
+        away = getattr(self.history(job.run_folder.folder.name).latest, "message", "")
+        return away or f"'{job.name}' is paused and stands before it. Go on with it, or stop it."
+
     def values(self, name: str) -> dict[str, Any]:
         """The options of a run."""
         return read_run_config(self.find_folder(name))

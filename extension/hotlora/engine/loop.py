@@ -141,10 +141,12 @@ def _validate(session: Session, control: Control) -> Iterator[Event]:
             with torch.no_grad():
                 loss = session.trainee.validation_loss(batch)
             total, weight = total + loss.total.item(), weight + loss.weight
+        scores = dict(session.trainee.describe_validation(total / weight))
+        session.scores |= {"validation loss": total / weight, **scores}
         best = session.judge(total / weight)
         if best:
             path = _write(session, session.run.best_path)
-    yield Validated(session.step, total / weight, best, dict(session.trainee.describe_validation(total / weight)))
+    yield Validated(session.step, total / weight, best, scores)
     if best:
         control.host.publish(path)
         yield Saved(session.step, "best", str(path))
@@ -161,6 +163,7 @@ def _test(session: Session) -> Iterator[Event]:
     session.graded_step = session.step
     if questions:
         means = {name: sum(values) / len(values) for name, values in scores.items()}
+        session.scores |= {f"{name} ({session.trainee.what_is_asked()})": mean for name, mean in means.items()}
         yield Graded(session.step, session.trainee.what_is_asked(), len(questions), means)
 
 
@@ -206,6 +209,7 @@ def _write(session: Session, path: Path) -> Path:
         "session_id": session.session_id,
         "optimizer": session.optimizer_name,
         "loss": session.smoothed_loss,
+        "scores": dict(session.scores),
     }
     return session.trainee.write(session.adapters, path, notes)
 
@@ -227,13 +231,13 @@ def _finish(session: Session, control: Control) -> Iterator[Event]:
     early = session.stopped_early and session.best is not None
     reason = "early stopping" if early else "done" if session.done else "stopped"
     with session.best_weights() if early else contextlib.nullcontext():
+        if reason != "stopped" and (early or session.graded_step != session.step):
+            yield from _test(session)
         path = _write_usable(session, run.final_path)
         control.host.publish(path)
         files["lora"] = str(path)
         yield Saved(session.best["step"] if early else session.step, "final", str(path))
         if reason != "stopped":
-            if early or session.graded_step != session.step:
-                yield from _test(session)
             yield from _compare(session, files)
             if "cover" in files:
                 control.host.publish(path)  # once more, with its cover

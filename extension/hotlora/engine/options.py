@@ -142,10 +142,13 @@ def as_plain(config: Any) -> dict[str, Any]:
     return plain
 
 
-def markdown_table(config_class: type) -> str:
-    """The README's table of options: key, default, what it does."""
+def markdown_table(config_class: type, beyond: type | None = None) -> str:
+    """The README's table of options: key, default, what it does; with ``beyond`` only where they differ from that class's."""
     rows = ["| key | default | what it does |", "|---|---|---|"]
+    told = options_of(beyond) if beyond else {}
     for name, field in options_of(config_class).items():
+        if name in told and told[name] is field:
+            continue
         default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
         shown = "" if default is None or default == "" else f"`{str(default).lower() if isinstance(default, bool) else default}`"
         doc = field.metadata["doc"]

@@ -79,6 +79,7 @@ class Session:
         self.average, self.mean_loss = 0.0, 0.0
         self.best: dict[str, Any] | None = None  # {"loss", "step", "tensors"}
         self.not_improved, self.judged_step, self.graded_step = 0, 0, 0
+        self.scores: dict[str, float] = {}  # of the last judging
         self.followed_up = True  # whether all that is due after the current step is done
         self.stopped_early = False
         self.rate_lowered = False
@@ -342,6 +343,7 @@ _SAVED_ATTRIBUTES = (
     "not_improved",
     "judged_step",
     "graded_step",
+    "scores",
     "followed_up",
     "stopped_early",
     "rate_lowered",

@@ -104,7 +104,7 @@ def _make_cards(parts: dict[str, Part], captions: MetadataCaptions, files: Files
             yield _Card(
                 judged=judged,
                 use=use,
-                name=_name(found.path, part, use),
+                name=name_picture(found.path, part, use),
                 text=render_fixed(judged.caption, config, with_trigger=use != "reg") if judged.caption else "",
                 wrong=" ".join(_shorten(text, found.path) for text in wrong),
                 odd=" ".join(odd),
@@ -143,7 +143,8 @@ def _mark_duplicates(cards: Iterator[_Card], files: Files) -> Iterator[_Card]:
         yield card
 
 
-def _name(path: Path, part: Part, use: str) -> str:
+def name_picture(path: Path, part: Part, use: str) -> str:
+    """What people are shown: the path within the training folder; of other pictures, with their folder before it."""
     inside = path.relative_to(part.root).as_posix()
     return inside if use == "train" else f"{part.root.name}/{inside}"
 

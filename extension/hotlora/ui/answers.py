@@ -23,7 +23,7 @@ def describe_run(jobs: Jobs, name: str) -> dict[str, Any]:
         "loss": _finite(history.steps[-1].average) if history.steps else None,
         "validation_loss": _finite(min(judged.loss for judged in history.validations)) if history.validations else None,
         "started_at": history.log[0][0] if history.log else None,
-        "message": getattr(history.latest, "message", None) or None,
+        "message": (jobs.explain_wait() if status == "waiting" else getattr(history.latest, "message", None)) or None,
     }
 
 

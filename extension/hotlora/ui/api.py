@@ -267,11 +267,11 @@ def _add_recipes(router: APIRouter, studio: Studio) -> None:
 
     @router.get("/presets", summary="Names of presets")
     def show_presets() -> list:
-        return list_presets(studio.presets)
+        return list_presets(studio)
 
     @router.get("/presets/{name}", summary="A preset's options")
     def show_preset(name: str) -> dict:
-        if name not in list_presets(studio.presets):
+        if name not in list_presets(studio):
             raise HTTPException(404, f"cannot find a preset called '{name}'.")
         return read_preset(name, studio)
 

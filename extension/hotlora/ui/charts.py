@@ -82,8 +82,11 @@ class _Axes:
     def line(self, curve: Curve, colour: str, style: str) -> str:
         stride = max(1, len(curve) // _POINTS)
         kept = [point for index, point in enumerate(curve) if index % stride == 0 or index == len(curve) - 1]
-        points = " ".join(f"{self.x(step):.1f},{self.y(loss):.1f}" for step, loss in kept if math.isfinite(loss))
-        return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-linejoin="round" {style}/>'
+        points = [f"{self.x(step):.1f},{self.y(loss):.1f}" for step, loss in kept if math.isfinite(loss)]
+        if len(points) == 1:
+            points *= 2  # with round ends, a dot
+        drawn = 'fill="none" stroke-linejoin="round" stroke-linecap="round"'
+        return f'<polyline points="{" ".join(points)}" stroke="{colour}" {drawn} {style}/>'
 
     def dots(self, curve: Curve, colour: str) -> str:
         return "".join(

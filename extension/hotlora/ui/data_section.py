@@ -6,12 +6,14 @@ from typing import Any
 
 import gradio as gr
 
-from .compat import answer, message, uploaded_paths
+from .compat import answer, listen, message, uploaded_paths
 from .datasets import add_to_data_set, list_data_sets
 from .draw import hint
 from .studio import Studio
 from .views import show_data
 from .widgets import OptionWidgets
+
+_CLOSED = gr.update(visible=False)
 
 
 class DataSection:
@@ -43,10 +45,16 @@ class DataSection:
         self.album = gr.HTML(
             hint(f"Your {word} appear here, with their captions and with what is wrong with them."), elem_id="hotlora_album"
         )
+        with gr.Group(visible=False) as self.editor:
+            self.caption = gr.Textbox(label="Caption", lines=3, elem_id="hotlora_caption", interactive=True)
+            self.keep = gr.Button("Save caption", size="sm", elem_id="hotlora_save_caption")
+        self._pick = gr.Button("pick", elem_id="hotlora_pick", elem_classes=["hotlora-hidden"])
+        self._picked = gr.Textbox(elem_id="hotlora_picked", elem_classes=["hotlora-hidden"])
+        self._edited = gr.State(None)  # (folder, name) of the example whose caption is shown
 
     def connect(self, recipe: Any) -> None:
         """Answer what is done with the widgets."""
-        everything, looked = recipe.options.widgets, [self._said, self.album]
+        everything, looked = recipe.options.widgets, [self._said, self.album, self.editor]
         self._recipe = recipe
         answer(
             self.upload.upload,
@@ -57,22 +65,41 @@ class DataSection:
         answer(self.data_set.input, self._choose, [self.data_set, *everything], [*looked, self.folder])
         answer(self.look.click, self._look_at, everything, looked)
         answer(self.folder.submit, self._look_at, everything, looked)
+        if self._studio.read_caption:
+            picked = f"(...values) => [window.hotloraPicked || '', ...values.slice(1, {1 + len(everything)})]"
+            opened = [self._said, self._edited, self.editor, self.caption]
+            answer(self._pick.click, self._open_caption, [self._picked, *everything], opened, js=picked)
+            kept = answer(self.keep.click, self._keep_caption, [self._edited, self.caption, *everything], [self._said, self.album])
+            listen(kept.then, None, js="() => { hotloraGoBack(); }")
 
     def _add_files(self, files: Any, name: str | None, *shown: Any) -> tuple:
         name = (name or "").strip() or "my pictures"
         folder, told = add_to_data_set(self._studio.datasets, name, uploaded_paths(files), self._studio.upload_suffixes)
         names = list_data_sets(self._studio.datasets)
-        return message(told), self._show(shown, folder), None, gr.update(choices=names, value=folder.name), str(folder)
+        choice = gr.update(choices=names, value=folder.name)
+        return message(told), self._show(shown, folder), _CLOSED, None, choice, str(folder)
 
     def _choose(self, name: str | None, *shown: Any) -> tuple:
         if name not in list_data_sets(self._studio.datasets):
-            return "", gr.update(), gr.update()  # a new name, for files that are to come
+            return "", gr.update(), gr.update(), gr.update()  # a new name, for files that are to come
         folder = self._studio.datasets / name
-        return "", self._show(shown, folder), str(folder)
+        return "", self._show(shown, folder), _CLOSED, str(folder)
 
     def _look_at(self, *shown: Any) -> tuple:
-        return "", self._show(shown)
+        return "", self._show(shown), _CLOSED
 
     def _show(self, shown: Sequence[Any], folder: Path | None = None) -> str:
         """The album of a folder; of the one that the page names, where none is given."""
-        return show_data(self._studio.look_at(self._recipe.read_config(shown, named=False, folder=folder)))
+        view = self._studio.look_at(self._recipe.read_config(shown, named=False, folder=folder))
+        return show_data(view, editable=self._studio.read_caption is not None)
+
+    def _open_caption(self, name: str, *shown: Any) -> tuple:
+        config = self._recipe.read_config(shown, named=False)
+        text = self._studio.read_caption(config, name)
+        return "", (config.train_data_dir, name), gr.update(visible=True), gr.update(value=text, info=name)
+
+    def _keep_caption(self, edited: tuple[str, str], text: str, *shown: Any) -> tuple:
+        """Into the folder that it was read from, whatever the page names by now."""
+        folder, name = edited
+        self._studio.write_caption(self._recipe.read_config(shown, named=False, folder=Path(folder)), name, text or "")
+        return message("Caption saved."), self._show(shown, Path(folder))

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..engine.errors import UserError
-from ..engine.files import replacing, write_text
+from ..engine.files import replacing
 from ..engine.names import check_name, clean_name
 
 _TEXTS = (".txt", ".caption", ".csv", ".jsonl", ".json")  # about examples, as opposed to examples that something is said about
@@ -63,28 +63,6 @@ def add_to_data_set(root: Path, name: str, files: Sequence[Path], suffixes: Sequ
             raise UserError(f"cannot add to the data set '{folder.name}': {what}. It takes {' '.join(suffixes)} and .zip files.")
         done = _place_all(wanted, folder)
     return folder, _tell(done, refused, folder.name, suffixes)
-
-
-def save_caption(folder: Path, picture: str, text: str) -> Path:
-    """Write a picture's caption into the text file beside it; an empty one removes that file.
-
-    Args:
-        picture: the picture's path within ``folder``.
-
-    Raises:
-        UserError: when there is no such file in the folder.
-    """
-    path = (folder / picture).resolve()
-    if folder.resolve() not in path.parents or not path.is_file():
-        raise UserError(f"cannot write a caption for '{picture}': there is no such file in {folder}.")
-    caption = path.with_suffix(".txt")
-    if caption == path:
-        raise UserError(f"cannot write a caption for '{picture}': it is a text itself.")
-    if text.strip():
-        write_text(caption, text.strip() + "\n")
-    else:
-        caption.unlink(missing_ok=True)
-    return caption
 
 
 # -- what was uploaded -------------------------------------------------------------------------------------------------

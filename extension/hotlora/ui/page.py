@@ -4,15 +4,17 @@ Nothing about a run lives here: everything shown is read from the run's folder, 
 elsewhere, shows the same.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from .compat import leave_out_of_host_settings
+from .compat import leave_out_of_host_settings, listen, message
 from .data_section import DataSection
 from .recipe_section import RecipeSection
+from .shelf_section import ShelfSection
 from .studio import BorrowedPrompt, Studio
 from .watch_section import WatchSection
 
@@ -26,6 +28,7 @@ class Page:
     data: DataSection
     recipe: RecipeSection
     watch: WatchSection
+    shelf: ShelfSection | None  # where the program has one
 
 
 def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_options: Any) -> gr.Blocks:
@@ -41,27 +44,29 @@ def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_
             with gr.Column(scale=6, min_width=320):
                 watch = WatchSection(studio, said)
                 watch.build()
+                shelf = ShelfSection(studio, said) if studio.shelf else None
+                if shelf:
+                    shelf.build()
         data.connect(recipe)
         recipe.connect(watch)
-        watch.connect(recipe)
+        watch.connect(recipe, shelf)
+        if shelf:
+            shelf.connect()
     leave_out_of_host_settings(blocks)
-    blocks.hotlora = Page(data, recipe, watch)
+    blocks.hotlora = Page(data, recipe, watch, shelf)
     return blocks
 
 
 def build_standalone_page(studio: Studio) -> gr.Blocks:
-    """The tab as a page of its own, with what a host would have added to it."""
+    """The tab as a page of its own, with what a host would have added to it: in one way that every Gradio has, 3 to 6."""
     script = (ROOT / "javascript" / "hotlora.js").read_text(encoding="utf-8")
-    css = (ROOT / "style.css").read_text(encoding="utf-8")
-    blocks = build_page(studio, title="HotLoRA", css=css)
+    css = json.dumps((ROOT / "style.css").read_text(encoding="utf-8"))
+    style = f"document.head.append(Object.assign(document.createElement('style'), {{textContent: {css}}}));"
+    blocks = build_page(studio, title="HotLoRA")
     with blocks:
-        from .compat import listen
-
-        listen(blocks.load, None, js=f"() => {{ {script} }}")
+        listen(blocks.load, None, js=f"() => {{ {style} {script} }}")
     return blocks
 
 
 def _say_missing(studio: Studio) -> str:
-    from .compat import message
-
     return message(studio.missing(), bad=True)

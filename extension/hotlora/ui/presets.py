@@ -15,12 +15,24 @@ from ..engine.run import read_yaml
 from .studio import Studio
 
 PERSONAL = ("base_model", "train_data_dir", "output_dir", "output_name", "trigger_word", "sample_prompts", "init_lora")
-_SHIPPED = {"Style": "style", "Character": "character", "Small data": "small_data", "Quick try": "quick_try"}
+_CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+IMAGE_PRESETS = {
+    "Style": _CONFIGS / "style.yaml",
+    "Character": _CONFIGS / "character.yaml",
+    "Small data": _CONFIGS / "small_data.yaml",
+    "Quick try": _CONFIGS / "quick_try.yaml",
+}
+TEXT_PRESETS = {
+    "FAQ and knowledge": _CONFIGS / "faq.yaml",
+    "Fixed format": _CONFIGS / "fixed_format.yaml",
+    "Tone of voice": _CONFIGS / "tone_of_voice.yaml",
+    "Continued text": _CONFIGS / "continued_text.yaml",
+}
 
 
-def list_presets(own: Path) -> list[str]:
+def list_presets(studio: Studio) -> list[str]:
     """The shipped ones, then the user's."""
-    return [*_SHIPPED, *sorted(path.stem for path in own.glob("*.yaml"))]
+    return [*studio.shipped_presets, *sorted(path.stem for path in studio.presets.glob("*.yaml"))]
 
 
 def read_preset(name: str, studio: Studio) -> dict[str, Any]:
@@ -29,20 +41,20 @@ def read_preset(name: str, studio: Studio) -> dict[str, Any]:
     Raises:
         UserError: when there is none of that name, or the file was edited into something that cannot be trained with.
     """
-    if name in _SHIPPED:
-        path = studio.shipped_presets / f"{_SHIPPED[name]}.yaml"
+    if name in studio.shipped_presets:
+        path = studio.shipped_presets[name]
     else:
         path = studio.presets / f"{check_name((name or '').strip(), 'a preset')}.yaml"
     return _without_personal(_read_options(path, studio.jobs.config_class))
 
 
-def save_preset(name: str, config: RunConfig, own: Path) -> Path:
+def save_preset(name: str, config: RunConfig, studio: Studio) -> Path:
     """Keep the options that were given under a name. Raises UserError for a name that is a shipped one's, or no
     file name."""
     name = check_name((name or "").strip(), "a preset")
-    if name.casefold() in map(str.casefold, _SHIPPED):
+    if name.casefold() in map(str.casefold, studio.shipped_presets):
         raise UserError(f"cannot save a preset as '{name}': that one is built in. Choose another name.")
-    path = own / f"{name}.yaml"
+    path = studio.presets / f"{name}.yaml"
     write_text(path, _dump(_without_personal(_given(config))))
     return path
 

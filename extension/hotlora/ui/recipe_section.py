@@ -33,7 +33,7 @@ class RecipeSection:
     def __init__(self, studio: Studio, said: Any):
         self._studio, self._said = studio, said
         self._config_class = studio.jobs.config_class
-        self._first_preset = list_presets(studio.presets)[0]
+        self._first_preset = list_presets(studio)[0]
         first = read_preset(self._first_preset, studio)
         self.options = OptionWidgets(self._config_class, studio.choices, studio.defaults, first)
 
@@ -44,7 +44,7 @@ class RecipeSection:
         self.preset = gr.Dropdown(
             label="Preset",
             info="Sets everything below but name and trigger word.",
-            choices=list_presets(self._studio.presets),
+            choices=list_presets(self._studio),
             value=self._first_preset,
             elem_id="hotlora_preset",
             interactive=True,
@@ -105,7 +105,9 @@ class RecipeSection:
         """Which model would be trained on, where that is not chosen on this page."""
         if "base_model" not in self._studio.hides:
             return ""
-        name = self._studio.model_name()
+        name, reason = self._studio.model_name(), self._studio.why_not()
+        if reason:
+            return message(reason, bad=True)
         return f"<p><b>Trains on</b> <code>{escape(name)}</code></p>" if name else hint("No model is loaded. Choose one first.")
 
     def read_config(self, shown: Sequence[Any], *, named: bool = True, folder: Path | None = None) -> RunConfig:
@@ -128,8 +130,8 @@ class RecipeSection:
         return ["", *self.options.show(dict(self._studio.defaults) | wanted | mine)]
 
     def _keep_preset(self, name: str, *shown: Any) -> tuple:
-        path = save_preset(name, build(self._config_class, self.options.values(shown)), self._studio.presets)
-        update = gr.update(choices=list_presets(self._studio.presets), value=path.stem)
+        path = save_preset(name, build(self._config_class, self.options.values(shown)), self._studio)
+        update = gr.update(choices=list_presets(self._studio), value=path.stem)
         return message(f"Saved as preset '{path.stem}'."), update
 
     def _write_yaml(self, *shown: Any) -> tuple:

@@ -3,11 +3,33 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..engine.config import RunConfig
 from ..engine.examples import DataView
 from ..engine.jobs import Jobs
+
+
+class Shelf(Protocol):
+    """The adapters on a program's model."""
+
+    def names(self) -> list[str]:
+        """What can be applied."""
+        ...
+
+    def applied(self) -> dict[str, float]:
+        """Name -> weight."""
+        ...
+
+    def apply(self, weights: Mapping[str, float]) -> str:
+        """These and no others; returns what people should know. Raises UserError."""
+        ...
+
+
+class Live(Protocol):
+    """Whether a program's model answers with the run in training."""
+
+    wanted: bool
 
 
 @dataclass
@@ -18,16 +40,21 @@ class Studio:
     look_at: Callable[[RunConfig], DataView]  # what people are shown of their data; raises UserError
     datasets: Path  # uploaded data sets, a folder each
     presets: Path  # the user's own, a YAML file each
-    shipped_presets: Path
+    shipped_presets: Mapping[str, Path]  # name -> file
     upload_suffixes: Sequence[str]  # what a data set may hold
+    read_caption: Callable[[RunConfig, str], str] | None = None  # of the example of that name; None where there is nothing to edit
+    write_caption: Callable[[RunConfig, str, str], Any] | None = None
     data_word: str = "pictures"  # what the data is called on the page
     model_name: Callable[[], str] = lambda: ""  # what is loaded now; empty where nothing is
+    why_not: Callable[[], str] = lambda: ""  # a sentence where what is loaded cannot be trained on now
     hides: Sequence[str] = ()  # options that make no sense in this program
     choices: Mapping[str, Callable[[], list[str]]] = field(default_factory=dict)  # option -> what the program offers for it
     defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the config class's own
     settings: Callable[[], Mapping[str, Any]] = dict  # options that are set elsewhere than on the page
     missing: Callable[[], str] = lambda: ""  # a sentence where a package is missing without which nothing trains
     uses_tag: bool = False  # whether adapters are called by <lora:name:weight> in a prompt box of the same page
+    shelf: Shelf | None = None  # where adapters are put on the program's model itself
+    live: Live | None = None  # whether that answers with the run in training
     has_live: bool = False  # whether that also works for the run in training
 
 

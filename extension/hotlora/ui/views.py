@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..engine.events import Failed, Finished, Paused, Preparing, Previewed
-from ..engine.examples import DataView
+from ..engine.examples import DataView, Example
 from ..engine.history import History, clock
 from ..engine.jobs import Jobs, Outlook
 from .draw import PICTURE_SUFFIXES, duration, escape, facts, gigabytes, hint, jpeg_source, notes, picture_source, zoomable
@@ -13,19 +13,29 @@ _SAMPLES_SHOWN = 24
 _LOG_LINES = 200
 
 
-def show_data(view: DataView) -> str:
-    """The first examples of a data set, problems first to be seen."""
+def show_data(view: DataView, *, editable: bool = False) -> str:
+    """The first examples of a data set, problems first to be seen. ``editable``: a click on one opens its text."""
     cards = []
     for example in view.examples:
         picture = f'<img loading="lazy" src="{jpeg_source(example.thumbnail)}" alt="">' if example.thumbnail else ""
         problem = f'<b class="hotlora-problem">{escape(example.problem)}</b>' if example.problem else ""
-        text = escape(example.text) or '<i class="hotlora-muted">no caption</i>'
+        text = _show_text(example)
         bad = " hotlora-bad" if example.problem else ""
         below = f"<figcaption>{problem}<span>{text}</span></figcaption>"
-        cards.append(f'<figure class="{bad.strip()}" title="{escape(example.name)}">{picture}{below}</figure>')
+        name = escape(example.name)
+        button = f' role="button" tabindex="0" data-name="{name}"' if editable else ""
+        cards.append(f'<figure class="{bad.strip()}" title="{name}"{button}>{picture}{below}</figure>')
     more = view.count - len(view.examples)
     rest = f'<p class="hotlora-muted">+ {more}</p>' if more > 0 else ""
-    return f'{facts(view.facts)}{notes(view.notes)}<div class="hotlora-album" tabindex="0">{"".join(cards)}{rest}</div>'
+    texts = " hotlora-texts" if any(example.spans for example in view.examples) else ""
+    return f'{facts(view.facts)}{notes(view.notes)}<div class="hotlora-album{texts}" tabindex="0">{"".join(cards)}{rest}</div>'
+
+
+def _show_text(example: Example) -> str:
+    """What belongs to the example; learned pieces marked where not all of it is learned."""
+    if example.spans:
+        return "".join(f"<mark>{escape(text)}</mark>" if learned else escape(text) for text, learned in example.spans)
+    return escape(example.text) or '<i class="hotlora-muted">no caption</i>'
 
 
 def show_outlook(outlook: Outlook | None) -> str:
@@ -36,9 +46,8 @@ def show_outlook(outlook: Outlook | None) -> str:
     if outlook.error:
         return f'<div class="hotlora-card hotlora-bad">{title}<p>{escape(outlook.error)}</p></div>'
     if outlook.estimate is None:
-        progress = outlook.progress
-        what = f"{progress.what}: {progress.done} / {progress.total}" if progress else "looking at the model"
-        return f'<div class="hotlora-card">{title}<p>{escape(what)} …</p></div>'
+        doing = _show_work(outlook.progress) if outlook.progress else "<p><span>looking at the model</span> …</p>"
+        return f'<div class="hotlora-card">{title}{doing}</div>'
     estimate = outlook.estimate
     known = [(key, str(value)) for key, value in outlook.summary.items()]
     found = [
@@ -51,13 +60,15 @@ def show_outlook(outlook: Outlook | None) -> str:
     return f'<div class="hotlora-card">{title}{facts([*found, *known])}{notes(outlook.warnings)}</div>'
 
 
-def show_status(name: str, status: str, history: History) -> str:
-    """Where the run is, in one look."""
+def show_status(name: str, status: str, history: History, held_up: str = "") -> str:
+    """Where the run is, in one look. ``held_up``: what holds up those that wait."""
     total = history.started.total_steps if history.started else 0
     share = history.step / total if total else 0.0
     if status == "preparing" and isinstance(history.latest, Preparing) and history.latest.total:
         share = history.latest.done / history.latest.total
     line = _explain(status, history)
+    if status == "waiting" and held_up:
+        line += f'<p class="hotlora-message">{escape(held_up)}</p>'
     running = status == "training"
     rate = history.seconds_per_step
     pairs = [
@@ -67,6 +78,7 @@ def show_status(name: str, status: str, history: History) -> str:
         ("speed", _speed(rate) if rate else ""),
         ("loss", f"{history.steps[-1].average:.4f}" if history.steps else ""),
         ("memory", gigabytes(history.steps[-1].memory_bytes) if history.steps else ""),
+        *_show_grades(history),
     ]
     return (
         f'<div class="hotlora-status" data-status="{escape(status)}"><div class="hotlora-title"><strong>{escape(name)}</strong>'
@@ -74,6 +86,15 @@ def show_status(name: str, status: str, history: History) -> str:
         f'<div class="hotlora-bar" role="progressbar" aria-valuenow="{share:.0%}"><i style="width:{share:.1%}"></i></div>'
         f"{line}{facts(pairs)}</div>"
     )
+
+
+def _show_grades(history: History) -> list[tuple[str, str]]:
+    """Each score, from the first grading to the last."""
+    if not history.grades:
+        return []
+    first, last = history.grades[0], history.grades[-1]
+    named = [(f"{name}, {last.count} {last.what}", first.scores.get(name, 0.0), score) for name, score in last.scores.items()]
+    return [(name, f"{before:.0%} → {now:.0%}" if last is not first else f"{now:.0%}") for name, before, now in named]
 
 
 def _explain(status: str, history: History) -> str:
@@ -84,7 +105,7 @@ def _explain(status: str, history: History) -> str:
     if status == "paused" and isinstance(latest, Paused) and latest.message:
         return f'<p class="hotlora-message">{escape(latest.message)}</p>'
     if status == "preparing" and isinstance(latest, Preparing):
-        return f"<p>{escape(latest.what)}: {latest.done} / {latest.total}</p>"
+        return _show_work(latest)
     sentences = {
         "waiting": "It starts when the runs before it are done.",
         "interrupted": "The program ended while it trained. Press Resume to go on where it was.",
@@ -92,6 +113,10 @@ def _explain(status: str, history: History) -> str:
         "stopped": "Press Resume to go on where it stopped.",
     }
     return f"<p>{escape(sentences[status])}</p>" if status in sentences else ""
+
+
+def _show_work(work: Preparing) -> str:
+    return f"<p><span>{escape(work.what)}</span> <b>{work.done} / {work.total}</b> …</p>"
 
 
 def _speed(seconds_per_step: float) -> str:

@@ -4,6 +4,7 @@ Neither Gradio has a timer: the page's script presses a hidden button every two 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -34,9 +35,8 @@ class WatchSection:
             self.stop = gr.Button("Stop and save", size="sm", elem_id="hotlora_stop", interactive=False)
             self.sample = gr.Button("Sample now", size="sm", elem_id="hotlora_sample", interactive=False)
             self.save = gr.Button("Save now", size="sm", elem_id="hotlora_save", interactive=False)
-            self.use = gr.Button(
-                "Use in txt2img", size="sm", elem_id="hotlora_use", interactive=False, visible=self._studio.uses_tag, variant="primary"
-            )
+            word, visible = ("Use now", True) if self._studio.shelf else ("Use in txt2img", self._studio.uses_tag)
+            self.use = gr.Button(word, size="sm", elem_id="hotlora_use", interactive=False, visible=visible, variant="primary")
         self.chart = gr.HTML(elem_id="hotlora_chart", elem_classes=["hotlora-live"])
         self.samples = gr.HTML(elem_id="hotlora_samples", elem_classes=["hotlora-live"])
         with gr.Accordion("Log", open=False):
@@ -62,7 +62,7 @@ class WatchSection:
         self._beat = gr.HTML(elem_id="hotlora_beat", elem_classes=["hotlora-hidden"])
         self._sent = gr.State({})
 
-    def connect(self, recipe: Any) -> None:
+    def connect(self, recipe: Any, shelf: Any = None) -> None:
         """Answer what is done with the widgets."""
         said, run = self._said, self.run
         self._drawn = [
@@ -77,9 +77,13 @@ class WatchSection:
         answer(self.resume.click, self._resume, [run], [said])
         answer(self.go_on_from.click, self._continue_from, [run], [said, *recipe.options.widgets])
         answer(self.take_recipe.click, self._take_recipe, [run], [said, *recipe.options.widgets])
-        confirm = "(name) => [confirm('Delete the run ' + name + ' with everything in its folder?') ? name : '']"
+        confirm = "(name) => [hotloraConfirm('Delete this run with everything in its folder?', name) ? name : '']"
         answer(self.delete.click, self._delete, [run], [said], js=confirm)
-        listen(self.use.click, None, js="() => { hotloraUse(); }")
+        if shelf:
+            self._shelf = shelf
+            answer(self.use.click, self._use_now, [run], [said, *shelf.names, *shelf.weights])
+        else:
+            listen(self.use.click, None, js="() => { hotloraUse(); }")
         self._recipe = recipe
 
     # -- drawing -------------------------------------------------------------------------------------------------------
@@ -110,7 +114,7 @@ class WatchSection:
         history, status = jobs.history(name), jobs.status(name)
         curves = {n: jobs.history(n) for n in dict.fromkeys([name, *compared]) if n in names}
         drawn = (
-            self._show_use(name, status) + show_status(name, status, history),
+            self._show_use(name, status) + show_status(name, status, history, jobs.explain_wait()),
             draw_losses(curves),
             show_samples(history),
             show_log(history, jobs.find_folder(name)),
@@ -169,6 +173,11 @@ class WatchSection:
     def _resume(self, name: str) -> str:
         self._jobs.resume(name)
         return ""
+
+    def _use_now(self, name: str) -> list[Any]:
+        newest = Path(self._jobs.history(name).files[-1].path).name  # as it was published
+        told = self._studio.shelf.apply({newest: 1.0})
+        return [message(told, bad=True) if told else message(f"Answers come with {newest} now."), *self._shelf.show()]
 
     def _continue_from(self, name: str) -> list[Any]:
         newest = self._jobs.history(name).files[-1]

@@ -1,0 +1,46 @@
+"""text-generation-webui's generation lock, with a count of who waits for it."""
+
+import threading
+from typing import Any
+
+
+class WatchedLock:
+    """Stands in for a lock, which it takes and releases: whoever holds the one holds the other, so it may be put before the lock
+    at any time."""
+
+    def __init__(self, inner: Any):
+        self._inner, self._counting = inner, threading.Lock()
+        self.waiting = 0
+
+    def acquire(self, *args: Any, **kwargs: Any) -> bool:
+        """As of the lock."""
+        with self._counting:
+            self.waiting += 1
+        try:
+            return self._inner.acquire(*args, **kwargs)
+        finally:
+            with self._counting:
+                self.waiting -= 1
+
+    def release(self) -> None:
+        """As of the lock."""
+        self._inner.release()
+
+    def locked(self) -> bool:
+        """As of the lock."""
+        return self._inner.locked()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *error: Any) -> None:
+        self.release()
+
+
+def watch_lock() -> WatchedLock:
+    """The program's lock, watched from now on. It makes the lock late, so this is asked for at each use."""
+    from modules import shared
+
+    if not isinstance(shared.generation_lock, WatchedLock):
+        shared.generation_lock = WatchedLock(shared.generation_lock)
+    return shared.generation_lock

@@ -1,0 +1,226 @@
+"""The run's texts: read, rendered, judged, and parted into what is learned and what is kept back to judge by."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..engine.errors import UserError
+from ..engine.interfaces import Progress
+from .config import TextConfig
+from .conversation import Conversation, Document, TokenizedExample
+from .formats import Texts, read_texts
+from .rendering import Renderer
+
+_REPORT_EVERY = 200
+_SHOWN_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class TextDataset:
+    """What a run trains on and is judged by.
+
+    Attributes:
+        problems: sentences about what was left out, and what is odd.
+        facts: label, value: for people, and for the adapter's card.
+    """
+
+    train: list[TokenizedExample]
+    validation: list[TokenizedExample]
+    problems: list[str]
+    facts: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A text as tokens, and what is wrong with it.
+
+    Attributes:
+        rendered: its examples in full length.
+        used: what is trained on: those that fit, or fit once they are cut.
+        problem: why nothing of it can be learned.
+    """
+
+    text: Conversation | Document
+    rendered: Sequence[TokenizedExample] = ()
+    used: Sequence[TokenizedExample] = ()
+    problem: str = ""
+
+    def groups(self) -> Iterator[Sequence[TokenizedExample]]:
+        """Examples that must not be parted: one answer of a conversation is what the next one is asked after."""
+        if isinstance(self.text, Document):
+            yield from ([piece] for piece in self.used)
+        elif self.used:
+            yield self.used
+
+
+def build_dataset(config: TextConfig, renderer: Renderer) -> Generator[Progress, None, TextDataset]:
+    """Yields progress and returns the TextDataset, the same one for the same files and options.
+
+    Raises:
+        UserError: for data that is missing or cannot be read, or holds nothing to learn; and, with `on_bad_data: stop`, one that
+            lists every example that cannot be learned from.
+    """
+    parts, judged = read_parts(config), {}
+    for name, texts in parts.items():
+        judged[name] = yield from _judge_all(texts, config, renderer)
+    return assemble(parts, judged, config, renderer.template_name)
+
+
+def read_parts(config: TextConfig) -> dict[str, Texts]:
+    """The run's texts by their use: train, validation. Raises UserError for a place that cannot be used."""
+    if not config.train_data_dir:
+        raise UserError("cannot train without data. Set train_data_dir to a file or folder of questions and answers, or of texts.")
+    places = {"train": config.train_data_dir, "validation": config.validation_dir}
+    return {name: read_texts(Path(place).expanduser(), config) for name, place in places.items() if place}
+
+
+def judge_text(text: Conversation | Document, config: TextConfig, renderer: Renderer) -> Judged:
+    """Render one text, and see what of it can be used."""
+    try:
+        rendered = renderer.encode_document(text) if isinstance(text, Document) else renderer.encode(text)
+    except UserError as error:
+        return Judged(text, problem=str(error))
+    if not any(example.weight for example in rendered):
+        problem = f"cannot learn from {text.source}: the chat template '{renderer.template_name}' leaves no token of an answer in it."
+        return Judged(text, rendered, problem=problem)
+    return Judged(text, rendered, [fitted for example in rendered for fitted in _fit(example, config)])
+
+
+def _fit(example: TokenizedExample, config: TextConfig) -> Iterator[TokenizedExample]:
+    """The example within ``max_tokens``, or nothing where it is to be dropped or its answers are cut off."""
+    longest = config.max_tokens
+    if len(example.tokens) <= longest:
+        yield example
+    elif config.too_long == "truncate" and any(example.trained[:longest]):
+        # A model that never saw an answer's end cannot be asked for exactly that answer.
+        yield replace(example, tokens=example.tokens[:longest], trained=example.trained[:longest], question=(), answer="")
+
+
+def _judge_all(texts: Texts, config: TextConfig, renderer: Renderer) -> Generator[Progress, None, list[Judged]]:
+    judged, count = [], len(texts.examples)
+    for number, text in enumerate(texts.examples, 1):
+        judged.append(judge_text(text, config, renderer))
+        if number % _REPORT_EVERY == 0 or number == count:
+            yield Progress("reading texts", number, count)
+    return judged
+
+
+def assemble(parts: Mapping[str, Texts], judged: Mapping[str, Sequence[Judged]], config: TextConfig, template_name: str) -> TextDataset:
+    """The data set out of judged texts. Raises UserError as :func:`build_dataset` does."""
+    every = [text for texts in judged.values() for text in texts]
+    wrong = [text.problem for text in every if text.problem]
+    if wrong and config.on_bad_data == "stop":
+        raise UserError(
+            f"cannot train on {len(wrong)} of {len(every)} examples:{list_problems(wrong)}\n"
+            "Mend that, or set on_bad_data: skip to go on without."
+        )
+    for name, option in (("train", "train_data_dir"), ("validation", "validation_dir")):
+        if name in judged and not any(text.used for text in judged[name]):
+            raise UserError(f"cannot use {option} '{getattr(config, option)}': {_explain_nothing(judged[name], config)}")
+    train = [group for text in judged["train"] for group in text.groups()]
+    kept_back = [group for text in judged.get("validation", []) for group in text.groups()]
+    if config.validation_split:
+        train, kept_back = split_validation(train, config.validation_split, config.seed)
+    dataset = TextDataset([e for group in train for e in group], [e for group in kept_back for e in group], [], [])
+    left_out = [problem for texts in parts.values() for problem in texts.problems] + wrong
+    dataset.problems.extend(_cap(left_out) + _find_oddities(dataset, every, config))
+    dataset.facts.extend(_list_facts(dataset, every, parts))
+    if any(isinstance(text.text, Conversation) for text in every):
+        dataset.facts.append(("chat template", template_name))
+    return dataset
+
+
+def split_validation(
+    groups: Sequence[Sequence[TokenizedExample]], share: float, seed: int
+) -> tuple[list[Sequence[TokenizedExample]], list[Sequence[TokenizedExample]]]:
+    """(train, validation): whole groups, at least one of each, chosen by seed and content.
+
+    Those that begin with the same question stay together: what is kept back must not be known by heart. The choice does not depend
+    on order, and a text that is added moves at most one other across.
+    """
+    keys = [group[0].question or group[0].tokens for group in groups]
+    ranked = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
+    if len(ranked) < 2:
+        raise UserError("cannot keep back a validation_split of a single question. Add examples, or set validation_split: 0.")
+    count = min(max(1, round(share * len(ranked))), len(ranked) - 1)
+    kept_back = set(ranked[:count])
+    train = [group for key, group in zip(keys, groups, strict=True) if key not in kept_back]
+    return train, [group for key, group in zip(keys, groups, strict=True) if key in kept_back]
+
+
+# -- what is said about them -------------------------------------------------------------------------------------------
+
+
+def list_problems(problems: Sequence[str]) -> str:
+    """The first of them, a line each."""
+    return "".join(f"\n- {line}" for line in _cap(problems))
+
+
+def _cap(problems: Sequence[str]) -> list[str]:
+    rest = len(problems) - _SHOWN_PROBLEMS
+    return [*problems[:_SHOWN_PROBLEMS], *([f"and {rest} more"] if rest > 0 else [])]
+
+
+def _explain_nothing(judged: Sequence[Judged], config: TextConfig) -> str:
+    lengths = [len(example.tokens) for text in judged if not text.problem for example in text.rendered]
+    if not lengths:
+        return f"none of its examples can be used:{list_problems([text.problem for text in judged])}"
+    return (
+        f"all of its examples are longer than {config.max_tokens} tokens, the shortest has {min(lengths)}. "
+        "Set max_tokens higher, or too_long: truncate."
+    )
+
+
+def count_too_long(judged: Sequence[Judged], config: TextConfig) -> int:
+    """Examples of more than ``max_tokens``, cut or not."""
+    return sum(len(example.tokens) > config.max_tokens for text in judged for example in text.rendered)
+
+
+def count_doubles(examples: Sequence[TokenizedExample]) -> int:
+    """How many are there once more, token for token."""
+    return sum(count - 1 for count in Counter(example.tokens for example in examples).values())
+
+
+def _find_oddities(dataset: TextDataset, judged: Sequence[Judged], config: TextConfig) -> list[str]:
+    said, longest = [], config.max_tokens
+    sound = [text for text in judged if not text.problem]
+    long = count_too_long(sound, config)
+    dropped = sum(len(text.rendered) - len(text.used) for text in sound)
+    if dropped:
+        said.append(
+            f"{_count(dropped)} longer than {longest} tokens and left out. Set max_tokens higher"
+            + (" or too_long: truncate to use them." if config.too_long == "drop" else " to use them: all of their answers are cut off.")
+        )
+    if long > dropped:
+        said.append(f"{_count(long - dropped)} cut at {longest} tokens, and what is cut off is not learned, the end least of all.")
+    doubles = count_doubles(dataset.train)
+    if doubles:
+        said.append(f"{_count(doubles)} the same as one before, token for token, and learned that much more often.")
+    known = {example.tokens for example in dataset.train}
+    leaked = sum(example.tokens in known for example in dataset.validation)
+    if leaked:
+        said.append(f"{_count(leaked)} both in validation and in training: validation will look better than it is.")
+    return said
+
+
+def _count(number: int) -> str:
+    return f"{number} example{'s are' if number != 1 else ' is'}"
+
+
+def _list_facts(dataset: TextDataset, judged: Sequence[Judged], parts: Mapping[str, Texts]) -> Iterator[tuple[str, str]]:
+    lengths = [len(example.tokens) for example in dataset.train]
+    learned = sum(example.weight for example in dataset.train)
+    yield "examples", f"{len(lengths):,}"
+    if dataset.validation:
+        yield "kept back for validation", f"{len(dataset.validation):,}"
+    yield "tokens", f"{sum(lengths):,} ({sum(lengths) / len(lengths):.0f} each, {max(lengths):,} at most)"
+    yield "learned tokens", f"{learned:,.0f} ({learned / sum(lengths):.0%})"
+    dropped = sum(len(text.rendered) - len(text.used) for text in judged if not text.problem)
+    if dropped:
+        yield "too long", f"{dropped:,}"
+    doubles = count_doubles(dataset.train)
+    if doubles:
+        yield "doubles", f"{doubles:,}"
+    yield "format", ", ".join(f"{name} ({count:,})" for name, count in parts["train"].formats.items())

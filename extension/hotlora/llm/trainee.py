@@ -1,0 +1,141 @@
+"""A language model with its texts, as the training loop sees it.
+
+Joins data, loss, judging and file format to any :class:`~.model.TextModel`; the same for every host.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..engine.interfaces import Adapters, Draws, Loss, PreviewRequest, Progress, Target
+from .batches import TextBatch, make_batch, plan_text_batches
+from .comparison import Completion, write_comparison
+from .config import TextConfig
+from .conversation import TokenizedExample
+from .dataset import TextDataset, build_dataset
+from .forward import LanguageLoss
+from .grading import grade_answer
+from .model import TextModel
+from .peft_folder import Origin, adopt_peft_folder, warn_other_base, write_peft_folder
+from .rendering import Renderer
+from .targets import choose_text_targets, find_linear_layers, shorten_targets
+
+_SAMPLES_WITHOUT_PROMPTS = 3
+
+
+class TextTrainee:
+    """Implements :class:`hotlora.engine.interfaces.Trainee`."""
+
+    dora_axis = "output"  # peft's, and so everybody's who loads the folder
+
+    def __init__(self, model: TextModel, config: TextConfig):
+        self.model, self.config = model, config
+        self.modules = [model.net]
+        self.fingerprint, self.device, self.compute_dtype = model.fingerprint, model.device, model.compute_dtype
+        self._renderer = Renderer(model.tokenizer, config, model.chat_template)
+        self._warnings: list[str] = []
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> Iterator[Progress]:
+        """Read, render and check the texts, and try whether the model can take several in a row."""
+        self.dataset: TextDataset = yield from build_dataset(self.config, self._renderer)
+        self._examples: list[TokenizedExample] = [*self.dataset.train, *self.dataset.validation]
+        self._language_loss = LanguageLoss(self.model, self.config)
+
+    def warnings(self) -> list[str]:
+        return [*self.model.warnings, *self._renderer.warnings, *self.dataset.problems, *self._language_loss.warnings, *self._warnings]
+
+    def summary(self) -> dict[str, Any]:
+        return {"base model": self.model.name, **dict(self.dataset.facts), "packing": "yes" if self._language_loss.packs else "no"}
+
+    def batches(self, epoch: int, seed: int) -> list[TextBatch]:
+        by_length = not self._language_loss.packs
+        return plan_text_batches(self.dataset.train, self.config.batch_size, group_by_length=by_length, epoch=epoch, seed=seed)
+
+    # -- objective -----------------------------------------------------------------------------------------------------
+
+    def targets(self) -> Mapping[str, Target]:
+        return choose_text_targets(self.model.net, self.config)
+
+    def training(self) -> contextlib.AbstractContextManager[None]:
+        return self.model.training(gradient_checkpointing=self.config.gradient_checkpointing)
+
+    def loss(self, batch: TextBatch, draws: Draws) -> Loss:
+        """Sum over the batch of each learned token's cross-entropy; see ``losses``."""
+        examples = [self._examples[index] for index in batch.items]
+        return Loss(self._language_loss.total(examples, draws), batch.weight)
+
+    def validation_batches(self) -> list[TextBatch]:
+        first, size = len(self.dataset.train), self.config.batch_size
+        order = sorted(range(first, len(self._examples)), key=lambda index: len(self._examples[index].tokens))
+        groups = [order[start : start + size] for start in range(0, len(order), size)]
+        return [make_batch(self._examples, group) for group in groups]
+
+    def validation_loss(self, batch: TextBatch) -> Loss:
+        return Loss(self._language_loss.total([self._examples[index] for index in batch.items]), batch.weight)
+
+    # -- judging -------------------------------------------------------------------------------------------------------
+
+    def describe_validation(self, loss: float) -> Mapping[str, float]:
+        """Perplexity: e to the mean loss of a token."""
+        return {"perplexity": math.exp(min(loss, 700.0))}  # e^710 is more than a float holds
+
+    def questions(self) -> Sequence[TokenizedExample]:
+        """Kept-back conversations where there are any, else trained ones, evenly over the data set."""
+        examples = self.dataset.validation or self.dataset.train
+        answerable = [example for example in examples if example.answer]
+        count = min(self.config.test_answers, len(answerable))
+        return [answerable[place * len(answerable) // count] for place in range(count)]
+
+    def what_is_asked(self) -> str:
+        return "kept-back questions" if self.dataset.validation else "trained questions"
+
+    def grade(self, question: TokenizedExample) -> Mapping[str, float]:
+        """A greedy answer, compared with the right one."""
+        longest = max(len(self.model.tokenizer(question.answer, add_special_tokens=False)["input_ids"]) * 2, self.config.sample_max_tokens)
+        return grade_answer(question.answer, self._answer(question.question, longest, 0.0, 0))
+
+    def _answer(self, tokens: Sequence[int], max_tokens: int, temperature: float, seed: int) -> str:
+        new = self.model.generate(tokens, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=self._renderer.stop_ids)
+        return self.model.tokenizer.decode(new, skip_special_tokens=True).strip()
+
+    # -- samples -------------------------------------------------------------------------------------------------------
+
+    def preview_requests(self) -> list[PreviewRequest]:
+        prompts = [str(prompt) for prompt in self.config.sample_prompts] or self._first_questions()
+        return [PreviewRequest(prompt, self.config.sample_seed) for prompt in prompts]
+
+    def _first_questions(self) -> list[str]:
+        return [example.prompt for example in self.questions()[:_SAMPLES_WITHOUT_PROMPTS]]
+
+    def preview(self, request: PreviewRequest) -> Completion:
+        tokens = self._renderer.encode_question(request.prompt)
+        return Completion(self._answer(tokens, self.config.sample_max_tokens, self.config.sample_temperature, request.seed))
+
+    def write_sheet(self, rows: Sequence[Sequence[tuple[PreviewRequest, Completion]]], path: Path) -> Path:
+        return write_comparison(rows, path.with_suffix(".md"))
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def write(self, adapters: Adapters, path: Path, notes: Mapping[str, Any]) -> Path:
+        """A peft folder with its card."""
+        origin = Origin(
+            base=str(self.model.path or self.model.name),
+            fingerprint=self.fingerprint,
+            template=self._renderer.template,
+            target_modules=shorten_targets(find_linear_layers(self.model.net), adapters.targets),
+            facts=self.dataset.facts,
+        )
+        return write_peft_folder(adapters, path, self.config, origin, notes)
+
+    def read(self, path: Path) -> dict[str, dict[str, torch.Tensor]]:
+        file = adopt_peft_folder(path, self.config)
+        other = warn_other_base(file, self.fingerprint, self.model.name)
+        if other:
+            self._warnings.append(other)
+        return file.tensors

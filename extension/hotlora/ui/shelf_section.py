@@ -1,0 +1,101 @@
+"""The fourth place, in programs on whose model adapters are put: which ones it answers with, and how strongly."""
+
+from typing import Any
+
+import gradio as gr
+
+from .compat import answer, message
+from .studio import Studio
+
+_AT_ONCE = 3
+_NONE = "none"
+
+
+class ShelfSection:
+    """Widgets and answers of the adapters' place."""
+
+    def __init__(self, studio: Studio, said: Any):
+        self._studio, self._shelf, self._said = studio, studio.shelf, said
+
+    def build(self) -> None:
+        """Make the widgets."""
+        gr.HTML("<h3><i>4</i> <span>Use</span></h3>")
+        applied = list(self._shelf.applied().items())
+        self.names, self.weights = [], []
+        for place in range(_AT_ONCE):
+            name, weight = applied[place] if place < len(applied) else (_NONE, 1.0)
+            with gr.Row():
+                self.names.append(
+                    gr.Dropdown(
+                        label=f"Adapter {place + 1}",
+                        choices=self._choices(),
+                        value=name,
+                        elem_id=f"hotlora_adapter_{place + 1}",
+                        interactive=True,
+                        scale=3,
+                    )
+                )
+                self.weights.append(
+                    gr.Slider(
+                        label="Weight", minimum=0, maximum=2, step=0.05, value=weight, elem_id=f"hotlora_weight_{place + 1}", interactive=True, scale=2
+                    )
+                )
+        with gr.Row(elem_classes=["hotlora-buttons"]):
+            self.apply = gr.Button("Answer with these", size="sm", variant="primary", elem_id="hotlora_apply")
+            self.clear = gr.Button("Take all off", size="sm", elem_id="hotlora_clear")
+            self.refresh = gr.Button("Refresh the list", size="sm", elem_id="hotlora_refresh")
+        if self._studio.live:
+            self.live = gr.Checkbox(
+                label="While a run trains, answer with what it has learned so far",
+                value=self._studio.live.wanted,
+                elem_id="hotlora_live",
+                interactive=True,
+            )
+
+    def connect(self) -> None:
+        """Answer what is done with the widgets."""
+        shown = [*self.names, *self.weights]
+        answer(self.apply.click, self._apply, shown, [self._said])
+        for slider in self.weights:
+            answer(slider.release, self._change_weight, shown, [self._said])
+        answer(self.clear.click, self._clear, [], [self._said, *self.names])
+        answer(self.refresh.click, self._refresh, [], [self._said, *shown])
+        if self._studio.live:
+            answer(self.live.input, self._set_live, [self.live], [self._said])
+
+    def show(self) -> list[Any]:
+        """Updates for all names and weights."""
+        applied = list(self._shelf.applied().items()) + [(_NONE, 1.0)] * _AT_ONCE
+        names = [gr.update(choices=self._choices(), value=name) for name, _ in applied[:_AT_ONCE]]
+        return [*names, *(gr.update(value=weight) for _, weight in applied[:_AT_ONCE])]
+
+    def _choices(self) -> list[str]:
+        return [_NONE, *self._shelf.names()]
+
+    def _read(self, shown: tuple[Any, ...]) -> dict[str, float]:
+        pairs = zip(shown[:_AT_ONCE], shown[_AT_ONCE:], strict=True)
+        return {name: float(weight) for name, weight in pairs if name and name != _NONE}
+
+    def _apply(self, *shown: Any) -> str:
+        weights = self._read(shown)
+        told = self._shelf.apply(weights)
+        said = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+        return message(told, bad=True) if told else message(f"Answers come with {said} now." if said else "Answers come from the model alone.")
+
+    def _change_weight(self, *shown: Any) -> str:
+        """At once, where the same adapters are on the model already."""
+        weights = self._read(shown)
+        if weights and list(weights) == list(self._shelf.applied()):
+            return self._apply(*shown)
+        return ""
+
+    def _clear(self) -> list[Any]:
+        self._shelf.apply({})
+        return [message("Answers come from the model alone."), *(gr.update(value=_NONE) for _ in range(_AT_ONCE))]
+
+    def _refresh(self) -> list[Any]:
+        return ["", *self.show()]
+
+    def _set_live(self, wanted: bool) -> str:
+        self._studio.live.wanted = bool(wanted)
+        return message("Answers come from the run in training." if wanted else "Answers come from the model alone while a run trains.")

@@ -1,0 +1,89 @@
+"""The one file that AUTOMATIC1111 executes, among stand-ins for what it finds there."""
+
+import os
+import runpy
+from pathlib import Path
+
+import pytest
+import webui
+from hotlora.engine.errors import UserError
+from hotlora.ui import studio as studio_module
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "hotlora_tab.py"
+
+
+@pytest.fixture
+def web(monkeypatch, tmp_path):
+    monkeypatch.setattr(studio_module, "_kept", {})
+    web = webui.make_webui(monkeypatch, tmp_path)
+    web.folder = tmp_path / "webui" / "hotlora"
+    for name in ("webui", "named", "secret"):
+        (tmp_path / name).mkdir()
+    return web
+
+
+def execute(**switches):
+    """As at the start of the WebUI, and at every reload of its page; the studio."""
+    from modules import script_callbacks, shared
+
+    vars(shared.cmd_opts).update(switches)
+    studio = runpy.run_path(str(SCRIPT))["studio"]
+    script_callbacks.called["ui_settings"]()
+    return studio
+
+
+def ask_for(studio, folder):
+    studio.jobs.build_config({"output_name": "cat", "train_data_dir": str(folder)})
+
+
+PUBLIC = [{"listen": True}, {"share": True}, {"ngrok": "token"}, {"server_name": "192.168.1.2"}, {"server_name": "0.0.0.0"}]
+
+
+@pytest.mark.parametrize("switches", PUBLIC)
+def test_who_reaches_the_settings_cannot_widen_what_is_read(web, tmp_path, switches):
+    web.shared.opts.data["hotlora_data_folders"] = f"\n {tmp_path / 'named'} \n"
+    studio = execute(**switches)
+    web.shared.opts.data.update(hotlora_data_folders=str(tmp_path), hotlora_folder=str(tmp_path / "secret"))
+    assert execute(**switches) is studio  # Reload UI, which anybody can press
+    for allowed in (web.folder / "data" / "cats", tmp_path / "named" / "cats", tmp_path / "Lora"):
+        ask_for(studio, allowed)
+    for folder in (tmp_path / "secret", tmp_path, Path.home()):
+        with pytest.raises(UserError, match="only these folders may be used"):
+            ask_for(studio, folder)
+    assert studio.jobs.folder == web.folder / "runs" and studio.datasets == web.folder / "data"
+
+
+def test_after_a_restart_the_settings_count_and_the_owner_is_told(web, tmp_path, capsys):
+    web.shared.opts.data.update(hotlora_data_folders=str(tmp_path / "named"), hotlora_folder=str(tmp_path / "mine"))
+    studio = execute(listen=True)
+    ask_for(studio, tmp_path / "named")
+    assert studio.jobs.folder == tmp_path / "mine" / "runs"
+    told = capsys.readouterr().out
+    assert str(tmp_path / "named") in told and str(tmp_path / "mine") in told
+
+
+@pytest.mark.parametrize("switches", [{}, {"server_name": "127.0.0.1"}, {"server_name": "localhost"}])
+def test_who_sits_at_the_computer_may_use_every_folder(web, switches, capsys):
+    ask_for(execute(**switches), os.path.abspath(os.sep))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("visible", [True, False])
+def test_folders_are_set_neither_by_the_api_nor_where_the_webui_hides_its_own(web, visible):
+    web.shared.hide_dirs = {"visible": visible}
+    execute()
+    for name in ("hotlora_folder", "hotlora_data_folders"):
+        option = web.shared.opts.data_labels[name]
+        assert option.rules["restrict_api"] and option.component_args["visible"] is visible
+        assert "needs a restart of the server" in option.label
+    others = web.shared.opts.data_labels.keys() - {"hotlora_folder", "hotlora_data_folders"}
+    assert others == {"hotlora_slice_seconds", "hotlora_tensorboard"}
+
+
+def test_a_run_keeps_the_checkpoint_that_was_loaded_when_train_was_pressed(web):
+    """It may stand in line, and another checkpoint be loaded meanwhile."""
+    studio = execute()
+    vars(web.shared.opts).update(hotlora_slice_seconds=1.5, hotlora_tensorboard=False)
+    assert studio.settings() == {"base_model": "base.safetensors", "slice_seconds": 1.5, "tensorboard": False}
+    web.sd_models.model_data.sd_model = None
+    assert studio.settings()["base_model"] == ""  # the one that will be loaded first

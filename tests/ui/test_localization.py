@@ -1,0 +1,215 @@
+"""The Chinese texts are complete, and none is left over.
+
+AUTOMATIC1111 (``javascript/localization.js``) translates a text node, a placeholder or a tooltip whose whole text, without spaces
+around it, is a key; nothing that is digits and dots only. A text that holds a number or a name can be no key: the page keeps its
+labels in nodes of their own.
+"""
+
+import ast
+import html.parser
+import json
+import re
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+import webui
+from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated
+from hotlora.engine.history import History
+from hotlora.engine.jobs import STATUSES
+from hotlora.engine.options import build, options_of
+from hotlora.engine.probe import Estimate
+from hotlora.sd.album import look_at_pictures
+from hotlora.sd.config import ImageConfig
+from hotlora.ui import studio as studio_module
+from hotlora.ui.charts import draw_losses
+from hotlora.ui.presets import IMAGE_PRESETS
+from hotlora.ui.views import show_data, show_log, show_outlook, show_runs, show_samples, show_status
+from pictures import make_pictures
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "extension" / "hotlora"
+NOT_IN_THE_WEBUI = ("llm", "textgen", "transformers", "diffusers", "shelf")  # files of other hosts and other tasks
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+NAMES = "※"  # stands in all that people have written
+THE_SAME_IN_EVERY_LANGUAGE = {"…", ":", "/", "+"}
+
+
+class Texts(html.parser.HTMLParser):
+    """All texts of some HTML, each node as the browser has it."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.found = set()
+        self.feed(source)
+
+    def handle_data(self, data):
+        if data.strip():
+            self.found.add(data.strip())
+
+
+def texts(*drawn):
+    """What can be translated of HTML: no names and no numbers."""
+    found = set().union(*(Texts(source).found for source in drawn))
+    return {text for text in found if NAMES not in text and not re.search(r"\d", text)} - THE_SAME_IN_EVERY_LANGUAGE
+
+
+@pytest.fixture
+def chinese():
+    pairs = json.loads((ROOT / "localizations" / "zh_CN.json").read_text(encoding="utf-8"), object_pairs_hook=list)
+    assert len(dict(pairs)) == len(pairs), "a text stands there twice"
+    return dict(pairs)
+
+
+@pytest.fixture
+def tab(monkeypatch, tmp_path):
+    """The tab and the settings as AUTOMATIC1111 gets them."""
+    monkeypatch.setattr(studio_module, "_kept", {})
+    web = webui.make_webui(monkeypatch, tmp_path)
+    web.loaded.sd_checkpoint_info.name = NAMES
+    with gr.Blocks():
+        prompt, schedule = gr.Textbox(), gr.Dropdown([])
+    web.scripts.scripts_txt2img = SimpleNamespace(script=lambda name: SimpleNamespace(scheduler=schedule))
+    studio = runpy.run_path(str(ROOT / "scripts" / "hotlora_tab.py"))["studio"]
+    called = web.script_callbacks.called
+    called["ui_settings"]()
+    called["ui_train_tabs"](SimpleNamespace(txt2img_preview_params=[prompt]))
+    ((page, title, _),) = called["ui_tabs"]()
+    return SimpleNamespace(studio=studio, page=page, title=title, settings=web.shared.opts.data_labels)
+
+
+def texts_of_widgets(page):
+    """Labels, help, placeholders and buttons; not the labels that are options' own names, by which texts and files call them."""
+    for widget in page.blocks.values():
+        if "hotlora-hidden" in (getattr(widget, "elem_classes", None) or []):
+            continue
+        for name in ("label", "info", "placeholder"):
+            yield getattr(widget, name, None) or ""
+        if isinstance(widget, (gr.Button, gr.UploadButton)):
+            yield widget.label if isinstance(widget, gr.UploadButton) else widget.value
+        if isinstance(widget, gr.HTML):
+            yield from texts(widget.value or "")
+
+
+def texts_of_the_tab(tab):
+    shown = {text.strip() for text in texts_of_widgets(tab.page)} | {tab.title, *(option.label for option in tab.settings.values())}
+    return shown - {""} - set(options_of(ImageConfig))
+
+
+def texts_of_views(folder):
+    """Everything that is drawn of a run, in every state."""
+    started = Started(NAMES, 0, 9, 3, 1, {})
+    steps = [Step(n, 1.0, 0.5, 0.5, 1e-4, 1.0, 1.0, 1) for n in range(1, 4)]
+    (folder / "sheet.png").write_bytes(next(folder.rglob("*.png")).read_bytes())
+    sheet = {"sheet": str(folder / "sheet.png")}
+    ends = [Finished(3, reason, sheet) for reason in ("done", "stopped", "early stopping")]
+    sample = Previewed(1, NAMES, 1.0, 1, str(folder / "sheet.png"))
+    histories = [History([started, *steps, Validated(3, 0.5, True), Saved(3, "final", NAMES), sample, end]) for end in ends]
+    histories += [History([Preparing(NAMES, 1, 2)]), History([started, *steps, Paused()]), History([started, *steps, Paused(NAMES)])]
+    histories += [History(), History([started]), History([started, Failed(NAMES, True)])]
+    for history in histories:
+        runs = SimpleNamespace(history=lambda name, history=history: history, status=lambda name: NAMES)
+        for status in STATUSES:
+            yield show_status(NAMES, status, history)
+        yield from (show_samples(history), show_log(history, Path(NAMES)), draw_losses({NAMES: history}), show_runs(runs, [NAMES]))
+    yield show_runs(runs, [])
+    found = {"error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
+    for news in ({}, {"error": NAMES}, {"progress": Preparing(NAMES, 1, 2)}, {"estimate": Estimate(9, 9, 9, 1.0, 9, 9)}):
+        yield show_outlook(SimpleNamespace(**found | news))
+
+
+def texts_of_data(folder):
+    """An album in which everything is that there can be. Notes hold numbers or names."""
+    for name, first in (("a", 0), ("2_b", 4), ("reg", 8), ("judge", 12)):
+        make_pictures(folder / name, 2, first=first)
+    values = {"train_data_dir": str(folder), "reg_data_dir": str(folder / "reg"), "validation_dir": str(folder / "judge")}
+    view = look_at_pictures(build(ImageConfig, {**values, "cache_dir": str(folder / "cache")}))
+    return {label for label, _ in view.facts} | texts(show_data(type(view)(1, [type(view.examples[0])(NAMES, "")])))
+
+
+def texts_of_answers(tab):
+    """What the sections draw beside runs and data."""
+    recipe, watch = tab.page.hotlora.recipe, tab.page.hotlora.watch
+    for name in (NAMES, ""):
+        recipe._studio.model_name = lambda name=name: name
+        yield from texts(recipe.show_model())
+    yield from texts(recipe._write_yaml(*recipe.options.show({"output_name": NAMES}))[1])
+    yield from (watch._describe_buttons(status, True, False)[0]["value"] for status in STATUSES)
+
+
+def sources():
+    for path in [*PACKAGE.rglob("*.py"), ROOT / "scripts" / "hotlora_tab.py"]:
+        if not any(name in path.relative_to(ROOT).as_posix() for name in NOT_IN_THE_WEBUI):
+            yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def constants_in_calls(*functions):
+    """The first arguments of calls that are plain text."""
+    for _, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in functions and node.args:
+                yield from (part.value for part in _branches(node.args[0]) if isinstance(part, ast.Constant) and part.value)
+
+
+def _branches(node):
+    """Of ``a if b else c``, both."""
+    return [*_branches(node.body), *_branches(node.orelse)] if isinstance(node, ast.IfExp) else [node]
+
+
+def keys_of_summary():
+    """What the look ahead says of the data: ``ImageTrainee.summary``'s keys."""
+    tree = next(tree for path, tree in sources() if path.name == "trainee.py")
+    (summary,) = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "summary"]
+    for node in ast.walk(summary):
+        if isinstance(node, ast.Dict):
+            yield from (key.value for key in node.keys)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            yield node.slice.value
+
+
+def shown(tab, folder):
+    return {
+        "the tab": texts_of_the_tab(tab),
+        "what is drawn in answers": {text for text in texts_of_answers(tab) if not text.startswith("python ")},
+        "what is drawn of data": texts_of_data(folder),
+        "what is drawn of runs": texts(*texts_of_views(folder)),
+        "a message": set(constants_in_calls("message", "hint")),
+        "a refusal": set(constants_in_calls("UserError", "ModelAway")),
+        "what is done before training": set(constants_in_calls("Progress", "Preparing")),
+        "a summary": set(keys_of_summary()),
+        "the script": set(re.findall(r"hotloraConfirm\('([^']+)'", (PACKAGE / "ui" / "watch_section.py").read_text(encoding="utf-8"))),
+    }
+
+
+def test_every_text_has_its_chinese(tab, tmp_path, chinese):
+    missing = {where: sorted(found - chinese.keys()) for where, found in shown(tab, tmp_path / "data").items()}
+    assert not any(missing.values()), {where: found for where, found in missing.items() if found}
+
+
+def test_no_chinese_text_is_left_over(tab, tmp_path, chinese):
+    known = set().union(*shown(tab, tmp_path / "data").values())
+    options = options_of(ImageConfig).values()
+    known |= {str(choice) for field in options for choice in field.metadata["choices"] or ()} | set(IMAGE_PRESETS)
+    sentences = {
+        node.value
+        for _, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(".")
+    }
+    assert sorted(chinese.keys() - known - sentences) == []
+
+
+def test_the_texts_are_chinese_and_keep_what_is_not_language(chinese):
+    for english, translated in chinese.items():
+        assert translated.strip() == translated and CHINESE.search(translated), english
+        assert english.strip() == english and not re.fullmatch(r"[.\d]+", english), "the WebUI would not find it"
+        for name in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b|arXiv \d+\.\d+|\b\d+\.\d+\b", english):
+            assert name in translated, (english, name)
+
+
+def test_the_buttons_that_sentences_name_are_called_so(chinese):
+    for button in ("Train", "Resume", "Sample now"):
+        naming = [english for english in chinese if re.search(rf"\bpress {button}\b", english, re.IGNORECASE)]
+        assert naming and all(chinese[button] in chinese[english] for english in naming), naming

@@ -1,0 +1,178 @@
+"""What the page says of data and runs. Whatever people have written, in captions, names or prompts, is shown as text."""
+
+import html.parser
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned
+from hotlora.engine.examples import DataView, Example
+from hotlora.engine.history import History
+from hotlora.engine.jobs import STATUSES
+from hotlora.engine.probe import Estimate
+from hotlora.ui.charts import draw_losses
+from hotlora.ui.compat import message
+from hotlora.ui.draw import duration
+from hotlora.ui.page import build_page
+from hotlora.ui.views import show_data, show_log, show_outlook, show_runs, show_samples, show_status
+from PIL import Image
+from toy_studio import toy_studio
+
+JPEG = "data:image/jpeg;base64,"
+EVIL = "\"'><script>boom()</script><img src=x onerror=boom()>&lt;"
+
+
+class Reader(html.parser.HTMLParser):
+    """Takes HTML apart as a browser would: elements with attributes, and texts."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.elements, self.texts, self.open = [], [], []
+        self.feed(source)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in ("img", "input", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join("".join(self.texts).split())
+
+
+def read(source):
+    """Nothing in it runs by itself, or comes from elsewhere."""
+    found = Reader(source)
+    for tag, attributes in found.elements:
+        assert tag not in ("script", "iframe", "object", "style", "link"), source
+        assert not any(name.startswith("on") for name in attributes), source
+        assert attributes.get("src", JPEG).startswith(JPEG)
+    return found
+
+
+def started(total=100):
+    return Started(EVIL, 0, total, 10, 1000, {EVIL: EVIL}, time=1000.0)
+
+
+def steps(count, first=1):
+    return [Step(n, n / 10, 0.5, 0.25, 1e-4, 1.0, 0.5, 2 * 2**30, time=1000.0 + n) for n in range(first, first + count)]
+
+
+@pytest.fixture
+def evil_run(tmp_path):
+    """A run whose every text was written by somebody who means harm."""
+    (tmp_path / "sample.txt").write_text(EVIL, encoding="utf-8")
+    Image.new("RGB", (2000, 1000)).save(tmp_path / "sample.png")
+    sheet = tmp_path / "comparison.txt"
+    sheet.write_text(EVIL, encoding="utf-8")
+    samples = [Previewed(1, EVIL, 0.8, 1, str(tmp_path / name)) for name in ("sample.txt", "sample.png", "deleted.png")]
+    events = [Preparing(EVIL, 1, 2), started(), *steps(2), Validated(2, 0.5, True), *samples]
+    return History([*events, Saved(2, "final", f"{EVIL}.safetensors"), Warned(EVIL), Finished(2, "done", {"sheet": str(sheet)})])
+
+
+def test_captions_and_names_of_data_are_text():
+    view = DataView(9, [Example(EVIL, EVIL, b"JPEG", EVIL), Example("b.png", "")], [(EVIL, EVIL)], [EVIL])
+    for editable in (False, True):
+        found = read(show_data(view, editable=editable))
+        assert found.text.count(EVIL) == 5 and found.text.endswith("no caption+ 7")
+        figure = next(attributes for tag, attributes in found.elements if tag == "figure")
+        assert figure["title"] == EVIL and figure.get("data-name") == (EVIL if editable else None)
+
+
+def test_everything_about_a_run_is_text(evil_run, tmp_path):
+    jobs = SimpleNamespace(history=lambda name: evil_run, status=lambda name: "done")
+    found = [
+        read(show_status(EVIL, "done", evil_run)),
+        read(show_samples(evil_run)),
+        read(show_log(evil_run, Path(EVIL))),
+        read(show_runs(jobs, [EVIL])),
+        read(draw_losses({EVIL: evil_run, "another": evil_run})),
+        read(message(EVIL, bad=True)),
+    ]
+    assert [EVIL in one.text for one in found] == [True] * len(found)
+    assert found[1].text.count(EVIL) == 4  # the sheet, a text with its prompt, a picture's prompt; one that is gone is left out
+    assert next(attributes["alt"] for tag, attributes in found[1].elements if tag == "img") == EVIL
+
+
+def test_a_failure_a_pause_and_work_before_training_say_what_they_say():
+    for status, event in (("failed", Failed(EVIL, False)), ("paused", Paused(EVIL)), ("preparing", Preparing(EVIL, 3, 4))):
+        found = read(show_status("cat", status, History([event])))
+        assert EVIL in found.text
+    assert "3 / 4" in found.text and ("i", {"style": "width:75.0%"}) in found.elements
+
+
+def test_a_look_ahead_is_text():
+    looks = [
+        SimpleNamespace(error=EVIL, estimate=None, progress=None),
+        SimpleNamespace(error="", estimate=None, progress=Preparing(EVIL, 1, 2)),
+        SimpleNamespace(
+            error="", estimate=Estimate(1500, 10, 1_234_567, 0.5, 2**30, 2**30), progress=None, summary={EVIL: EVIL}, warnings=[EVIL]
+        ),
+    ]
+    assert [read(show_outlook(look)).text.count(EVIL) for look in looks] == [1, 1, 3]
+    assert show_outlook(None) == ""
+    assert "looking at the model" in read(show_outlook(SimpleNamespace(error="", estimate=None, progress=None))).text
+
+
+def test_the_tag_for_the_prompt_box_is_an_attribute(tmp_path):
+    watch = build_page(toy_studio(tmp_path)).hotlora.watch
+    watch._jobs = SimpleNamespace(values=lambda name: {"trigger_word": EVIL})
+    (span,) = [attributes for tag, attributes in read(watch._show_use(EVIL, "done")).elements if tag == "span"]
+    assert span["data-tag"] == f"<lora:{EVIL}:0.8>" and span["data-trigger"] == EVIL
+
+
+def test_the_link_to_a_recipe_is_one(tmp_path):
+    recipe = build_page(toy_studio(tmp_path)).hotlora.recipe
+    _, link = recipe._write_yaml(*recipe.options.show({"output_name": "it's & (it)"}))
+    (attributes,) = [attributes for tag, attributes in read(link).elements if tag == "a"]
+    assert attributes["download"] == "it's & (it).yaml" and attributes["href"].startswith("data:text/yaml;charset=utf-8;base64,")
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("events", [[], [started()], [started(), *steps(3)], [started(), *steps(3), Failed("no", False)]])
+def test_every_status_is_shown_whatever_has_happened(status, events, tmp_path):
+    history = History(events)
+    found = read(show_status("cat", status, history))
+    assert "cat" in found.texts and status in found.texts
+    jobs = SimpleNamespace(history=lambda name: history, status=lambda name: status)
+    assert status in read(show_runs(jobs, ["cat"])).texts
+    for drawn in (show_samples(history), show_log(history, tmp_path)):
+        read(drawn)
+
+
+def test_numbers_of_a_run_are_those_of_its_last_step():
+    found = read(show_status("cat", "training", History([started(1500), *steps(30)])))
+    for shown in ("30 / 1,500", "3.0", "2.00 it/s", "0.2500", "2.0 GB", "24 min"):  # 1470 steps left, a second each by the clock
+        assert shown in found.texts
+    assert ("i", {"style": "width:2.0%"}) in found.elements
+
+
+def test_only_the_newest_samples_and_lines_are_shown(tmp_path):
+    for number in range(60):
+        (tmp_path / f"{number}.txt").write_text("text")
+    many = [Previewed(number, f"prompt {number}.", 1.0, 1, str(tmp_path / f"{number}.txt")) for number in range(60)]
+    shown = read(show_samples(History(many))).text
+    assert shown.index("prompt 59.") < shown.index("prompt 58.") and "prompt 5." not in shown
+    log = read(show_log(History([Warned(f"line {n}.") for n in range(1000)]), tmp_path))
+    assert log.texts.index("line 999.") < log.texts.index("line 998.") and "line 5." not in log.texts
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, ""), (0, "0 s"), (59.6, "1 min 00 s"), (61, "1 min 01 s"), (300, "5 min"), (3599, "59 min"), (3900, "1 h 05 min")],
+)
+def test_durations_are_said_as_people_say_them(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_a_loss_that_is_no_number_is_shown(tmp_path):
+    broken = History([started(), Step(1, 0.1, math.nan, math.nan, 1e-4, math.nan, 0.5, 0)])
+    read(show_status("cat", "training", broken))

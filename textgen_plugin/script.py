@@ -1,0 +1,112 @@
+"""The only file that text-generation-webui executes: joins its model to the page, and hangs the page into it as a tab.
+
+It is executed anew whenever that program rebuilds its page; the package stays, and with it the studio and a run in training.
+Whatever goes wrong here must not end the program, which an error in ``ui()`` would: so it is shown instead. Nothing heavy is imported
+before the tab is built.
+"""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGE = _ROOT / "extension"
+
+params = {"display_name": "Train LoRA", "is_tab": True}
+
+
+def setup() -> None:
+    """The program has loaded the extension."""
+    if (_PACKAGE / "hotlora").is_dir() and str(_PACKAGE) not in sys.path:
+        sys.path.append(str(_PACKAGE))
+
+
+def ui() -> None:
+    """Build the tab."""
+    import gradio as gr
+    from modules import shared
+
+    try:
+        sentence = _refuse(shared)
+        if not sentence:
+            from hotlora.ui.page import build_page
+
+            build_page(make_studio())
+            return
+    except ImportError as error:
+        sentence = f"cannot train here: the package {error.name} is missing. Portable builds have none to train with: use the full install."
+        traceback.print_exc()
+    except Exception as error:
+        sentence = f"The tab could not be built because of a bug ({type(error).__name__}: {error}). Details are in the console."
+        traceback.print_exc()
+    gr.Markdown(sentence)
+
+
+def _refuse(shared: Any) -> str:
+    """A sentence instead of the tab."""
+    if not (_PACKAGE / "hotlora").is_dir():
+        return (
+            f"cannot find the package hotlora beside {_ROOT}: only a part of the repository was copied. Clone all of it into "
+            "user_data/extensions, or link this folder instead of copying it."
+        )
+    if shared.args.multi_user:
+        return "Training is off in multi-user mode: there is one model for everybody. Start without --multi-user to train."
+    return ""
+
+
+def make_studio() -> Any:
+    """The studio of this program: its model, its folders. Made once, however often the page is built."""
+    from hotlora.ui.studio import keep_studio
+
+    return keep_studio("text-generation-webui", _make_studio)
+
+
+def _make_studio() -> Any:
+    from hotlora.engine.access import Access
+    from hotlora.engine.files import remove_leftovers
+    from hotlora.engine.jobs import Jobs
+    from hotlora.hosts.textgen import TextgenHost, explain_absence, explain_loader, lora_folder, read_tokenizer
+    from hotlora.hosts.textgen_adapters import AppliedAdapters
+    from hotlora.hosts.textgen_live import LiveAnswers
+    from hotlora.llm.config import TextConfig
+    from hotlora.llm.formats import SUFFIXES
+    from hotlora.llm.look import look_at_texts
+    from hotlora.ui.presets import TEXT_PRESETS
+    from hotlora.ui.studio import Studio
+    from modules import shared
+
+    folder = Path(shared.user_data_dir).resolve() / "hotlora"
+    public = shared.args.listen or shared.args.share
+    access = Access([folder, lora_folder().resolve(), Path(shared.user_data_dir).resolve() / "training"] if public else None)
+    live = LiveAnswers(lambda: jobs.current.control.newest if jobs.current else None)
+    jobs = Jobs(
+        lambda: TextgenHost(live), folder / "runs", TextConfig, check_access=access.check, on_end=lambda job: live.end()
+    )
+    if lora_folder().is_dir():
+        remove_leftovers(lora_folder())
+    return Studio(
+        jobs=jobs,
+        look_at=lambda config: look_at_texts(config, *read_tokenizer()),
+        datasets=folder / "data",
+        presets=folder / "presets",
+        shipped_presets=TEXT_PRESETS,
+        upload_suffixes=SUFFIXES,
+        data_word="texts",
+        model_name=lambda: "" if explain_loader() else shared.model_name,
+        why_not=lambda: explain_absence() or "",
+        hides=("base_model", "quantization", "mixed_precision", "slice_seconds", "metadata_path"),
+        shelf=AppliedAdapters(),
+        live=live,
+    )
+
+
+def custom_css() -> str:
+    """Added to the program's own."""
+    return (_ROOT / "style.css").read_text(encoding="utf-8") if (_ROOT / "style.css").is_file() else ""
+
+
+def custom_js() -> str:
+    """Run when the page is opened."""
+    path = _ROOT / "javascript" / "hotlora.js"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
