@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "extension"))
 
 import yaml
 from hotlora.engine.config import RunConfig
-from hotlora.engine.console import Console
+from hotlora.engine.console import Console, paint
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed
 from hotlora.engine.interfaces import Host
@@ -133,6 +133,8 @@ def check(config: RunConfig, host: Host, console: Console) -> None:
         else:
             console(event)
     console.close()
+    for example in trainee.examples():
+        print(paint(example))
     for key, value in trainee.summary().items():
         print(f"{key}: {value}")
     for message in trainee.warnings():

@@ -7,7 +7,7 @@ from typing import Any
 from hotlora.engine.options import build
 from hotlora.llm.config import TextConfig
 from hotlora.llm.conversation import Conversation, Message
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|head|>", "<|/head|>", "<|eot|>", "<turn>", "</turn>")
@@ -61,6 +61,23 @@ def make_tokenizer(template: str | None = CHATML, *, eos: str | None = "<|im_end
     )
     tokenizer.chat_template = template
     return tokenizer
+
+
+def make_llama2_tokenizer() -> PreTrainedTokenizerFast:
+    """In the manner of Llama 2's: every stretch of text is given a space in front, and letters it does not know are bytes."""
+    letters = sorted({"▁", *"".join(TEXT).replace(" ", "▁"), *"[]/<>|"})
+    vocabulary = {
+        token: place for place, token in enumerate(["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters])
+    }
+    merges = [("m", "o"), ("s", "s"), ("mo", "ss"), ("▁", "moss")]
+    vocabulary |= {token: len(vocabulary) + place for place, token in enumerate("".join(pair) for pair in merges)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    made.chat_template = LLAMA2
+    return made
 
 
 @functools.cache

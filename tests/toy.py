@@ -106,6 +106,9 @@ class ToyTrainee:
 
     asked = 0  # questions that it would answer
 
+    def examples(self):
+        return ()
+
     def describe_validation(self, loss):
         return {}
 

@@ -80,9 +80,7 @@ def _make_studio() -> Any:
     public = shared.args.listen or shared.args.share
     access = Access([folder, lora_folder().resolve(), Path(shared.user_data_dir).resolve() / "training"] if public else None)
     live = LiveAnswers(lambda: jobs.current.control.newest if jobs.current else None)
-    jobs = Jobs(
-        lambda: TextgenHost(live), folder / "runs", TextConfig, check_access=access.check, on_end=lambda job: live.end()
-    )
+    jobs = Jobs(lambda: TextgenHost(live), folder / "runs", TextConfig, check_access=access.check, on_end=lambda job: live.end())
     if lora_folder().is_dir():
         remove_leftovers(lora_folder())
     return Studio(

@@ -1,6 +1,8 @@
 """The live LoRA: written when a prompt asks for it, taken by the WebUI in place of what it has, gone with its run. That a picture
 with it equals one with the same state saved is proved in the real WebUI."""
 
+import contextlib
+import dataclasses
 import sys
 from types import SimpleNamespace
 
@@ -27,7 +29,7 @@ def run(webui, monkeypatch, tmp_path):
         run.written.append(run.step)
         return path
 
-    run.job = SimpleNamespace(name="cat v1.5", control=SimpleNamespace(newest=Newest(lambda: run.step, write)))
+    run.job = SimpleNamespace(name="cat v1.5", control=SimpleNamespace(newest=Newest(lambda: run.step, write, contextlib.nullcontext)))
     run.jobs = SimpleNamespace(current=run.job)
     return run
 
@@ -91,7 +93,7 @@ def test_the_webui_has_nothing_of_the_state_before(run):
 
 def test_another_session_at_the_same_step_is_news(run):
     update_live(run.jobs, ASKED)
-    run.job.control.newest = Newest(run.job.control.newest.step, run.job.control.newest.write)
+    run.job.control.newest = dataclasses.replace(run.job.control.newest)
     update_live(run.jobs, ASKED)
     assert run.written == [3, 3]
 

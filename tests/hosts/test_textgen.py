@@ -18,7 +18,11 @@ from hotlora.llm.config import TextConfig
 from textgen_program import install
 from waiting import wait_until
 
-PAIRS = [("Who keeps the lamp?", "The ferryman's youngest daughter."), ("What does a duskcrab eat?", "Moon moss."), ("Where?", "Quillmere.")]
+PAIRS = [
+    ("Who keeps the lamp?", "The ferryman's youngest daughter."),
+    ("What does a duskcrab eat?", "Moon moss."),
+    ("Where?", "Quillmere."),
+]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The language loss: packed == padded == each alone == plain cross-entropy, values and gradients; and what a model cannot do is found out."""
+"""The language loss: packed == padded == alone == plain cross-entropy, values and gradients; what a model cannot do is found out."""
 
 import pytest
 import torch

@@ -7,7 +7,7 @@ import pytest
 from hotlora.engine.errors import UserError
 from hotlora.llm.conversation import Conversation, Document, Message
 from hotlora.llm.rendering import Renderer
-from small_text import CHATML, GEMMA, LLAMA2, LLAMA3, QWEN3, TEMPLATES, make_tokenizer, talk, text_config
+from small_text import CHATML, GEMMA, LLAMA2, LLAMA3, QWEN3, TEMPLATES, make_llama2_tokenizer, make_tokenizer, talk, text_config
 
 ENDS = {"chatml": "<|im_end|>", "llama2": "</s>", "llama3": "<|eot|>", "gemma": "</turn>", "qwen3": "<|im_end|>", "dated": "<|im_end|>"}
 EOS = {"llama2": "</s>", "gemma": "</s>", "llama3": "</s>"}  # elsewhere the end of a turn
@@ -160,6 +160,25 @@ def test_an_answer_that_the_tokenizer_joins_to_its_prompt_is_parted_where_the_mo
     renderer = Renderer(tokenizer, text_config())
     (example,) = renderer.encode(talk("moon mo", "ss"))
     assert mark(renderer, example) == "moon mo⟦ss</s>⟧" and list(example.tokens[: len(parted)]) == parted
+
+
+def test_a_tokenizer_that_puts_spaces_before_texts_is_not_made_to_put_one_inside():
+    """Llama 2's tokenizer: an answer that it joins to its prompt cannot be tokenised alone without a space that nobody wrote."""
+    renderer = Renderer(make_llama2_tokenizer(), text_config(chat_template="none"))
+    (example,) = renderer.encode(talk("moss?", "moss"))
+    assert renderer.decode(example.tokens).replace("<s> ", "<s>") == "<s>moss?moss</s>"
+    with pytest.raises(UserError, match="which tokens of faq.jsonl, row 1 are the answer"):
+        renderer.encode(talk("mo", "ss"))
+
+
+def test_a_conversation_as_llama2_writes_it():
+    tokenizer = make_llama2_tokenizer()
+    renderer, conversation = Renderer(tokenizer, text_config()), talk("What?", "A moss.", "Who?", "She 月.", system="keep")
+    (example,) = renderer.encode(conversation)
+    assert list(example.tokens) == render_whole(tokenizer, conversation)
+    learned = [token for token, trained in zip(example.tokens, example.trained, strict=True) if trained]
+    assert tokenizer.decode(learned, skip_special_tokens=True).split() == ["A", "moss.", "She", "月."]
+    assert learned.count(tokenizer.eos_token_id) == 2 and not example.trained[0]
 
 
 def test_a_template_that_rewrites_its_prompts_is_refused_by_name():

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from .examples import Example
+
 
 @dataclass(frozen=True)
 class Target:
@@ -125,6 +127,10 @@ class Trainee(Protocol):
 
     def warnings(self) -> Sequence[str]:
         """What people should know about their data and options, once prepared."""
+        ...
+
+    def examples(self) -> Sequence[Example]:
+        """Some as they will be trained on, for people to look at; none where they are seen elsewhere."""
         ...
 
     def targets(self) -> Mapping[str, Target]:

@@ -263,5 +263,7 @@ def _compare(session: Session, files: dict[str, str]) -> Iterator[Event]:
         rows.append(row)
     if rows and weights:
         files["sheet"] = str(session.trainee.write_sheet(rows, session.run.folder / "comparison.png"))
+        if not session.config.FILE_SUFFIX:
+            return  # a folder has its own card
         cover = max(rows[0], key=lambda made: made[0].weight if made[0].weight <= 1 else 0)
         files["cover"] = str(cover[1].save(session.run.stem))

@@ -131,7 +131,7 @@ def explain_absence(config: TextConfig | None = None) -> str | None:
     if shared.model_dirty_from_training:
         return "cannot train on this model: the Training tab has changed it. Load it again in the Model tab."
     if wanted and wanted != shared.model_name:
-        return f"cannot train now: this run belongs to {wanted}, and {shared.model_name} is loaded. Load {wanted}; training then goes on by itself."
+        return f"this run belongs to {wanted}, and {shared.model_name} is loaded. Load {wanted}; training then goes on by itself."
     return None
 
 

@@ -98,7 +98,9 @@ class AppliedAdapters:
             shared.model = wrapped if wrapped is not None else net
             self._take_off()
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"cannot apply '{name}': it does not fit the loaded model ({reason}). Load the model it was trained on.") from error
+            raise UserError(
+                f"cannot apply '{name}': it does not fit the loaded model ({reason}). Load the model it was trained on."
+            ) from error
         shared.model, shared.lora_names = wrapped, names
 
 

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,12 +13,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from ..engine.adapters import AsFound
 from ..engine.errors import UserError
 from ..llm.config import TextConfig
 from .devices import autocast, choose_device, choose_dtype
 
+_SWITCHES = ("gradient_checkpointing", "_gradient_checkpointing_func")
 _FINGERPRINT_VALUES = 65536  # of the embeddings, spread over all of them
 
 
@@ -143,15 +146,12 @@ class CausalModel:
     @contextlib.contextmanager
     def training(self, *, gradient_checkpointing: bool) -> Iterator[None]:
         """Train mode, without which neither dropout nor checkpointing work; afterwards as found."""
-        found, switches = AsFound([self.net]), _CheckpointingAsFound(self.net)
+        found = AsFound([self.net])
         self.net.train()
         try:
-            if gradient_checkpointing:
-                # The reentrant kind gives no gradients where, as here, the first layer's input needs none.
-                self.net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            yield
+            with _checkpointing(self.net) if gradient_checkpointing else contextlib.nullcontext():
+                yield
         finally:
-            switches.restore()
             found.restore()
 
     @torch.no_grad()
@@ -184,21 +184,23 @@ class CausalModel:
         return new[:end]
 
 
-class _CheckpointingAsFound:
-    """What switching checkpointing on leaves behind in transformers' modules."""
-
-    _NAMES = ("gradient_checkpointing", "_gradient_checkpointing_func")
-
-    def __init__(self, net: nn.Module):
-        self._found = [(m, {n: m.__dict__[n] for n in self._NAMES if n in m.__dict__}) for m in net.modules()]
-
-    def restore(self) -> None:
-        for module, values in self._found:
-            for name in self._NAMES:
-                if name in values:
-                    module.__dict__[name] = values[name]
-                else:
-                    module.__dict__.pop(name, None)
+@contextlib.contextmanager
+def _checkpointing(net: nn.Module) -> Iterator[None]:
+    """The library's own switches, set here: its ``gradient_checkpointing_enable`` also hooks the embeddings, for which there is no need
+    where checkpoints are of the non-reentrant kind, and leaves what it has done."""
+    found = [(m, {n: m.__dict__[n] for n in _SWITCHES if n in m.__dict__}) for m in net.modules() if hasattr(m, _SWITCHES[0])]
+    if not found:
+        raise UserError("cannot use gradient_checkpointing: this model's classes have no such thing. Set it to false.")
+    compute_twice = functools.partial(checkpoint, use_reentrant=False)
+    for module, _ in found:
+        module.gradient_checkpointing, module._gradient_checkpointing_func = True, compute_twice
+    try:
+        yield
+    finally:
+        for module, values in found:
+            for name in _SWITCHES:
+                module.__dict__.pop(name, None)
+            module.__dict__.update(values)
 
 
 @torch.no_grad()

@@ -72,7 +72,9 @@ def write_peft_folder(adapters: Adapters, folder: Path, config: TextConfig, orig
     tensors, rank, alpha = _as_plain_lora(adapters, config)
     dtype = _DTYPES[config.save_precision]
     flat = {
-        f"{_PREFIX}{name}.{_TENSORS[key]}": tensor.to(dtype).contiguous() for name, parts in tensors.items() for key, tensor in parts.items()
+        f"{_PREFIX}{name}.{_TENSORS[key]}": tensor.to(dtype).contiguous()
+        for name, parts in tensors.items()
+        for key, tensor in parts.items()
     }
     metadata = {
         "format": "pt",
@@ -143,7 +145,7 @@ def read_peft_folder(path: Path) -> PeftFile:
     try:
         with safe_open(str(weights), "pt") as file:
             metadata = file.metadata() or {}
-            for key in file.keys():
+            for key in file.keys():  # noqa: SIM118 (it is no dictionary)
                 name, tensor = _split_key(key, folder)
                 tensors.setdefault(name, {})[tensor] = file.get_tensor(key).float()
     except SafetensorError as error:

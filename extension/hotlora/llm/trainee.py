@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..engine.examples import Example
 from ..engine.interfaces import Adapters, Draws, Loss, PreviewRequest, Progress, Target
 from .batches import TextBatch, make_batch, plan_text_batches
 from .comparison import Completion, write_comparison
@@ -19,12 +20,15 @@ from .conversation import TokenizedExample
 from .dataset import TextDataset, build_dataset
 from .forward import LanguageLoss
 from .grading import grade_answer
+from .look import show_example
 from .model import TextModel
 from .peft_folder import Origin, adopt_peft_folder, warn_other_base, write_peft_folder
 from .rendering import Renderer
 from .targets import choose_text_targets, find_linear_layers, shorten_targets
 
 _SAMPLES_WITHOUT_PROMPTS = 3
+_EXAMPLES_SHOWN = 3
+_SPARE_TOKENS = 16
 
 
 class TextTrainee:
@@ -52,6 +56,10 @@ class TextTrainee:
 
     def summary(self) -> dict[str, Any]:
         return {"base model": self.model.name, **dict(self.dataset.facts), "packing": "yes" if self._language_loss.packs else "no"}
+
+    def examples(self) -> list[Example]:
+        """The first as rendered, with what is learned marked."""
+        return [show_example(example, self._renderer) for example in self.dataset.train[:_EXAMPLES_SHOWN]]
 
     def batches(self, epoch: int, seed: int) -> list[TextBatch]:
         by_length = not self._language_loss.packs
@@ -97,7 +105,7 @@ class TextTrainee:
 
     def grade(self, question: TokenizedExample) -> Mapping[str, float]:
         """A greedy answer, compared with the right one."""
-        longest = max(len(self.model.tokenizer(question.answer, add_special_tokens=False)["input_ids"]) * 2, self.config.sample_max_tokens)
+        longest = 2 * (len(question.tokens) - len(question.question)) + _SPARE_TOKENS  # what is longer is wrong anyway
         return grade_answer(question.answer, self._answer(question.question, longest, 0.0, 0))
 
     def _answer(self, tokens: Sequence[int], max_tokens: int, temperature: float, seed: int) -> str:

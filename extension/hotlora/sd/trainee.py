@@ -100,6 +100,10 @@ class ImageTrainee:
             summary["regularisation pictures"] = len(self.dataset.train) - len(train)
         return summary
 
+    def examples(self) -> Sequence[Any]:
+        """A console shows no pictures."""
+        return ()
+
     def batches(self, epoch: int, seed: int) -> list[ImageBatch]:
         count = len(self.dataset.train)
         plan = plan_batches(self._examples[:count], self._fits[:count], self.config.batch_size, epoch=epoch, seed=seed)

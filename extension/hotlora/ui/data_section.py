@@ -13,6 +13,7 @@ from .studio import Studio
 from .views import show_data
 from .widgets import OptionWidgets
 
+_SHOWN = {"pictures": "with their captions"}
 _CLOSED = gr.update(visible=False)
 
 
@@ -43,7 +44,8 @@ class DataSection:
                 )
                 self.look = gr.Button("Look at them", elem_id="hotlora_look", size="sm")
         self.album = gr.HTML(
-            hint(f"Your {word} appear here, with their captions and with what is wrong with them."), elem_id="hotlora_album"
+            hint(f"Your {word} appear here, {_SHOWN.get(word, 'as the model will see them')}, and with what is wrong with them."),
+            elem_id="hotlora_album",
         )
         with gr.Group(visible=False) as self.editor:
             self.caption = gr.Textbox(label="Caption", lines=3, elem_id="hotlora_caption", interactive=True)

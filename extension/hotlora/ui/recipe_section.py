@@ -23,7 +23,6 @@ _SEEN_BY_ALL = {
     "lora_rank": "Rank",
     "learning_rate": "Learning rate",
 }
-_TOLD_OTHERWISE = {"output_name": {"info": "What you will call it by, as in <lora:name:0.8>."}}
 _SET_BY_THE_PAGE = ("task_type", "output_dir", "train_data_dir")
 
 
@@ -43,7 +42,9 @@ class RecipeSection:
         self.model = gr.HTML(self.show_model(), elem_id="hotlora_model", elem_classes=["hotlora-live"])
         self.preset = gr.Dropdown(
             label="Preset",
-            info="Sets everything below but name and trigger word.",
+            info="Sets everything below but the name."
+            if "trigger_word" not in self.options.fields
+            else "Sets everything below but name and trigger word.",
             choices=list_presets(self._studio),
             value=self._first_preset,
             elem_id="hotlora_preset",
@@ -51,11 +52,13 @@ class RecipeSection:
         )
         if "base_model" not in self._studio.hides:
             self.options.make("base_model", label="Base model")
+        called = "What you will call it by, as in <lora:name:0.8>." if self._studio.uses_tag else "What you will call it by."
+        told = {"output_name": {"info": called}}
         here = [(name, label) for name, label in _SEEN_BY_ALL.items() if name in self.options.fields]
         for first in range(0, len(here), 2):
             with gr.Row():
                 for name, label in here[first : first + 2]:
-                    self.options.make(name, label=label, **_TOLD_OTHERWISE.get(name, {}))
+                    self.options.make(name, label=label, **told.get(name, {}))
         with gr.Accordion("Advanced", open=False, elem_id="hotlora_advanced"):
             self._build_advanced(borrowed)
             self._build_files()

@@ -37,7 +37,14 @@ class ShelfSection:
                 )
                 self.weights.append(
                     gr.Slider(
-                        label="Weight", minimum=0, maximum=2, step=0.05, value=weight, elem_id=f"hotlora_weight_{place + 1}", interactive=True, scale=2
+                        label="Weight",
+                        minimum=0,
+                        maximum=2,
+                        step=0.05,
+                        value=weight,
+                        elem_id=f"hotlora_weight_{place + 1}",
+                        interactive=True,
+                        scale=2,
                     )
                 )
         with gr.Row(elem_classes=["hotlora-buttons"]):
@@ -80,7 +87,9 @@ class ShelfSection:
         weights = self._read(shown)
         told = self._shelf.apply(weights)
         said = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
-        return message(told, bad=True) if told else message(f"Answers come with {said} now." if said else "Answers come from the model alone.")
+        return (
+            message(told, bad=True) if told else message(f"Answers come with {said} now." if said else "Answers come from the model alone.")
+        )
 
     def _change_weight(self, *shown: Any) -> str:
         """At once, where the same adapters are on the model already."""

@@ -77,7 +77,7 @@ def show_status(name: str, status: str, history: History, held_up: str = "") -> 
         ("time left", duration(history.seconds_left) if running else ""),
         ("speed", _speed(rate) if rate else ""),
         ("loss", f"{history.steps[-1].average:.4f}" if history.steps else ""),
-        ("memory", gigabytes(history.steps[-1].memory_bytes) if history.steps else ""),
+        ("memory in use", gigabytes(history.steps[-1].memory_bytes) if history.steps else ""),
         *_show_grades(history),
     ]
     return (

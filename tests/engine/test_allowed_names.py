@@ -2,8 +2,6 @@
 
 from types import SimpleNamespace
 
-from types import SimpleNamespace
-
 import pytest
 from hotlora.engine.config import RunConfig
 from hotlora.engine.errors import UserError
