@@ -32,7 +32,7 @@ HOMES = {  # library -> files that may import it, relative to the repository
     "diffusers": r"extension/hotlora/hosts/diffusers\w*\.py$|tools/|demo/",
     "transformers": r"extension/hotlora/(hosts/(diffusers|transformers)\w*|engine/optimizers|llm/\w+)\.py$|tools/|demo/",
     "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
-    "peft": r"extension/hotlora/(engine/\w+|hosts/textgen_adapters)\.py$|tools/",
+    "peft": r"extension/hotlora/(engine/\w+|hosts/(textgen_adapters|transformers_merge))\.py$|tools/",
 }
 MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "matplotlib", "tensorboard")
 

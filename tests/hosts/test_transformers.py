@@ -132,6 +132,8 @@ def test_a_run_from_the_command_line(tmp_path, folder, capfd):
 def test_image_only_libraries_are_not_needed_for_text(folder, tmp_path):
     """text-generation-webui's users may have no diffusers."""
     path = write_run(tmp_path, folder)
-    code = f"import sys; sys.modules['diffusers'] = None; sys.argv = ['train.py']; import runpy; raise SystemExit(runpy.run_path(r'{ROOT / 'train.py'}')['main'](['--config', r'{path}']))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8")
+    code = "import sys, runpy; sys.modules['diffusers'] = None; main = runpy.run_path(sys.argv[1])['main']; sys.exit(main(sys.argv[2:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "train.py"), "--config", str(path)], capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
