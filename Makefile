@@ -2,7 +2,7 @@
 #
 #   make demo     set up, train the demo LoRA on the CPU, name the files to look at
 #   make test     all tests under both sets of packages, the newest and AUTOMATIC1111's; then lint
-#   make bench    a training step here against a plain diffusers + peft loop: time and memory
+#   make bench    a training step here against plain loops over diffusers, transformers and peft: time and memory
 #   make clean    remove what demo, tests and tools left behind, but not the virtual environments
 #
 # pip's own settings apply. Where no GPU is, this saves a download of gigabytes:
@@ -51,6 +51,7 @@ lint: .venv/.ready
 
 bench: .venv/.ready
 	$(NEWEST) tools/bench.py
+	$(NEWEST) tools/bench_text.py
 
 # The stamps are renewed when a list of requirements changes.
 .venv/.ready: requirements/newest.txt requirements/standalone.txt

@@ -48,6 +48,7 @@ class ToyTrainee:
     fingerprint = "toy"
     device = torch.device("cpu")
     compute_dtype = torch.float32
+    largest_batch = None
     dora_axis = "input"
 
     def __init__(self, config, examples=13):

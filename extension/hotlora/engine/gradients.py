@@ -26,7 +26,7 @@ class Gradients:
     def __init__(self, trainee: Trainee, config: RunConfig, optimizer: torch.optim.Optimizer, scaler: Any, warnings: list[str]):
         self._trainee, self._config, self._optimizer, self._scaler, self._warnings = trainee, config, optimizer, scaler, warnings
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._largest_batch: int | None = None  # set by running out of memory
+        self._largest_batch = trainee.largest_batch  # lowered by running out of memory
 
     def of_step(self, group: Sequence[Batch], step: int) -> tuple[float, float]:
         """Gradients of the group's mean loss; (that loss, the gradient's norm before clipping).

@@ -111,6 +111,7 @@ class Trainee(Protocol):
     modules: Sequence[nn.Module]  # the trees that adapters go into
     device: torch.device
     compute_dtype: torch.dtype
+    largest_batch: int | None  # examples that are computed at once at most, once prepared; None for no limit
     dora_axis: str  # "output" or "input": which way the programs that load the file apply DoRA
 
     def prepare(self) -> Iterator[Progress]:

@@ -16,7 +16,7 @@ from .readers import read_rows
 from .rows import RowError, read_row
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".md")
-ACCEPTED = "It takes questions and answers, conversations or texts in .json, .jsonl, .csv and .tsv files, and plain text in .txt and .md files."
+ACCEPTED = "It takes questions and answers, conversations or texts in .json, .jsonl, .csv and .tsv files, and plain text in .txt and .md."
 
 _TEXT, _TABLE, _ROWS, _PACKED = "Save it as plain text (.txt)", "Save it as CSV", "Export it as JSON lines (.jsonl)", "Unpack it"
 _ADVICE = {
@@ -57,36 +57,35 @@ def read_texts(place: Path, config: TextConfig) -> Texts:
         UserError: where there is nothing, or (unless ``on_bad_data`` is ``skip``) where something cannot be used, with all of it.
     """
     files, texts = _find_files(place), Texts()
-    about = [name for name in files if _ABOUT.fullmatch(name.rpartition("/")[2])] if place.is_dir() else []
-    for name, path in files.items():
+    about = [name for name, path in files if path != place and _ABOUT.fullmatch(path.name)]
+    for name, path in files:
         if name not in about:
             _read_file(path, name, texts)
+    notes = [f"{name}: it is about the data, so it was left out. Give it another name to train on it." for name in about]
+    if not texts.examples:
+        said = _list([*texts.problems, *notes])
+        raise UserError(f"cannot train on '{place}': nothing in it can be used. {ACCEPTED}{said}")
     if texts.problems and config.on_bad_data == "stop":
         raise UserError(f"cannot use all of '{place}':{_list(texts.problems)}\nMend that, or set on_bad_data: skip to go on without.")
-    texts.problems.extend(f"{name}: it is about the data, so it was left out. Give it another name to train on it." for name in about)
-    if not texts.examples:
-        raise UserError(f"cannot train on '{place}': there is no example in it. {ACCEPTED}{_list(texts.problems)}")
+    texts.problems.extend(notes)
     return texts
 
 
-def _find_files(place: Path) -> dict[str, Path]:
-    """Files by the name people know them by, in the same order on every system."""
+def _find_files(place: Path) -> list[tuple[str, Path]]:
+    """Files with the names people know them by, in the same order on every system."""
     try:
         if place.is_file():
-            return {_printable(place.name): place}
+            return [(_printable(place.name), place)]
         if not place.is_dir():
             raise UserError(f"cannot read '{place}': there is no such file or folder. {ACCEPTED}")
-        found = {path.relative_to(place): path for path in place.rglob("*") if path.is_file()}
+        found = [(path.relative_to(place), path) for path in place.rglob("*") if path.is_file()]
     except OSError as error:
         raise UserError(f"cannot read '{place}': {error.strerror or error}. Check the path and who may read it.") from error
-    visible = {
-        _printable(name.as_posix()): path
-        for name, path in found.items()
-        if not any(part.startswith(".") for part in name.parts) and not _CLUTTER.fullmatch(name.name)
-    }
+    hidden = [any(part.startswith(".") for part in name.parts) or _CLUTTER.fullmatch(name.name) for name, _ in found]
+    visible = [(_printable(name.as_posix()), path) for (name, path), is_hidden in zip(found, hidden, strict=True) if not is_hidden]
     if not visible:
         raise UserError(f"cannot train on '{place}': the folder is empty. Put the data into it. {ACCEPTED}")
-    return dict(sorted(visible.items()))
+    return sorted(visible)
 
 
 def _read_file(path: Path, name: str, texts: Texts) -> None:

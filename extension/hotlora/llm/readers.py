@@ -85,20 +85,20 @@ def _judge_undecoded(data: bytes) -> str:
 
 def _read_json(path: Path, encoding: str) -> Iterator[Located]:
     """A file that is one value, or a value in each line, whatever it is called."""
+    is_json = path.suffix.lower() == ".json"
     with path.open(encoding=encoding) as file:
         first = next((line for line in file if line.strip()), "")
-        in_lines = not isinstance(_parse(first), RowError)
         more = any(line.strip() for line in file)
-    if in_lines and (more or path.suffix.lower() != ".json"):
+    value, in_lines = _parse(first) if first else [], more or not is_json
+    if isinstance(value, RowError) and more:  # it goes on in the next line
+        value = _parse(path.read_text(encoding))
+        in_lines = isinstance(value, RowError) and not is_json
+    if in_lines:
         yield from _read_json_lines(path, encoding)
-        return
-    whole = _parse(path.read_text(encoding)) if first else []
-    if not isinstance(whole, RowError):
-        yield from _list_rows(whole)
-    elif path.suffix.lower() == ".json":
-        raise whole
+    elif isinstance(value, RowError):
+        raise value
     else:
-        yield from _read_json_lines(path, encoding)
+        yield from _list_rows(value)
 
 
 def _read_json_lines(path: Path, encoding: str) -> Iterator[Located]:
@@ -106,7 +106,7 @@ def _read_json_lines(path: Path, encoding: str) -> Iterator[Located]:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
-            value = _parse(line)
+            value = _parse(line.rstrip())
             rows = value if _is_list_of_rows(value) else [value]
             yield from ((f"line {number}", row) for row in rows)
 
@@ -117,7 +117,7 @@ def _parse(text: str) -> Any:
         return json.loads(text, parse_constant=lambda name: None)
     except json.JSONDecodeError as error:
         place = f"in line {error.lineno} " if "\n" in text.strip() else ""
-        return RowError(f"it is no valid JSON: {error.msg} {place}at character {error.colno}")
+        return RowError(f"it is no valid JSON: {error.msg.removesuffix(' at')} {place}at character {error.colno}")
     except (ValueError, RecursionError):
         return RowError("its JSON has a number of too many digits, or too many lists in each other")
 

@@ -54,6 +54,7 @@ class ImageBatch:
 class ImageTrainee:
     """Implements :class:`hotlora.engine.interfaces.Trainee`."""
 
+    largest_batch = None
     dora_axis = "input"  # A1111, ComfyUI and OneTrainer apply DoRA per input column
 
     def __init__(self, model: ImageModel, config: ImageConfig):

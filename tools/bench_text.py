@@ -1,0 +1,203 @@
+"""What a training step on text costs here, against a plain transformers + peft loop: ``python tools/bench_text.py``.
+
+Both train the same LoRA (rank 8 on queries and values) on a model of SmolLM2-135M's shape with random weights (or on --model), on pairs of
+80 tokens on average of which 44 are learned, four at a time, fp32, AdamW. The plain loop is what trainers usually do, and what
+text-generation-webui's Training tab does: padded rows, logits of all tokens, and gradient checkpointing, which that tab has on by default;
+once more without it. Each runs in a process of its own, in turns; printed are the medians and their ratios.
+"""
+
+import argparse
+import functools
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "extension"))
+RANK, BATCH, PAIRS = 8, 4, 100
+WORDS = 49_000
+OURS, PLAIN = "HotLoRA", ("plain, checkpointing", "plain")
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|> {{ m.role }} {{ m.content }} <|im_end|> {% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|> assistant {% endif %}"
+)
+
+
+def make_model(folder: Path) -> None:
+    """A Llama of SmolLM2-135M's shape, and a tokenizer to which each word is a token."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49_152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    vocabulary = ["<unk>", "<|im_start|>", "<|im_end|>", "user", "assistant", *(f"w{number}" for number in range(WORDS))]
+    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", eos_token="<|im_end|>", pad_token="<|im_end|>")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+
+
+def write_pairs(path: Path) -> None:
+    """Pairs of 80 tokens on average, template and all."""
+    rng = random.Random(0)
+
+    def words(low: int, high: int) -> str:
+        return " ".join(f"w{rng.randrange(WORDS)}" for _ in range(rng.randint(low, high)))
+
+    rows = [{"question": words(22, 38), "answer": words(35, 51)} for _ in range(PAIRS)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+
+
+def run_plain(model: Path, pairs: Path, steps: int, *, checkpointing: bool) -> list[float]:
+    """The loop as trainers usually have it."""
+    import torch
+    import torch.nn.functional as F
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    rows = read_examples(model, pairs)
+    net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    net = get_peft_model(net, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    if checkpointing:
+        net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        net.enable_input_require_grads()
+    net.config.use_cache = False
+    net.train()
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    optimizer, seconds = torch.optim.AdamW(parameters, lr=2e-4), []
+    for step in range(steps):
+        began = time.monotonic()
+        batch = [rows[(step * BATCH + place) % len(rows)] for place in range(BATCH)]
+        width = max(len(row.tokens) for row in batch)
+        ids, mask, labels = torch.zeros(3, BATCH, width, dtype=torch.long)
+        labels -= 100
+        for place, row in enumerate(batch):
+            ids[place, : len(row.tokens)], mask[place, : len(row.tokens)] = torch.tensor(row.tokens), 1
+            labels[place, : len(row.tokens)] = torch.tensor([t if x else -100 for t, x in zip(row.tokens, row.trained, strict=True)])
+        logits = net(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+        F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.monotonic() - began)
+    return seconds
+
+
+def read_examples(model: Path, pairs: Path) -> list:
+    """The same tokens and labels for both sides."""
+    from hotlora.engine.options import build
+    from hotlora.hosts.transformers import load_tokenizer
+    from hotlora.llm.config import TextConfig
+    from hotlora.llm.dataset import build_dataset
+    from hotlora.llm.rendering import Renderer
+
+    config = build(TextConfig, {"train_data_dir": str(pairs), "output_name": "bench"})
+    work = build_dataset(config, Renderer(load_tokenizer(model), config))
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            return done.value.train
+
+
+def run_ours(model: Path, pairs: Path, steps: int) -> list[float]:
+    """A real run through the public pieces: host, trainee, loop."""
+    from hotlora.engine.control import Control
+    from hotlora.engine.events import Step
+    from hotlora.engine.loop import train
+    from hotlora.engine.options import build
+    from hotlora.engine.run import Run
+    from hotlora.hosts.transformers import TransformersHost
+    from hotlora.llm.config import TextConfig
+
+    with tempfile.TemporaryDirectory() as output:
+        values = {"base_model": str(model), "train_data_dir": str(pairs), "output_dir": f"{output}/run", "test_answers": 0}
+        values |= {
+            "lora_rank": RANK,
+            "lora_alpha": 2 * RANK,
+            "target_modules": "q_proj, v_proj",
+            "batch_size": BATCH,
+            "max_steps": steps + 1,
+        }
+        config = build(TextConfig, {**values, "scheduler": "constant"})
+        host = TransformersHost()
+        control = Control(host, Run.start(config), config.slice_seconds)
+        at, seconds = time.monotonic(), []
+        for event in train(host.borrow(config), config, control):
+            if isinstance(event, Step):  # from event to event, so that everything around a step counts too
+                seconds.append(time.monotonic() - at)
+                if len(seconds) == steps:
+                    break
+            at = time.monotonic()
+        return seconds
+
+
+WORKERS = {
+    OURS: run_ours,
+    PLAIN[0]: functools.partial(run_plain, checkpointing=True),
+    PLAIN[1]: functools.partial(run_plain, checkpointing=False),
+}
+
+
+def measure(which: str, model: Path, pairs: Path, steps: int) -> dict:
+    """Seconds of each step and peak memory of one run in a process of its own."""
+    command = [sys.executable, __file__, "--worker", which, "--model", str(model), "--pairs", str(pairs), "--steps", str(steps)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Print the medians and their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="a Hugging Face folder instead of random weights")
+    parser.add_argument("--rounds", type=int, default=2, help="processes of each, in turns")
+    parser.add_argument("--steps", type=int, default=8, help="steps in each process; the first two are not counted")
+    parser.add_argument("--worker", choices=tuple(WORKERS), help=argparse.SUPPRESS)
+    parser.add_argument("--pairs", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        seconds = WORKERS[options.worker](options.model, options.pairs, options.steps)
+        print(json.dumps({"seconds": seconds[2:], "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        model, pairs = options.model or Path(name) / "model", Path(name) / "pairs.jsonl"
+        write_pairs(pairs)
+        if not options.model:  # in a process of its own, so that it counts for nobody's memory
+            command = "import runpy, pathlib, sys; runpy.run_path(sys.argv[1])['make_model'](pathlib.Path(sys.argv[2]))"
+            subprocess.run([sys.executable, "-c", command, __file__, str(model)], check=True)
+        results: dict[str, list[dict]] = {which: [] for which in WORKERS}
+        for number in range(options.rounds):
+            for which, runs in results.items():
+                runs.append(measure(which, model, pairs, options.steps))
+                print(f"round {number + 1}, {which}: {statistics.median(runs[-1]['seconds']):.2f} s/step", flush=True)
+    report(results)
+
+
+def report(results: dict[str, list[dict]]) -> None:
+    """The table."""
+    middle = {which: statistics.median(s for run in runs for s in run["seconds"]) for which, runs in results.items()}
+    peak = {which: max(run["peak_kib"] for run in runs) / 2**20 for which, runs in results.items()}
+    print(f"{'text':22}{'s/step':>8}{'peak GB':>10}{'times our speed':>18}{'times our memory':>18}")
+    for which in results:
+        print(f"{which:22}{middle[which]:8.2f}{peak[which]:10.2f}{middle[OURS] / middle[which]:18.2f}{peak[which] / peak[OURS]:18.2f}")
+
+
+if __name__ == "__main__":
+    main()
