@@ -157,7 +157,7 @@ def test_the_whole_story(tab, tmp_path):
     page.locator("#hotlora_album mark", has_text="A duskcrab eats moon crabs.").wait_for()
     fill(page, "output_name", NAME)
     fill(page, "learning_rate", 2e-3)
-    fill(page, "max_steps", 200)
+    fill(page, "max_steps", 160)
     page.locator("#hotlora_look_ahead").click()
     page.locator("#hotlora_outlook dt", has_text="memory free").wait_for()
     page.locator("#hotlora_train").click()
@@ -184,6 +184,8 @@ def test_the_whole_story(tab, tmp_path):
     page.locator("#hotlora_message", has_text="model alone").wait_for()
     assert read_logprobs(PROBE) == thoughts and chat("What is the capital of France?") == answer
 
+    page.locator("#hotlora_take_recipe:not([disabled])").click()  # the reloaded page has forgotten what was typed
+    page.locator("#hotlora_message", has_text="This is the recipe").wait_for()
     fill(page, "output_name", AGAIN)
     fill(page, "max_steps", 3)
     page.locator("#hotlora_train").click()

@@ -64,11 +64,11 @@ def choose_template(wanted: str, host_template: str | None, tokenizer: Any) -> C
         return ChatTemplate(_BUILT_IN[wanted], wanted)
     if wanted:
         return ChatTemplate(read_template(Path(wanted).expanduser()), Path(wanted).name)
-    if host_template:
-        return ChatTemplate(host_template, "the program's own")
     own = getattr(tokenizer, "chat_template", None)
     if isinstance(own, dict):  # some models bring several, for tools and the like
         own = own.get("default") or next(iter(own.values()), None)
+    if host_template and host_template != own:
+        return ChatTemplate(host_template, "the program's own")
     if own:
         return ChatTemplate(own, "the model's own")
     warning = "The model has no chat template: conversations are written as in Alpaca. Set chat_template to choose another."

@@ -75,7 +75,7 @@ class DataSection:
             listen(kept.then, None, js="() => { hotloraGoBack(); }")
 
     def _add_files(self, files: Any, name: str | None, *shown: Any) -> tuple:
-        name = (name or "").strip() or "my pictures"
+        name = (name or "").strip() or f"my {self._studio.data_word}"
         folder, told = add_to_data_set(self._studio.datasets, name, uploaded_paths(files), self._studio.upload_suffixes)
         names = list_data_sets(self._studio.datasets)
         choice = gr.update(choices=names, value=folder.name)

@@ -21,6 +21,7 @@ class ShelfSection:
         """Make the widgets."""
         gr.HTML("<h3><i>4</i> <span>Use</span></h3>")
         applied = list(self._shelf.applied().items())
+        self._built = {"applied": repr(self._shelf.applied()), "choices": repr(self._choices())}  # what a fresh page shows
         self.names, self.weights = [], []
         for place in range(_AT_ONCE):
             name, weight = applied[place] if place < len(applied) else (_NONE, 1.0)
@@ -50,7 +51,6 @@ class ShelfSection:
         with gr.Row(elem_classes=["hotlora-buttons"]):
             self.apply = gr.Button("Answer with these", size="sm", variant="primary", elem_id="hotlora_apply")
             self.clear = gr.Button("Take all off", size="sm", elem_id="hotlora_clear")
-            self.refresh = gr.Button("Refresh the list", size="sm", elem_id="hotlora_refresh")
         if self._studio.live:
             self.live = gr.Checkbox(
                 label="While a run trains, answer with what it has learned so far",
@@ -66,7 +66,6 @@ class ShelfSection:
         for slider in self.weights:
             answer(slider.release, self._change_weight, shown, [self._said])
         answer(self.clear.click, self._clear, [], [self._said, *self.names])
-        answer(self.refresh.click, self._refresh, [], [self._said, *shown])
         if self._studio.live:
             answer(self.live.input, self._set_live, [self.live], [self._said])
 
@@ -75,6 +74,18 @@ class ShelfSection:
         applied = list(self._shelf.applied().items()) + [(_NONE, 1.0)] * _AT_ONCE
         names = [gr.update(choices=self._choices(), value=name) for name, _ in applied[:_AT_ONCE]]
         return [*names, *(gr.update(value=weight) for _, weight in applied[:_AT_ONCE])]
+
+    def news(self, sent: dict[Any, str]) -> list[Any]:
+        """Updates for all names and weights, of what has changed since it was sent last; so that what somebody is just choosing is not
+        taken back."""
+        applied, choices = repr(self._shelf.applied()), repr(self._choices())
+        if sent.get("applied", self._built["applied"]) != applied:
+            updates = self.show()
+        else:
+            new = gr.update(choices=self._choices()) if sent.get("choices", self._built["choices"]) != choices else gr.update()
+            updates = [*([new] * _AT_ONCE), *([gr.update()] * _AT_ONCE)]
+        sent |= {"applied": applied, "choices": choices}
+        return updates
 
     def _choices(self) -> list[str]:
         return [_NONE, *self._shelf.names()]
@@ -101,9 +112,6 @@ class ShelfSection:
     def _clear(self) -> list[Any]:
         self._shelf.apply({})
         return [message("Answers come from the model alone."), *(gr.update(value=_NONE) for _ in range(_AT_ONCE))]
-
-    def _refresh(self) -> list[Any]:
-        return ["", *self.show()]
 
     def _set_live(self, wanted: bool) -> str:
         self._studio.live.wanted = bool(wanted)

@@ -137,9 +137,28 @@ def show_samples(history: History) -> str:
 
 def _show_sheet(path: Path) -> str:
     if path.suffix not in PICTURE_SUFFIXES:
-        return f"<pre>{escape(_read_text(path))}</pre>"
+        return f'<div class="hotlora-page">{_show_markdown(_read_text(path))}</div>'
     source = picture_source(path)
     return f'<div class="hotlora-sheet">{zoomable(source, "<b>comparison</b>", "comparison of weights")}</div>' if source else ""
+
+
+def _show_markdown(text: str) -> str:
+    """The little of it that pages of ours use: headings, bold lines, and blocks of text as it is."""
+    parts, fence = [], ""
+    for line in text.splitlines():
+        if fence and line == fence:
+            parts.append("</pre>")
+            fence = ""
+        elif fence:
+            parts.append(escape(line) + "\n")
+        elif set(line) == {"`"}:
+            parts.append("<pre>")
+            fence = line
+        elif line.startswith("#"):
+            parts.append(f"<h5>{escape(line.lstrip('# '))}</h5>")
+        elif line:
+            parts.append(f"<b>{escape(line.strip('*'))}</b>")
+    return "".join(parts)
 
 
 def _show_sample(sample: Previewed) -> str:

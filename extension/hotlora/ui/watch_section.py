@@ -69,7 +69,9 @@ class WatchSection:
             *(recipe.model, self.outlook, self.status, self.chart, self.samples, self.log, self.runs, run, self.compare),
             *(self.pause, self.stop, self.sample, self.save, self.use, self.resume, self.go_on_from, self.take_recipe, self.delete),
         ]
-        listen(self._tick.click, self.draw, [run, self.compare, self._sent], [self._beat, self._sent, *self._drawn])
+        self._shelf = shelf
+        shelved = [*shelf.names, *shelf.weights] if shelf else []
+        listen(self._tick.click, self.draw, [run, self.compare, self._sent], [self._beat, self._sent, *self._drawn, *shelved])
         answer(self.pause.click, self._pause_or_go_on, [run], [said])
         answer(self.stop.click, self._stop, [run], [said])
         answer(self.sample.click, self._sample, [run], [said])
@@ -80,7 +82,6 @@ class WatchSection:
         confirm = "(name) => [hotloraConfirm('Delete this run with everything in its folder?', name) ? name : '']"
         answer(self.delete.click, self._delete, [run], [said], js=confirm)
         if shelf:
-            self._shelf = shelf
             answer(self.use.click, self._use_now, [run], [said, *shelf.names, *shelf.weights])
         else:
             listen(self.use.click, None, js="() => { hotloraUse(); }")
@@ -88,7 +89,7 @@ class WatchSection:
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
-    def draw(self, selected: str | None, compared: list[str] | None, sent: Mapping[int, str]) -> list[Any]:
+    def draw(self, selected: str | None, compared: list[str] | None, sent: Mapping[Any, Any]) -> list[Any]:
         """All that has changed since it was sent last."""
         wanted = self._describe(selected, [name for name in compared or [] if name])
         sent, answers = dict(sent), []
@@ -98,7 +99,8 @@ class WatchSection:
             answers.append(update if changed else gr.update())
         beat = int(sent.get(-1, 0)) + 1
         sent[-1] = beat
-        return [f"<i>{beat}</i>", sent, *answers]
+        shelved = self._shelf.news(sent) if self._shelf else []
+        return [f"<i>{beat}</i>", sent, *answers, *shelved]
 
     def _describe(self, selected: str | None, compared: list[str]) -> list[dict[str, Any]]:
         """An update for each widget of ``_drawn``, in their order."""
