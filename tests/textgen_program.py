@@ -33,7 +33,21 @@ class Program:
         self.shared.persistent_interface_state = {}
         self.shared.generation_lock = threading.Lock()
         self.shared.model_dirty_from_training = False
+        self.lora = ModuleType("modules.LoRA")
+        self.lora.add_lora_transformers = self.apply_loras
         self.load("small")
+
+    def apply_loras(self, names):
+        """As the program does it: in no queue."""
+        from peft import PeftModel
+
+        if self.shared.lora_names:
+            self.shared.model = self.shared.model.unload()
+        if names:
+            self.shared.model = PeftModel.from_pretrained(
+                self.shared.model, f"{self.shared.args.lora_dir}/{names[0]}", adapter_name=names[0]
+            )
+        self.shared.lora_names = names
 
     def load(self, name, seed=0):
         self.shared.tokenizer = make_tokenizer()
@@ -76,7 +90,12 @@ def install(monkeypatch, folder):
     """Put the program's modules where imports find them."""
     program = Program(folder)
     package = ModuleType("modules")
-    package.shared, package.models = program.shared, program.models
-    for name, module in {"modules": package, "modules.shared": program.shared, "modules.models": program.models}.items():
+    package.shared, package.models, package.LoRA = program.shared, program.models, program.lora
+    for name, module in {
+        "modules": package,
+        "modules.LoRA": program.lora,
+        "modules.shared": program.shared,
+        "modules.models": program.models,
+    }.items():
         monkeypatch.setitem(sys.modules, name, module)
     return program

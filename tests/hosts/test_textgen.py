@@ -146,6 +146,24 @@ def test_an_applied_adapter_pauses_the_run_until_it_is_taken_off(program, studio
     wait_until(lambda: jobs.history("facts").step > step)
 
 
+def test_what_the_program_applies_in_the_middle_of_a_turn_waits_for_its_end(program, studio, start):
+    jobs, _ = studio
+    start("first", learning_rate=0.05)
+    wait_until(status_is(jobs, "first", "done"))
+    program.lora.add_lora_transformers(["first"])
+    wanted = program.logits()
+    program.lora.add_lora_transformers([])
+    AppliedAdapters().apply({})
+    start(max_steps=100_000, slice_seconds=3.0)
+    wait_until(lambda: jobs.history("facts").step > 2)
+    program.lora.add_lora_transformers(["first"])
+    assert torch.equal(program.logits(), wanted)
+    wait_until(status_is(jobs, "facts", "paused"))
+    step = jobs.history("facts").step
+    program.lora.add_lora_transformers([])
+    wait_until(lambda: jobs.history("facts").step > step)
+
+
 @pytest.mark.parametrize(
     ("name", "folder", "said"),
     [

@@ -17,7 +17,7 @@ from ..engine.errors import ModelAway
 from ..engine.files import replacing_folder
 from ..llm.config import TextConfig
 from .textgen_live import LiveAnswers
-from .textgen_lock import WatchedLock, watch_lock
+from .textgen_lock import WatchedLock, queue_adapters, watch_lock
 from .transformers import CausalModel
 
 _YIELD_SECONDS = 0.01
@@ -43,6 +43,7 @@ class TextgenHost:
 
         from ..llm.trainee import TextTrainee
 
+        queue_adapters()
         with watch_lock():
             _check_there(config)
             net = shared.model
@@ -75,7 +76,7 @@ class TextgenHost:
             try:
                 yield
             except RuntimeError:
-                self._check_unchanged()  # Load, Unload and Apply LoRAs stand in no queue
+                self._check_unchanged()  # Load and Unload stand in no queue
                 raise
             finally:
                 models.last_generation_time = time.time()  # a model that trains is not idle

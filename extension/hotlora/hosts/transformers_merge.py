@@ -30,9 +30,7 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> str:
 
     check_model_folder(base)
     if "quantization_config" in json.loads((base / "config.json").read_text(encoding="utf-8")):
-        raise UserError(
-            f"cannot merge into '{base}': it is quantised, which would swallow the changes. Give the original model."
-        )
+        raise UserError(f"cannot merge into '{base}': it is quantised, which would swallow the changes. Give the original model.")
     if output.exists():
         raise UserError(f"cannot write the merged model to '{output}': there is something already. Choose another folder.")
     file = read_peft_folder(adapter)
