@@ -187,6 +187,11 @@ def test_a_model_that_the_training_tab_has_changed_is_refused(program):
     assert "Load it again" in explain_absence()
 
 
+def test_a_model_that_is_not_all_there_is_refused(program):
+    program.shared.model.model.layers[1].to("meta")
+    assert "offloaded" in explain_absence()
+
+
 def test_the_watched_lock_is_the_lock(program):
     inner = program.shared.generation_lock
     inner.acquire()

@@ -13,7 +13,7 @@ from real_textgen import PYTHON, URL, chat, needs_textgen, read_logprobs
 from waiting import wait_until
 
 pytestmark = needs_textgen
-NAME, AGAIN = "made-up-facts", "made-up-facts-again"
+NAME, AGAIN = "made-up-facts", "once-more"
 LIST_PACKAGES = "import importlib.metadata as m; print(sorted((d.metadata['Name'], d.version) for d in m.distributions()))"
 ASKED = 40
 PROBE = "The keeper of Quillmere is"

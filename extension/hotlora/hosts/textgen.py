@@ -126,6 +126,8 @@ def explain_absence(config: TextConfig | None = None) -> str | None:
     reason = explain_loader(wanted)
     if reason:
         return reason
+    if any(parameter.device.type == "meta" for parameter in shared.model.parameters()):
+        return "cannot train on this model: parts of it are offloaded, because it does not fit. Load it in 4 or 8 bits, or a smaller one."
     if shared.lora_names or _has_adapter_layers(shared.model):
         names = ", ".join(shared.lora_names) or "an adapter"
         return f"cannot train while {names} is applied: take it off (Adapters, or the Model tab); training then goes on by itself."

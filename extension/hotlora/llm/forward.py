@@ -58,6 +58,7 @@ class LanguageLoss:
             inputs, places, labels = (_pack if self.packs else _pad)(examples, cut, self._model.device)
             if self._split_head:
                 hidden = _decoder(self._model.net)(**inputs, use_cache=False).last_hidden_state
+                places, labels = places.to(hidden.device), labels.to(hidden.device)  # a model may lie on several
                 return sum_cross_entropy(hidden.flatten(0, 1)[places], self._model.net.get_output_embeddings(), labels)
             if self.packs:
                 logits = self._model.net(**inputs, use_cache=False, logits_to_keep=places).logits[0]
