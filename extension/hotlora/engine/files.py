@@ -28,15 +28,22 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        _flush(temporary)
-        _replace(temporary, path)
+        with _telling_full_disk(path):
+            yield temporary
+            _flush(temporary)
+            _replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _telling_full_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise disk_full(path) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def disk_full(path: Path) -> UserError:
@@ -87,17 +94,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary, aside = path.with_name(f".{path.name}.{os.getpid()}.tmp"), path.with_name(f".{path.name}{_ASIDE}")
     _bring_back(aside)
     try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        if path.exists():
-            _replace(path, aside)
-        _replace(temporary, path)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise disk_full(path) from error
-        raise
+        with _telling_full_disk(path):
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            if path.exists():
+                _replace(path, aside)
+            _replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         _bring_back(aside)
