@@ -1,5 +1,7 @@
 """The language loss: packed == padded == alone == plain cross-entropy, values and gradients; what a model cannot do is found out."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -114,6 +116,29 @@ def test_chunks_add_up_to_cross_entropy(chunk):
     torch.testing.assert_close(total, wanted)
     torch.testing.assert_close(torch.autograd.grad(total, hidden)[0], wanted_gradient)
     assert head.weight.grad is None
+
+
+def test_a_head_that_learns_gets_its_gradient_too():
+    torch.manual_seed(0)
+    head = torch.nn.Linear(8, 50, bias=False)
+    hidden, labels = torch.randn(7, 8, requires_grad=True), torch.randint(0, 50, (7,))
+    wanted = torch.autograd.grad(F.cross_entropy(head(hidden), labels, reduction="sum"), [hidden, head.weight])
+    torch.testing.assert_close(torch.autograd.grad(sum_cross_entropy(hidden, head, labels, 3), [hidden, head.weight]), wanted)
+
+
+def test_small_gradients_live_through_half_precision():
+    torch.manual_seed(0)
+    head = torch.nn.Linear(8, 50, bias=False).requires_grad_(False)
+    head.weight /= 1000
+    head.weight[0] = 0.001
+    hidden = torch.full((1, 8), 2000.0)  # the first word is all but certain
+    labels = torch.zeros(1, dtype=torch.long)
+    wanted, got = [
+        torch.autograd.grad(sum_cross_entropy(x, net, labels) * 2**16, x)[0].float()
+        for x, net in ((hidden.clone().requires_grad_(), head), (hidden.half().requires_grad_(), copy.deepcopy(head).half()))
+    ]
+    assert 1e-10 < wanted.abs().max() / 2**16 < torch.finfo(torch.half).smallest_normal / 2**11  # not a half-precision number
+    torch.testing.assert_close(got, wanted, rtol=0.1, atol=wanted.abs().max().item() * 0.1)
 
 
 def test_no_learned_token_is_no_loss():
