@@ -3,7 +3,7 @@
 Both train the same LoRA (rank 8 on queries and values) on a model of SmolLM2-135M's shape with random weights (or on --model), on pairs of
 80 tokens on average of which 44 are learned, four at a time, fp32, AdamW. The plain loop is what trainers usually do, and what
 text-generation-webui's Training tab does: padded rows, logits of all tokens, and gradient checkpointing, which that tab has on by default;
-once more without it. Each runs in a process of its own, in turns; printed are the medians and their ratios.
+once more without it. Each runs in a process of its own, in turns; printed are the means over all pairs, and their ratios.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "extension"))
-RANK, BATCH, PAIRS = 8, 4, 100
+RANK, BATCH, PAIRS, UNCOUNTED = 8, 4, 100, 2
 WORDS = 49_000
 OURS, PLAIN = "HotLoRA", ("plain, checkpointing", "plain")
 TEMPLATE = (
@@ -164,17 +164,19 @@ def measure(which: str, model: Path, pairs: Path, steps: int) -> dict:
 
 
 def main() -> None:
-    """Print the medians and their ratios."""
+    """Print the means and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="a Hugging Face folder instead of random weights")
-    parser.add_argument("--rounds", type=int, default=2, help="processes of each, in turns")
-    parser.add_argument("--steps", type=int, default=8, help="steps in each process; the first two are not counted")
+    parser.add_argument("--rounds", type=int, default=1, help="processes of each, in turns")
+    parser.add_argument(
+        "--steps", type=int, default=PAIRS // BATCH + UNCOUNTED, help=f"steps in each process; the first {UNCOUNTED} are not counted"
+    )
     parser.add_argument("--worker", choices=tuple(WORKERS), help=argparse.SUPPRESS)
     parser.add_argument("--pairs", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         seconds = WORKERS[options.worker](options.model, options.pairs, options.steps)
-        print(json.dumps({"seconds": seconds[2:], "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+        print(json.dumps({"seconds": seconds[UNCOUNTED:], "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
         return
     with tempfile.TemporaryDirectory() as name:
         model, pairs = options.model or Path(name) / "model", Path(name) / "pairs.jsonl"
@@ -186,13 +188,13 @@ def main() -> None:
         for number in range(options.rounds):
             for which, runs in results.items():
                 runs.append(measure(which, model, pairs, options.steps))
-                print(f"round {number + 1}, {which}: {statistics.median(runs[-1]['seconds']):.2f} s/step", flush=True)
+                print(f"round {number + 1}, {which}: {statistics.mean(runs[-1]['seconds']):.2f} s/step", flush=True)
     report(results)
 
 
 def report(results: dict[str, list[dict]]) -> None:
     """The table."""
-    middle = {which: statistics.median(s for run in runs for s in run["seconds"]) for which, runs in results.items()}
+    middle = {which: statistics.mean(s for run in runs for s in run["seconds"]) for which, runs in results.items()}
     peak = {which: max(run["peak_kib"] for run in runs) / 2**20 for which, runs in results.items()}
     print(f"{'text':22}{'s/step':>8}{'peak GB':>10}{'times our speed':>18}{'times our memory':>18}")
     for which in results:

@@ -266,7 +266,8 @@ class AsFound:
         for parameter, wanted in self._gradients:
             parameter.requires_grad_(wanted)
         for module, training in self._modes:
-            module.training = training
+            if module.training is not training:  # setting it takes longer than asking, and a turn may be a step long
+                module.training = training
 
 
 def _tensor_name(path: str) -> str:
