@@ -58,7 +58,7 @@ class _SumCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> tuple:
         (gradient,) = ctx.saved_tensors
-        return gradient * (outer[0] / _ROOM).to(gradient.dtype), None, None, None, None
+        return (gradient.float() * (outer[0] / _ROOM)).to(gradient.dtype), None, None, None, None
 
 
 def _loss_and_gradient(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
