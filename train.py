@@ -108,10 +108,10 @@ def choose_task(values: dict[str, Any]) -> type[RunConfig]:
 def make_host(config: RunConfig) -> Host:
     """The stand-alone host that holds the task's models."""
     if isinstance(config, TextConfig):
-        from hotlora.hosts.transformers import TransformersHost
+        from hotlora.hosts.standalone.texts import TransformersHost
 
         return TransformersHost()
-    from hotlora.hosts.diffusers import DiffusersHost
+    from hotlora.hosts.standalone.images import DiffusersHost
 
     return DiffusersHost()
 

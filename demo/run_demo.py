@@ -126,8 +126,8 @@ def load_pipeline():
     """diffusers' pipeline around the demo model. Only reading the checkpoint is ours: diffusers would ask the hub for its shape."""
     import diffusers
     import transformers
-    from hotlora.hosts.checkpoint import describe
-    from hotlora.hosts.diffusers_loading import load_parts
+    from hotlora.hosts.standalone.checkpoints.recognising import describe
+    from hotlora.hosts.standalone.loading import load_parts
 
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()  # about parts of pipelines that this model does not have

@@ -17,11 +17,11 @@ if _PACKAGE not in sys.path:
 
 from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
-from hotlora.hosts.a1111 import A1111Host
-from hotlora.hosts.a1111_live import remove_leftover_lives, remove_live, update_live
-from hotlora.hosts.a1111_sampling import list_samplers
-from hotlora.sd.album import UPLOAD_SUFFIXES, look_at_pictures
-from hotlora.sd.caption_editing import read_caption, write_caption
+from hotlora.hosts.a1111.host import A1111Host
+from hotlora.hosts.a1111.live import remove_leftover_lives, remove_live, update_live
+from hotlora.hosts.a1111.sampling import list_samplers
+from hotlora.pictures.album import UPLOAD_SUFFIXES, look_at_pictures
+from hotlora.pictures.caption_editing import read_caption, write_caption
 from hotlora.sd.config import ImageConfig
 from hotlora.ui.api import basic_auth, build_router
 from hotlora.ui.page import build_page

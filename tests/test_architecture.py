@@ -1,7 +1,8 @@
 """Who may import whom: every import statement of the repository, held against the rules of the house.
 
-engine <- sd, llm <- hosts; ui sees engine and the config classes; gradio only in ui and entry points; a host's own `modules` only
-in that host's file; heavy libraries only where they are at home, and loaded only when used.
+engine <- pictures <- sd; engine <- llm; hosts above them; ui sees engine, tasks and the config classes, never hosts; gradio only in ui
+and entry points; a host's own `modules` only in that host's folder; heavy libraries only where they are at home, and loaded only when
+used.
 """
 
 import ast
@@ -19,20 +20,21 @@ EXTENSION = ROOT / "extension"
 ENTRY_POINTS = ("scripts", "textgen_plugin", "tools", "demo", "javascript")  # and the files directly in the root
 
 ROOMS = {
-    "": r"$",  # hotlora/__init__.py imports nothing
+    "": r"$",  # hotlora/__init__.py imports nothing; its other files are entry points
     "engine": r"engine\b",
-    "sd": r"(engine|sd)\b",
+    "pictures": r"(engine|pictures)\b",
+    "sd": r"(engine|pictures|sd)\b",
     "llm": r"(engine|llm)\b",
-    "hosts": r"(engine|sd|llm|hosts)\b",
-    "ui": r"(engine|ui)\b|(sd|llm)\.config\b",
+    "hosts": r"(engine|pictures|sd|llm|hosts)\b",
+    "ui": r"(engine|ui|tasks)\b|(pictures|sd|llm)\.config\b",
 }
 HOMES = {  # library -> files that may import it, relative to the repository
     "gradio": r"extension/hotlora/ui/|scripts/|textgen_plugin/|script\.py$",
-    "modules": r"extension/hotlora/hosts/(a1111|textgen)\w*\.py$|scripts/|textgen_plugin/|script\.py$",
-    "diffusers": r"extension/hotlora/hosts/diffusers\w*\.py$|tools/|demo/",
-    "transformers": r"extension/hotlora/(hosts/(diffusers|transformers)\w*|engine/optimizers|llm/\w+)\.py$|tools/|demo/",
+    "modules": r"extension/hotlora/hosts/(a1111|textgen)/|scripts/|textgen_plugin/|script\.py$",
+    "diffusers": r"extension/hotlora/hosts/standalone/\w+\.py$|tools/|demo/",
+    "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+)\.py$|tools/|demo/",
     "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
-    "peft": r"extension/hotlora/(engine/\w+|hosts/(textgen_adapters|transformers_merge))\.py$|tools/",
+    "peft": r"extension/hotlora/(engine/\w+|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
 }
 MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "matplotlib", "tensorboard")
 
@@ -82,7 +84,7 @@ def find_faults(path: str, source: str) -> list[str]:
         home = HOMES.get(found.library)
         if home and not re.match(home, path):
             faults.append(f"{path}:{found.line}: {found.library} is not imported here")
-        elif room is not None and found.at_top and found.library in MUST_BE_LAZY and not re.search(r"hosts/diffusers\w*\.py$", path):
+        elif room is not None and found.at_top and found.library in MUST_BE_LAZY and not re.search(r"hosts/standalone/\w+\.py$", path):
             faults.append(f"{path}:{found.line}: {found.library} is imported before it is needed")
     return faults
 
@@ -110,16 +112,18 @@ def test_every_folder_of_the_package_is_a_room_and_extension_holds_nothing_else(
     [
         ("extension/hotlora/engine/loop.py", "from ..sd.config import ImageConfig"),
         ("extension/hotlora/engine/loop.py", "from .. import sd"),
-        ("extension/hotlora/engine/loop.py", "import hotlora.hosts.diffusers"),
+        ("extension/hotlora/engine/loop.py", "import hotlora.hosts.standalone.images"),
         ("extension/hotlora/engine/loop.py", "def f():\n    from transformers import AutoModel"),
         ("extension/hotlora/engine/adapters.py", "import peft"),
-        ("extension/hotlora/sd/cache.py", "from ..llm import packing"),
-        ("extension/hotlora/sd/cache.py", "from hotlora.hosts import a1111"),
-        ("extension/hotlora/sd/cache.py", "import importlib\nimportlib.import_module('gradio')"),
-        ("extension/hotlora/hosts/diffusers.py", "from ..ui import tab"),
-        ("extension/hotlora/hosts/diffusers.py", "def f():\n    import modules.shared"),
-        ("extension/hotlora/ui/tab.py", "from ..hosts.a1111 import A1111Host"),
-        ("extension/hotlora/ui/tab.py", "from ..sd.dataset import read_dataset"),
+        ("extension/hotlora/pictures/latents.py", "from ..sd.config import ImageConfig"),
+        ("extension/hotlora/sd/kohya.py", "from ..llm import packing"),
+        ("extension/hotlora/sd/kohya.py", "from hotlora.hosts import a1111"),
+        ("extension/hotlora/sd/kohya.py", "import importlib\nimportlib.import_module('gradio')"),
+        ("extension/hotlora/hosts/standalone/images.py", "from ...ui import tab"),
+        ("extension/hotlora/hosts/standalone/images.py", "def f():\n    import modules.shared"),
+        ("extension/hotlora/hosts/standalone/checkpoints/recognising.py", "import diffusers"),
+        ("extension/hotlora/ui/tab.py", "from ..hosts.a1111.host import A1111Host"),
+        ("extension/hotlora/ui/tab.py", "from ..pictures.dataset import read_dataset"),
         ("extension/hotlora/__init__.py", "from .engine import loop"),
         ("train.py", "import gradio"),
     ],
@@ -131,9 +135,9 @@ def test_forbidden_arrows_are_found(path, source):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("extension/hotlora/sd/cache.py", "from ..engine.errors import UserError\nfrom .pictures import read_picture\nimport torch"),
-        ("extension/hotlora/hosts/a1111.py", "from modules import shared\nfrom ..sd.model import ImageModel"),
-        ("extension/hotlora/hosts/diffusers.py", "def f():\n    from diffusers import AutoencoderKL"),
+        ("extension/hotlora/sd/trainee.py", "from ..engine.errors import UserError\nfrom ..pictures.reading import read_picture\nimport torch"),
+        ("extension/hotlora/hosts/a1111/host.py", "from modules import shared\nfrom ...sd.model import ImageModel"),
+        ("extension/hotlora/hosts/standalone/images.py", "def f():\n    from diffusers import AutoencoderKL"),
         ("extension/hotlora/ui/tab.py", "import gradio as gr\nfrom ..sd.config import ImageConfig\nfrom ..engine.job import Job"),
         ("scripts/hotlora_tab.py", "import gradio\nfrom modules import script_callbacks\nfrom hotlora.ui import tab"),
     ],
@@ -142,9 +146,9 @@ def test_allowed_arrows_are_let_through(path, source):
     assert not find_faults(path, source)
 
 
-def test_importing_engine_and_sd_loads_no_heavy_library():
+def test_importing_engine_pictures_and_sd_loads_no_heavy_library():
     """A host that shows a tab must not pay for, or clash with, libraries that it does not use yet."""
-    files = [path for room in ("engine", "sd") for path in (EXTENSION / "hotlora" / room).glob("*.py")]
+    files = [path for room in ("engine", "pictures", "sd") for path in (EXTENSION / "hotlora" / room).glob("*.py")]
     names = [".".join(path.relative_to(EXTENSION).with_suffix("").parts) for path in files]
     code = f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name.removesuffix('.__init__'))\n"
     code += f"print(*sorted({{m.partition('.')[0] for m in sys.modules}} & {{*{MUST_BE_LAZY!r}, 'gradio'}}))"

@@ -66,9 +66,9 @@ def _make_studio() -> Any:
     from hotlora.engine.access import Access
     from hotlora.engine.files import remove_leftovers
     from hotlora.engine.jobs import Jobs
-    from hotlora.hosts.textgen import TextgenHost, explain_absence, explain_loader, lora_folder, read_tokenizer
-    from hotlora.hosts.textgen_adapters import AppliedAdapters
-    from hotlora.hosts.textgen_live import LiveAnswers
+    from hotlora.hosts.textgen.adapters import AppliedAdapters
+    from hotlora.hosts.textgen.host import TextgenHost, explain_absence, explain_loader, lora_folder, read_tokenizer
+    from hotlora.hosts.textgen.live import LiveAnswers
     from hotlora.llm.config import TextConfig
     from hotlora.llm.formats import SUFFIXES
     from hotlora.llm.look import look_at_texts

@@ -1,7 +1,7 @@
 """Write a caption for every picture that has none: ``python tools/auto_label.py --input data/style_train``.
 
 Thin: options, the BLIP model (arXiv 2201.12086, through transformers), a progress bar and exit codes (0 done, 2 something
-the user can mend, 130 interrupted). Which pictures are captioned, and how the file is kept, is in ``hotlora.sd.labels``.
+the user can mend, 130 interrupted). Which pictures are captioned, and how the file is kept, is in ``hotlora.pictures.labels``.
 """
 
 import argparse
@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "extension"))
 
 import torch
 from hotlora.engine.errors import UserError
-from hotlora.sd.folders import list_contents, open_folder, require_pictures
-from hotlora.sd.labels import LabelFile, decorate, plan_labels, sentence_from_name
-from hotlora.sd.pictures import read_picture
+from hotlora.pictures.folders import list_contents, open_folder, require_pictures
+from hotlora.pictures.labels import LabelFile, decorate, plan_labels, sentence_from_name
+from hotlora.pictures.reading import read_picture
 from PIL import Image
 from tqdm import tqdm
 

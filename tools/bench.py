@@ -86,7 +86,7 @@ def run_ours(folder: Path, steps: int) -> list[float]:
     from hotlora.engine.loop import train
     from hotlora.engine.options import build
     from hotlora.engine.run import Run
-    from hotlora.hosts.diffusers import DiffusersHost
+    from hotlora.hosts.standalone.images import DiffusersHost
     from hotlora.sd.config import ImageConfig
 
     with tempfile.TemporaryDirectory() as output:

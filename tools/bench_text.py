@@ -114,7 +114,7 @@ def run_plain(model: Path, pairs: Path, steps: int, *, checkpointing: bool) -> l
 def read_examples(model: Path, pairs: Path) -> list:
     """The same tokens and labels for both sides."""
     from hotlora.engine.options import build
-    from hotlora.hosts.transformers import load_tokenizer
+    from hotlora.hosts.standalone.texts import load_tokenizer
     from hotlora.llm.config import TextConfig
     from hotlora.llm.dataset import build_dataset
     from hotlora.llm.rendering import Renderer
@@ -135,7 +135,7 @@ def run_ours(model: Path, pairs: Path, steps: int) -> list[float]:
     from hotlora.engine.loop import train
     from hotlora.engine.options import build
     from hotlora.engine.run import Run
-    from hotlora.hosts.transformers import TransformersHost
+    from hotlora.hosts.standalone.texts import TransformersHost
     from hotlora.llm.config import TextConfig
 
     with tempfile.TemporaryDirectory() as output:

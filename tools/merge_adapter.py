@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "extension"))
 
 from hotlora.engine.errors import UserError
-from hotlora.hosts.transformers_merge import merge_adapter
+from hotlora.hosts.standalone.merging import merge_adapter
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -58,9 +58,9 @@ def serve(options: argparse.Namespace) -> None:
 def make_image_studio(folder: Path, access: "Access") -> "Studio":
     """Pictures, on checkpoints that are loaded for it."""
     from .engine.jobs import Jobs
-    from .hosts.diffusers import DiffusersHost
-    from .sd.album import UPLOAD_SUFFIXES, look_at_pictures
-    from .sd.caption_editing import read_caption, write_caption
+    from .hosts.standalone.images import DiffusersHost
+    from .pictures.album import UPLOAD_SUFFIXES, look_at_pictures
+    from .pictures.caption_editing import read_caption, write_caption
     from .sd.config import ImageConfig
     from .ui.presets import IMAGE_PRESETS
     from .ui.studio import Studio
@@ -81,7 +81,7 @@ def make_image_studio(folder: Path, access: "Access") -> "Studio":
 def make_text_studio(folder: Path, access: "Access") -> "Studio":
     """Texts, on language models that are loaded for it."""
     from .engine.jobs import Jobs
-    from .hosts.transformers import TransformersHost, load_tokenizer
+    from .hosts.standalone.texts import TransformersHost, load_tokenizer
     from .llm.config import TextConfig
     from .llm.formats import SUFFIXES
     from .llm.look import look_at_texts

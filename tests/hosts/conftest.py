@@ -6,8 +6,8 @@ import pytest
 import tiny
 import torch
 import webui as stand_in
-from hotlora.hosts.checkpoint import describe
-from hotlora.hosts.diffusers import DiffusersModel
+from hotlora.hosts.standalone.checkpoints.recognising import describe
+from hotlora.hosts.standalone.images import DiffusersModel
 from hotlora.sd.config import ImageConfig
 
 

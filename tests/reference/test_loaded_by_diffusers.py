@@ -6,7 +6,7 @@ from diffusers.utils import USE_PEFT_BACKEND
 from hotlora.engine.options import build
 from hotlora.engine.run import Run
 from hotlora.engine.session import Session
-from hotlora.hosts.diffusers import DiffusersHost
+from hotlora.hosts.standalone.images import DiffusersHost
 from hotlora.sd.config import ImageConfig
 from pictures import NOTES, make_pictures
 from tiny import tiny_sd1, tiny_sdxl

@@ -7,7 +7,7 @@ from hotlora.engine.interfaces import Draws
 from hotlora.engine.options import build
 from hotlora.engine.run import Run
 from hotlora.engine.session import Session
-from hotlora.hosts.diffusers import DiffusersHost
+from hotlora.hosts.standalone.images import DiffusersHost
 from hotlora.sd.config import ImageConfig
 from hotlora.sd.trainee import ImageBatch
 from pictures import NOTES, make_pictures

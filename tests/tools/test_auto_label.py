@@ -7,8 +7,8 @@ from pathlib import Path
 import auto_label
 import pytest
 import torch
-from hotlora.sd.caption_files import MetadataCaptions
-from hotlora.sd.labels import sentence_from_name
+from hotlora.pictures.caption_files import MetadataCaptions
+from hotlora.pictures.labels import sentence_from_name
 from PIL import Image
 
 WORDS = ["a", "photo", "of", "red", "green", "blue", "apple", "dog", "cat", "house", "on", "the", "table"]

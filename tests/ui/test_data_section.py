@@ -6,8 +6,8 @@ import pytest
 from hotlora.engine.access import Access
 from hotlora.engine.errors import UserError
 from hotlora.engine.jobs import Jobs
-from hotlora.sd.album import look_at_pictures
-from hotlora.sd.caption_editing import read_caption, write_caption
+from hotlora.pictures.album import look_at_pictures
+from hotlora.pictures.caption_editing import read_caption, write_caption
 from hotlora.sd.config import ImageConfig
 from hotlora.ui.page import build_page
 from pictures import make_pictures

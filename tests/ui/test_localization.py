@@ -21,7 +21,7 @@ from hotlora.engine.history import History
 from hotlora.engine.jobs import STATUSES
 from hotlora.engine.options import build, options_of
 from hotlora.engine.probe import Estimate
-from hotlora.sd.album import look_at_pictures
+from hotlora.pictures.album import look_at_pictures
 from hotlora.sd.config import ImageConfig
 from hotlora.ui import studio as studio_module
 from hotlora.ui.charts import draw_losses

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from hotlora.sd.album import look_at_pictures
-from hotlora.sd.caption_editing import read_caption, write_caption
+from hotlora.pictures.album import look_at_pictures
+from hotlora.pictures.caption_editing import read_caption, write_caption
 from hotlora.ui.page import build_standalone_page
 from pictures import make_pictures
 from toy_studio import toy_studio

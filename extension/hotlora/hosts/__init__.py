@@ -1,1 +1,1 @@
-"""Where the model lives: one file per host. Imports ``engine``, ``sd``, ``llm``; never ``ui``."""
+"""Where the model lives: one folder per host, and ``shared`` for what several do alike. Imports every room but ``ui``."""

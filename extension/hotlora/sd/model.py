@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from ..pictures.prompts import SampleRequest
+
 FAMILIES = ("sd1", "sd2", "sdxl")
 
 
@@ -28,17 +30,9 @@ class Conditioning:
 
 
 @dataclass(frozen=True)
-class SampleRequest:
-    """One picture to sample. Sizes in pixels."""
+class SdSampleRequest(SampleRequest):
+    """A sample, with what only CLIP needs to know."""
 
-    prompt: str
-    negative_prompt: str
-    width: int
-    height: int
-    steps: int
-    cfg: float
-    sampler: str  # by its WebUI name
-    seed: int
     clip_skip: int | None = None
     max_token_length: int = 75
 
@@ -87,6 +81,6 @@ class ImageModel(Protocol):
         """Whatever modes training needs, entered at the start of every turn with adapters attached; undone at its end."""
         ...
 
-    def sample(self, request: SampleRequest) -> Any:
+    def sample(self, request: SdSampleRequest) -> Any:
         """A PIL picture from the host's own sampler, with whatever adapters are attached."""
         ...

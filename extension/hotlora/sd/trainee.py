@@ -14,20 +14,20 @@ import torch
 
 from ..engine.errors import UserError
 from ..engine.interfaces import Adapters, Draws, Loss, PreviewRequest, Progress, Target
+from ..pictures.batches import plan_batches
+from ..pictures.buckets import choose_bucket
+from ..pictures.captions import render_caption, render_fixed
+from ..pictures.dataset import Dataset, Example, scan_dataset
+from ..pictures.index import choose_cache_folder
+from ..pictures.latents import Latent, LatentCache
+from ..pictures.prompts import read_prompt
+from ..pictures.sheet import Sample, draw_sheet, write_png
 from . import objectives
-from .batches import plan_batches
-from .buckets import choose_bucket
-from .cache import Latent, LatentCache
-from .captions import render_caption, render_fixed
 from .conditions import Conditions
 from .config import ImageConfig
-from .dataset import Dataset, Example, scan_dataset
 from .kohya import SAVE_DTYPES, LoraFile, read_lora, write_lora
 from .metadata import DatasetFacts, build_metadata, file_hashes, write_sidecar
-from .model import ImageModel
-from .picture_index import choose_cache_folder
-from .prompts import read_prompt
-from .sheet import Sample, draw_sheet, write_png
+from .model import ImageModel, SdSampleRequest
 from .targets import choose_targets
 
 _VALIDATION_TIMESTEPS = 4
@@ -205,7 +205,8 @@ class ImageTrainee:
         return [PreviewRequest(prompt, self.config.sample_seed) for prompt in prompts]
 
     def preview(self, request: PreviewRequest) -> Sample:
-        wanted = read_prompt(request.prompt, self.config, request.seed)
+        plain, config = read_prompt(request.prompt, self.config, request.seed), self.config
+        wanted = SdSampleRequest(**vars(plain), clip_skip=config.clip_skip, max_token_length=config.max_token_length)
         return Sample(self.model.sample(wanted), wanted, f"<lora:{self.config.name}:{request.weight:g}>")
 
     def write_sheet(self, rows: Sequence[Sequence[tuple[PreviewRequest, Sample]]], path: Path) -> Path:

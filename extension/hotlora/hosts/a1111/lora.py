@@ -1,0 +1,58 @@
+"""What the WebUI knows of LoRA files: its folder, its list, and what it keeps of them in memory."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from ...engine.files import write_bytes
+
+_FOLDER = "hotlora"  # below the WebUI's LoRA folder, so that a LoRA of the same name from elsewhere is never overwritten
+_NUMBERED = re.compile(r"(.+)-step\d{8}")
+_CARD_SUFFIXES = (".json", ".png", ".safetensors")  # the LoRA last: what belongs to it is there when it is found
+
+
+def lora_root() -> Path:
+    """The folder that the WebUI searches for LoRAs."""
+    from modules import shared
+
+    return Path(shared.cmd_opts.lora_dir)
+
+
+def own_folder() -> Path:
+    """Where copies of ours go."""
+    return lora_root() / _FOLDER
+
+
+def copy_with_card(path: Path, folder: Path) -> None:
+    """Copy a LoRA with its card's files; copies of its run's numbered checkpoints go where the run has deleted those."""
+    for suffix in _CARD_SUFFIXES:
+        source = path.with_suffix(suffix)
+        if source.is_file():
+            write_bytes(folder / source.name, source.read_bytes())
+    numbered = _NUMBERED.fullmatch(path.stem)
+    name, originals = (numbered[1], path.parent) if numbered else (path.stem, path.parent / "checkpoints")
+    for copy in folder.iterdir():
+        found = _NUMBERED.fullmatch(copy.stem)
+        if found and found[1] == name and not (originals / f"{copy.stem}.safetensors").exists():
+            copy.unlink()
+
+
+def find_lora_extension() -> Any:
+    """The WebUI's built-in Lora extension, or None where it is switched off."""
+    return sys.modules.get("networks")
+
+
+def forget_encoded_prompts() -> None:
+    """The WebUI keeps the last prompt's encoding by the LoRA's name, which means another text encoder now. Emptied in place,
+    because a picture under way has taken the lists over."""
+    from modules import processing
+
+    for kind in (
+        processing.StableDiffusionProcessing,
+        processing.StableDiffusionProcessingTxt2Img,
+        processing.StableDiffusionProcessingImg2Img,
+    ):
+        for name in ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc"):
+            if hasattr(kind, name):
+                getattr(kind, name)[:] = [None, None]

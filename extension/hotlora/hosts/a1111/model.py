@@ -1,0 +1,230 @@
+"""The WebUI's loaded model, CompVis or SGM classes, as every Stable Diffusion looks to training.
+
+Nothing is loaded or copied: each call goes to the modules that are there, through the entry points at which ``--medvram``
+moves them. Needs none of the WebUI's ``modules``.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ...engine.errors import UserError
+from ...sd.config import ImageConfig
+from ...sd.metadata import file_hashes
+from ...sd.model import Conditioning, SdSampleRequest
+from ...sd.names import name_text_layers, name_unet_layers
+from ...sd.objectives import scaled_linear_alphas_cumprod
+from ..shared.devices import autocast, choose_dtype
+from ..standalone.checkpoints.tensor_file import open_tensor_file
+from .memory import SpareModules, needs_room
+from .sampling import sample_picture
+from .text import encode_captions, encoder_of, inner_of, is_transformers
+
+_HALF = {torch.float16: "fp16", torch.bfloat16: "bf16"}
+_SIZES = {"original_size_as_tuple": slice(0, 2), "crop_coords_top_left": slice(2, 4), "target_size_as_tuple": slice(4, 6)}
+
+
+class A1111Model:
+    """Implements :class:`hotlora.sd.model.ImageModel`.
+
+    Args:
+        loaded: ``ldm``'s LatentDiffusion or ``sgm``'s DiffusionEngine, as the WebUI prepared it.
+        device: where the WebUI computes.
+        sampled_at_zero_snr: the WebUI is set to sample with the zero-terminal-SNR schedule.
+
+    Raises:
+        UserError: where options do not fit the model or the device.
+    """
+
+    def __init__(self, loaded: Any, config: ImageConfig, *, device: torch.device, sampled_at_zero_snr: bool = False):
+        info = loaded.sd_checkpoint_info
+        self._loaded, self.device = loaded, torch.device(device)
+        self._embedders = find_text_embedders(loaded)
+        self.path = Path(info.filename)
+        self.name = self.path.name
+        self.family = "sdxl" if loaded.is_sdxl else "sd2" if loaded.is_sd2 else "sd1"
+        self.unet, self.vae = loaded.model.diffusion_model, loaded.first_stage_model
+        self.text_encoders = [encoder_of(embedder) for embedder in self._embedders]
+        self._spare = SpareModules([self.vae, *([] if config.train_text_encoder else self.text_encoders)])
+        self.compute_dtype = self._choose_compute_dtype(config)
+        self.prediction_type = "v_prediction" if loaded.parameterization == "v" else "epsilon"
+        self.zero_terminal_snr = self._choose_zero_snr(config, sampled_at_zero_snr)
+        self.alphas_cumprod = read_alphas_cumprod(loaded)
+        self.scaling_factor = float(loaded.scale_factor)
+        self.fingerprint = info.sha256 or file_hashes(self.path).sha256
+        self.vae_fingerprint = fingerprint_vae(self.vae)
+        self.warnings: list[str] = []
+        self._check_options(config)
+
+    def _choose_compute_dtype(self, config: ImageConfig) -> torch.dtype:
+        """What is asked for, or else the precision that the WebUI keeps the weights in."""
+        if config.mixed_precision != "no":
+            return choose_dtype(config.mixed_precision, self.device)
+        dtype = next(self.unet.parameters()).dtype
+        if dtype in _HALF:
+            try:
+                choose_dtype(_HALF[dtype], self.device)
+            except UserError:
+                raise UserError(
+                    f"cannot train on {self.name} in half precision on this device ({self.device.type}). Start the WebUI with --no-half."
+                ) from None
+        return dtype
+
+    def _choose_zero_snr(self, config: ImageConfig, sampled_at_zero_snr: bool) -> bool:
+        """The option; else as pictures are made, and as the file says, where the model can learn it at all."""
+        if config.zero_terminal_snr is not None:
+            return config.zero_terminal_snr
+        if self.prediction_type == "epsilon":
+            return False
+        said = self.path.suffix == ".safetensors" and self.path.is_file() and "ztsnr" in open_tensor_file(self.path).shapes
+        return sampled_at_zero_snr or said
+
+    def _check_options(self, config: ImageConfig) -> None:
+        if config.vae:
+            raise UserError("cannot use the option vae in the WebUI: it has one loaded. Choose it in Settings > VAE, and leave vae empty.")
+        if self._loaded.lowvram and config.train_text_encoder:
+            raise UserError(
+                "cannot train the text encoder with --medvram, which takes it away during a step. Set train_text_encoder: false."
+            )
+        if config.prediction_type not in ("auto", self.prediction_type):
+            self.warnings.append(
+                f"prediction_type {config.prediction_type} was asked for, but the WebUI runs {self.name} as {self.prediction_type}. "
+                "That is what is trained."
+            )
+        if self.zero_terminal_snr and self.prediction_type == "epsilon":
+            self.warnings.append("zero_terminal_snr is on for a model that predicts epsilon, which has nothing to learn at timestep 999.")
+        layers = self._count_text_layers()
+        if config.clip_skip and self.family != "sdxl" and config.clip_skip > layers:
+            raise UserError(f"cannot set clip_skip to {config.clip_skip}: this text encoder has {layers} layers. Choose at most {layers}.")
+
+    def _count_text_layers(self) -> int:
+        """Layers that clip_skip may choose from."""
+        first = self._embedders[0]
+        if is_transformers(first):
+            return len(inner_of(first.wrapped.transformer).encoder.layers)
+        return len(first.wrapped.model.transformer.resblocks) - first.wrapped.layer_idx
+
+    def unet_layers(self) -> Mapping[str, nn.Module]:
+        return name_unet_layers(self.unet, self.family)
+
+    def text_layers(self) -> Mapping[str, nn.Module]:
+        """SD 1.x only: open_clip keeps query, key and value in one matrix, which is no layer of its own."""
+        return name_text_layers(self.text_encoders, self.family) if self.family == "sd1" else {}
+
+    @torch.no_grad()
+    def encode_pixels(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The moments are caught on their way: what comes out is already drawn from them in SGM's classes."""
+        caught = []
+        hook = self.vae.quant_conv.register_forward_hook(lambda module, inputs, moments: caught.append(moments))
+        cuda = [self.device.index or 0] if self.device.type == "cuda" else []
+        try:
+            with self._spare.at_hand(), _in_fp32(self.vae), torch.random.fork_rng(devices=cuda):
+                self.vae.encode(pixels.to(self.device, torch.float32))
+        finally:
+            hook.remove()
+        mean, log_variance = caught[0].float().chunk(2, dim=1)
+        return mean.cpu(), (0.5 * log_variance.clamp(-30, 20)).exp().cpu()
+
+    def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
+        if self._loaded.lowvram and self.family == "sdxl":
+            _summon(self._loaded.conditioner)
+        with self._spare.at_hand(), autocast(self.device, self.compute_dtype):
+            return encode_captions(captions, self._embedders, clip_skip=clip_skip, max_token_length=max_token_length, device=self.device)
+
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:
+        """fp32, whatever precision it was computed in."""
+        told: Any = cond.context
+        if self.family == "sdxl":
+            told = {"crossattn": cond.context, "vector": self._join_vector(cond.pooled, size_ids)}
+        with autocast(self.device, self.compute_dtype):
+            return self._loaded.apply_model(noisy, timesteps, told).float()
+
+    def _join_vector(self, pooled: torch.Tensor, size_ids: torch.Tensor) -> torch.Tensor:
+        """SDXL's pooled text and embedded sizes side by side, by the model's own embedders. [batch, width + 6 * 256]"""
+        embedders = [embedder for embedder in self._loaded.conditioner.embedders if getattr(embedder, "input_key", None) in _SIZES]
+        return torch.cat([pooled, *(embedder(size_ids[:, _SIZES[embedder.input_key]]) for embedder in embedders)], dim=1)
+
+    @contextlib.contextmanager
+    def training(self, *, gradient_checkpointing: bool) -> Iterator[None]:
+        """The classes' own checkpointing is the reentrant kind, through which no gradient passes to a frozen base."""
+        if self._loaded.lowvram and next(self.unet.parameters()).device.type == self.device.type:
+            self._loaded.model.to(self.device)  # adapters that were on the CPU when the U-Net was fetched
+        with contextlib.ExitStack() as undo:
+            if gradient_checkpointing:
+                for block in self.unet.modules():
+                    if hasattr(block, "_forward") and (hasattr(block, "checkpoint") or hasattr(block, "use_checkpoint")):
+                        _replace_forward(block, _checkpointed(block), undo)
+            if not self._loaded.lowvram and needs_room(self.device):
+                undo.enter_context(self._spare.away())
+            yield
+
+    def sample(self, request: SdSampleRequest) -> Any:
+        with self._spare.at_hand():
+            return sample_picture(self._loaded, request)
+
+
+def find_text_embedders(loaded: Any) -> list[Any]:
+    """The WebUI's wrappers around the text encoders: one, or SDXL's two."""
+    if not hasattr(loaded, "conditioner"):
+        return [loaded.cond_stage_model]
+    return [embedder for embedder in loaded.conditioner.embedders if hasattr(embedder, "wrapped")]
+
+
+def read_alphas_cumprod(loaded: Any) -> torch.Tensor:
+    """[1000] fp32: the schedule as trained, where the WebUI has put another in its place for sampling.
+
+    The published one was rounded along another way there; it is taken in the bits that the stand-alone host has, so that
+    both train the same.
+    """
+    held = getattr(loaded, "alphas_cumprod_original", loaded.alphas_cumprod).detach().float().cpu()
+    published = scaled_linear_alphas_cumprod()
+    return published if torch.allclose(held, published, rtol=1e-4) else held
+
+
+def fingerprint_vae(vae: nn.Module) -> str:
+    """SHA-256 over the numbers that encode pictures."""
+    whole = hashlib.sha256()
+    for name, tensor in vae.state_dict().items():
+        if name.startswith(("encoder.", "quant_conv.")):
+            whole.update(tensor.float().cpu().numpy())
+    return whole.hexdigest()
+
+
+@contextlib.contextmanager
+def _in_fp32(module: nn.Module) -> Iterator[None]:
+    """Half precision to fp32 and back is exact; so is the VAE's picture, which in fp16 may not even be finite."""
+    dtype = next(module.parameters()).dtype
+    module.float()
+    try:
+        yield
+    finally:
+        module.to(dtype)
+
+
+def _summon(module: nn.Module) -> None:
+    """``--medvram`` fetches a module in a hook before its forward, which is not what is called here."""
+    for hook in module._forward_pre_hooks.values():
+        hook(module, ())
+
+
+def _checkpointed(block: Any) -> Callable[..., Any]:
+    def forward(*inputs: Any, **options: Any) -> Any:
+        return checkpoint(block._forward, *inputs, use_reentrant=False, **options)
+
+    return forward
+
+
+def _replace_forward(block: nn.Module, forward: Callable[..., Any], undo: contextlib.ExitStack) -> None:
+    """Others may have put a forward of theirs on the module itself; that is kept."""
+    found = vars(block).get("forward")
+    if found is None:
+        undo.callback(delattr, block, "forward")
+    else:
+        undo.callback(setattr, block, "forward", found)
+    block.forward = forward

@@ -1,0 +1,1 @@
+"""What several hosts do alike. Imports no host."""

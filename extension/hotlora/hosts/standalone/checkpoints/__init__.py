@@ -1,0 +1,1 @@
+"""Recognising and reading Stable Diffusion checkpoints. Imports neither diffusers nor transformers."""

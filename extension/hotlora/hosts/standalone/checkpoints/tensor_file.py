@@ -1,0 +1,144 @@
+"""Reading checkpoint files: names and shapes at once, tensors one by one.
+
+Owns the two formats of single files, ``.safetensors`` and (weights only) ``.ckpt``/``.pt``/``.bin``. Tensors of the former are
+read, not mapped by the library: mapped pages count as the process's memory for as long as loading takes, which doubles
+its peak. Knows no model. Must not import diffusers or transformers.
+"""
+
+import json
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ....engine.errors import UserError
+
+PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+_HEADER_LIMIT_BYTES = 100_000_000
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A file's table of contents. ``get`` reads one tensor into memory of its own; KeyError if there is none of that name."""
+
+    path: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, str]
+    get: Callable[[str], torch.Tensor]
+
+
+def open_tensor_file(path: Path) -> TensorFile:
+    """Read the table of contents; of a ``.safetensors`` file nothing else.
+
+    Raises:
+        UserError: for an incomplete or broken file, and for one that only unpickling can read.
+    """
+    return _open_pickled(path) if path.suffix.lower() in PICKLED else _open_safetensors(path)
+
+
+def list_weight_files(folder: Path) -> list[Path]:
+    """A component's weights as diffusers and transformers save them: one file, or the shards that an index names. Full
+    precision goes before fp16, safetensors before pickles.
+
+    Raises:
+        UserError: when there are none.
+    """
+    for suffix in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin"):
+        for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
+            single, index = folder / f"{stem}{suffix}", folder / f"{stem}{suffix}.index.json"
+            if single.is_file():
+                return [single]
+            if index.is_file():
+                shards = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values()
+                return [folder / name for name in sorted(set(shards))]
+    raise UserError(f"cannot load the base model: there are no weights in '{folder}'. Get the complete folder.")
+
+
+def open_tensor_files(paths: Sequence[Path]) -> TensorFile:
+    """Several shards as one.
+
+    Raises:
+        UserError: when one is missing or broken.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"cannot load the base model: '{path}' is missing. Get the complete folder.")
+    files = [open_tensor_file(path) for path in paths]
+    holder = {name: file for file in files for name in file.shapes}
+    shapes = {name: file.shapes[name] for name, file in holder.items()}
+    return TensorFile(files[0].path, shapes, files[0].metadata, lambda name: holder[name].get(name))
+
+
+def _open_safetensors(path: Path) -> TensorFile:
+    header, end = _read_header(path)
+    metadata = header.pop("__metadata__", {})
+    shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+    wanted = end + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    size = path.stat().st_size
+    if size < wanted:
+        raise UserError(
+            f"cannot read '{path}': it is {size:,} bytes long and should be {wanted:,}, so its download or copy was cut off. Get it again."
+        )
+    unknown = {entry["dtype"] for entry in header.values()} - _DTYPES.keys()
+    if unknown:
+        raise UserError(f"cannot read '{path}': it holds numbers of the kind {', '.join(sorted(unknown))}. Use an fp16, bf16 or fp32 file.")
+
+    def read(name: str) -> torch.Tensor:
+        entry = header[name]
+        first, last = entry["data_offsets"]
+        data = bytearray(last - first)
+        with open(path, "rb") as file:
+            file.seek(end + first)
+            file.readinto(data)
+        return torch.frombuffer(data, dtype=_DTYPES[entry["dtype"]]).reshape(entry["shape"]) if data else torch.empty(entry["shape"])
+
+    return TensorFile(path, shapes, metadata, read)
+
+
+def _read_header(path: Path) -> tuple[dict, int]:
+    """The header and where it ends: 8 bytes of little-endian length, then JSON."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        raw = file.read(length) if length <= _HEADER_LIMIT_BYTES else b""
+    try:
+        header = json.loads(raw)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise UserError(f"cannot read '{path}': this is no safetensors file, or its beginning is broken. Get it again.")
+    return header, 8 + length
+
+
+def _open_pickled(path: Path) -> TensorFile:
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start != b"PK" and start[:1] != b"\x80":  # zip, or pickle's own first byte in files before torch 1.6
+        raise UserError(f"cannot read '{path}': this is no checkpoint, or its beginning is broken. Get it again.")
+    try:
+        content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=start == b"PK")
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"cannot read '{path}': it holds more than tensors, and reading that would run whatever program is in it. "
+            "Use the model's .safetensors file, or convert it with a tool you trust."
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"cannot read '{path}': it is broken or incomplete ({error}). Get it again.") from error
+    content = content.get("state_dict", content) if isinstance(content, dict) else {}
+    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    return TensorFile(path, {name: tuple(value.shape) for name, value in tensors.items()}, {}, lambda name: tensors[name].clone())

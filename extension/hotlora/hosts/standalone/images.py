@@ -1,0 +1,160 @@
+"""The stand-alone host: a Stable Diffusion checkpoint in diffusers' and transformers' classes, and nobody else using it.
+
+The only files that import those libraries are this one and its ``diffusers_*`` siblings; each does so where it needs them.
+"""
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...engine.errors import UserError
+from ...sd.config import ImageConfig
+from ...sd.model import Conditioning, SdSampleRequest
+from ...sd.names import name_text_layers, name_unet_layers
+from ..shared.devices import autocast, choose_device, choose_dtype
+from .checkpoints.recognising import Checkpoint, describe
+from .loading import fingerprint_checkpoint, fingerprint_vae, load_parts
+from .sampling import check_sampler, keep_modes, read_alphas_cumprod, restore_modes, sample_picture
+from .text_encoders import encode_captions
+
+
+class DiffusersHost:
+    """Implements :class:`hotlora.engine.interfaces.Host` for one process that holds one model."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def borrow(self, config: ImageConfig) -> Any:
+        """Load the base model that the config names.
+
+        Raises:
+            UserError: when there is none, or it is none that can be trained.
+        """
+        from ...sd.trainee import ImageTrainee
+
+        if not config.base_model:
+            raise UserError("cannot train without a base model. Set base_model to a checkpoint file or a diffusers folder.")
+        check_sampler(config.sample_sampler)
+        checkpoint = describe(Path(config.base_model).expanduser())
+        return ImageTrainee(DiffusersModel(checkpoint, config, choose_device()), config)
+
+    def has_model(self, config: ImageConfig) -> bool:
+        """It loads whatever model is asked for."""
+        return True
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """Exclusive use of the model."""
+        return self._lock
+
+    def wanted(self) -> bool:
+        """Nobody else asks for the model here."""
+        return False
+
+    def publish(self, path: Path) -> None:
+        """Nothing to do: the saved file is the result, and no program here would load it."""
+
+
+class DiffusersModel:
+    """Implements :class:`hotlora.sd.model.ImageModel`. The base weights are frozen; the VAE is always fp32."""
+
+    def __init__(self, checkpoint: Checkpoint, config: ImageConfig, device: torch.device):
+        """Loads it.
+
+        Raises:
+            UserError: when files are incomplete or options do not fit the model or the device.
+        """
+        self.device, self.compute_dtype = device, choose_dtype(config.mixed_precision, device)
+        self.name, self.family = checkpoint.path.name, checkpoint.family
+        self.path = checkpoint.path if checkpoint.file else None
+        self.warnings: list[str] = []
+        parts = load_parts(checkpoint, vae=config.vae, device=device, dtype=self.compute_dtype)
+        self.unet, self.vae, self.text_encoders, self.tokenizers = parts.unet, parts.vae, parts.text_encoders, parts.tokenizers
+        self.scheduler_config = checkpoint.configs["scheduler"]
+        self.alphas_cumprod = read_alphas_cumprod(self.scheduler_config)
+        self.scaling_factor = float(self.vae.config.scaling_factor)
+        self.fingerprint, self.vae_fingerprint = fingerprint_checkpoint(checkpoint), fingerprint_vae(self.vae)
+        self.prediction_type = self._choose_prediction_type(checkpoint, config)
+        self.zero_terminal_snr = checkpoint.zero_terminal_snr if config.zero_terminal_snr is None else config.zero_terminal_snr
+        if self.zero_terminal_snr and self.prediction_type == "epsilon":
+            self.warnings.append("zero_terminal_snr is on for a model that predicts epsilon, which has nothing to learn at timestep 999.")
+        self._check_clip_skip(config)
+
+    def _choose_prediction_type(self, checkpoint: Checkpoint, config: ImageConfig) -> str:
+        if config.prediction_type != "auto":
+            return config.prediction_type
+        if checkpoint.prediction_type:
+            return checkpoint.prediction_type
+        found = self._probe_prediction_type()
+        self.warnings.append(f"nothing in {self.name} says what it predicts; its answers look like {found}. If not, set prediction_type.")
+        return found
+
+    @torch.no_grad()
+    def _probe_prediction_type(self) -> str:
+        """AUTOMATIC1111's test for SD 2.x (``modules/sd_models_config.py``): a constant input at the last timestep. An
+        epsilon model gives the input back, a v model the picture's negative, which is far below it."""
+        noisy = torch.full((1, 4, 8, 8), 0.5, device=self.device)
+        context = torch.full((1, 2, self.unet.config.cross_attention_dim), 0.5, device=self.device)
+        answer = self.predict(noisy, torch.tensor([999], device=self.device), Conditioning(context), None)
+        return "v_prediction" if (answer - noisy).mean().item() < -1 else "epsilon"
+
+    def _check_clip_skip(self, config: ImageConfig) -> None:
+        layers = self.text_encoders[0].config.num_hidden_layers
+        if config.clip_skip and self.family != "sdxl" and config.clip_skip > layers:
+            raise UserError(f"cannot set clip_skip to {config.clip_skip}: this text encoder has {layers} layers. Choose at most {layers}.")
+
+    def unet_layers(self) -> Mapping[str, nn.Module]:
+        return name_unet_layers(self.unet, self.family)
+
+    def text_layers(self) -> Mapping[str, nn.Module]:
+        return name_text_layers(self.text_encoders, self.family)
+
+    @torch.no_grad()
+    def encode_pixels(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        latents = self.vae.encode(pixels.to(self.device, torch.float32)).latent_dist
+        return latents.mean.cpu(), latents.std.cpu()
+
+    def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
+        with autocast(self.device, self.compute_dtype):
+            return encode_captions(captions, self.text_encoders, self.tokenizers, clip_skip=clip_skip, max_token_length=max_token_length)
+
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:
+        """fp32, whatever precision it was computed in."""
+        added = None if size_ids is None else {"text_embeds": cond.pooled, "time_ids": size_ids}
+        with autocast(self.device, self.compute_dtype):
+            return self.unet(noisy, timesteps, encoder_hidden_states=cond.context, added_cond_kwargs=added, return_dict=False)[0].float()
+
+    @contextlib.contextmanager
+    def training(self, *, gradient_checkpointing: bool) -> Iterator[None]:
+        """Train mode switches on adapters' dropout, and diffusers before 0.32 does not checkpoint without it; the base
+        has no dropout of its own."""
+        modules = [self.unet, *self.text_encoders]
+        modes = keep_modes(modules)
+        for module in modules:
+            module.train()
+        if gradient_checkpointing:
+            self._enable_checkpointing()
+        try:
+            yield
+        finally:
+            if gradient_checkpointing:
+                self.unet.disable_gradient_checkpointing()
+                for encoder in self.text_encoders:
+                    encoder.gradient_checkpointing_disable()
+            restore_modes(modes)
+
+    def _enable_checkpointing(self) -> None:
+        """Only the non-reentrant kind passes gradients on from frozen embeddings; older transformers lack it. The text
+        encoders keep their activations there, which are small."""
+        self.unet.enable_gradient_checkpointing()
+        for encoder in self.text_encoders:
+            if "gradient_checkpointing_kwargs" in inspect.signature(encoder.gradient_checkpointing_enable).parameters:
+                encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def sample(self, request: SdSampleRequest) -> Any:
+        return sample_picture(self, request)

@@ -1,0 +1,1 @@
+"""text-generation-webui as a host."""

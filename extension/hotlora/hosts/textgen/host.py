@@ -1,0 +1,216 @@
+"""text-generation-webui as a host: trains on the model that is loaded there, between its answers.
+
+This file and its ``textgen_*`` siblings are the only ones that know that program; its ``modules`` are imported where they are used,
+so that importing these files works anywhere. Written against version 4.7 (commit 1dcde41d).
+"""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...engine.errors import ModelAway
+from ...engine.files import replacing_folder
+from ...llm.config import TextConfig
+from ..standalone.texts import CausalModel
+from .live import LiveAnswers
+from .lock import WatchedLock, queue_adapters, watch_lock
+
+_YIELD_SECONDS = 0.01
+_HANDOVER_SECONDS = 0.1
+
+
+class TextgenHost:
+    """Implements :class:`hotlora.engine.interfaces.Host`; one object per run."""
+
+    def __init__(self, live: LiveAnswers | None = None) -> None:
+        self._live = live or LiveAnswers()
+        self._config: TextConfig | None = None  # of the run that borrowed
+        self._net: Any = None  # the program's model object
+        self._somebody_waited = False
+
+    def borrow(self, config: TextConfig) -> Any:
+        """The model that is loaded. Where the config names none, it is written there.
+
+        Raises:
+            ModelAway: when there is none that can be trained on, or not the one that the config names.
+        """
+        from modules import shared
+
+        from ...llm.trainee import TextTrainee
+
+        queue_adapters()
+        with watch_lock():
+            _check_there(config)
+            net = shared.model
+            model = CausalModel(
+                net,
+                shared.tokenizer,
+                name=shared.model_name,
+                path=model_folder(shared.model_name),
+                compute_dtype=find_compute_dtype(net),
+                chat_template=read_template(),
+            )
+            trainee = TextTrainee(model, config)
+            config.base_model = config.base_model or shared.model_name
+            self._config, self._net = config, net
+        return trainee
+
+    def has_model(self, config: TextConfig) -> bool:
+        """Whether the model that the config names (or any) is loaded such that it can be trained on."""
+        return explain_absence(config) is None
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """The program's generation lock. Raises ModelAway if it holds another model than was borrowed, or an adapter is applied."""
+        from modules import models
+
+        lock = watch_lock()
+        self._let_others_go_first(lock)
+        with lock, self._live.put_aside(self._net):
+            self._check_unchanged()
+            try:
+                yield
+            except RuntimeError:
+                self._check_unchanged()  # Load and Unload stand in no queue
+                raise
+            finally:
+                models.last_generation_time = time.time()  # a model that trains is not idle
+                self._somebody_waited = lock.waiting > 0
+
+    def _let_others_go_first(self, lock: WatchedLock) -> None:
+        """Whoever waits is woken by the lock's release, but slower than it may be taken again: so let them take it."""
+        time.sleep(_YIELD_SECONDS)
+        until = time.monotonic() + _HANDOVER_SECONDS
+        while self._somebody_waited and not lock.locked() and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def wanted(self) -> bool:
+        """Whether somebody waits for an answer, or has taken the model away."""
+        from modules import shared
+
+        return watch_lock().waiting > 0 or shared.model is not self._net
+
+    def _check_unchanged(self) -> None:
+        from modules import shared
+
+        _check_there(self._config)
+        if shared.model is not self._net:
+            raise ModelAway(f"cannot train '{self._config.name}' now: its model has been loaded anew. It goes on by itself.")
+
+    def publish(self, path: Path) -> None:
+        """Put the adapter where the program looks for LoRAs. An adapter that is applied there stays as it was loaded."""
+        if lora_folder().resolve() in path.resolve().parents:
+            return
+        with replacing_folder(lora_folder() / path.name) as folder:
+            folder.mkdir()
+            for file in path.iterdir():
+                shutil.copy2(file, folder)
+
+
+def _check_there(config: TextConfig) -> None:
+    reason = explain_absence(config)
+    if reason:
+        raise ModelAway(reason)
+
+
+def explain_absence(config: TextConfig | None = None) -> str | None:
+    """Why the loaded model cannot be trained on now, and what to do; None where it can. ``config`` may name a model."""
+    from modules import shared
+
+    wanted = config.base_model if config else ""
+    reason = explain_loader(wanted)
+    if reason:
+        return reason
+    if any(parameter.device.type == "meta" for parameter in shared.model.parameters()):
+        return "cannot train on this model: parts of it are offloaded, because it does not fit. Load it in 4 or 8 bits, or a smaller one."
+    if shared.lora_names or _has_adapter_layers(shared.model):
+        names = ", ".join(shared.lora_names) or "an adapter"
+        return f"cannot train while {names} is applied: take it off (Adapters, or the Model tab); training then goes on by itself."
+    if shared.model_dirty_from_training:
+        return "cannot train on this model: the Training tab has changed it. Load it again in the Model tab."
+    if wanted and wanted != shared.model_name:
+        return f"this run belongs to {wanted}, and {shared.model_name} is loaded. Load {wanted}; training then goes on by itself."
+    return None
+
+
+def explain_loader(wanted: str = "") -> str | None:
+    """Why the loaded model takes no adapters at all; None where it does."""
+    from modules import shared
+
+    if shared.model is None:
+        return f"no model is loaded. Load {wanted or 'one'} in the Model tab, with the Transformers loader."
+    if not isinstance(shared.model, torch.nn.Module) or shared.args.loader != "Transformers":
+        return f"cannot train with the {shared.args.loader} loader: it only answers. {_offer_folder(shared.model_name)}"
+    return None
+
+
+def _has_adapter_layers(net: torch.nn.Module) -> bool:
+    """peft's layers, whoever has put them in; the program's own Remove leaves a ``peft_config`` but no layers."""
+    return any(hasattr(module, "base_layer") for module in net.modules())
+
+
+def _offer_folder(name: str) -> str:
+    """What to load instead: the same model's Hugging Face folder where it is on the disk."""
+    from modules import shared
+
+    words = _words_of(name)
+    for folder in sorted(Path(shared.args.model_dir).glob("*/config.json")):
+        if folder.parent.name != name and _words_of(folder.parent.name) == words:
+            return f"The same model is here as '{folder.parent.name}': load that in the Model tab, with the Transformers loader."
+    return "Load the model's Hugging Face folder (the one with config.json and .safetensors files) with the Transformers loader."
+
+
+def _words_of(name: str) -> tuple[str, ...]:
+    """A model's name without what says how it is packed: `Llama-3-8B-Q4_K_M.gguf` is `Llama-3-8B`."""
+    stem = name.rpartition("/")[2].lower().removesuffix(".gguf")
+    packed = ("gguf", "exl2", "exl3", "gptq", "awq", "bnb", "4bit", "8bit")
+    words = [word for word in stem.replace("_", "-").replace(".", "-").split("-") if word]
+    kept = []
+    for word in words:
+        if word in packed or (word[0] in "qif" and word[1:].isdigit() and len(word) <= 4) or word.startswith("iq"):
+            break
+        kept.append(word)
+    return tuple(kept)
+
+
+def model_folder(name: str) -> Path | None:
+    """Where the loaded model's files are."""
+    from modules import shared
+
+    folder = Path(shared.args.model_dir) / name
+    return folder if folder.is_dir() else None
+
+
+def lora_folder() -> Path:
+    """Where the program looks for LoRAs."""
+    from modules import shared
+
+    return Path(shared.args.lora_dir)
+
+
+def read_template() -> str | None:
+    """What the program writes instruct conversations with; as chosen on its page, which begins with the model's own."""
+    from modules import shared
+
+    state = shared.persistent_interface_state or {}
+    return state.get("instruction_template_str") or shared.settings.get("instruction_template_str") or None
+
+
+def read_tokenizer() -> tuple[Any, str | None]:
+    """(the loaded model's tokenizer, its chat template); (None, None) where there is no model to train on."""
+    from modules import shared
+
+    return (None, None) if explain_loader() else (shared.tokenizer, read_template())
+
+
+def find_compute_dtype(net: torch.nn.Module) -> torch.dtype:
+    """The precision that the loaded model computes in; quantised layers say it themselves."""
+    for module in net.modules():
+        if type(module).__name__ == "Linear4bit" and module.compute_dtype is not None:
+            return module.compute_dtype
+    return next(p.dtype for p in net.parameters() if p.dtype in (torch.float32, torch.float16, torch.bfloat16))

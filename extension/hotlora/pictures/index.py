@@ -1,0 +1,109 @@
+"""The cache folder, and what is remembered there of picture files so that the next start need not read them again.
+
+Must not import any host; knows nothing of captions.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..engine.errors import UserError
+from ..engine.files import write_text
+from ..engine.interfaces import Progress
+from .reading import check_picture, read_bytes
+
+if TYPE_CHECKING:
+    from .config import PictureConfig
+
+CACHE_NAME = ".hotlora-cache"
+_CLOCK_SECONDS = 3.0  # coarsest clock of a file system (FAT: 2 s): a younger file may change again under the same time stamp
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture file that was found sound."""
+
+    digest: str  # sha256 of the file's bytes
+    size: tuple[int, int]  # (width, height), upright
+
+
+def choose_cache_folder(config: "PictureConfig") -> Path:
+    """`cache_dir`, or `.hotlora-cache` beside the pictures, or the run's own folder where that cannot be written.
+
+    Raises:
+        UserError: when no such folder can be written.
+    """
+    if config.cache_dir:
+        candidates = [Path(config.cache_dir).expanduser()]
+    else:
+        candidates = [Path(config.train_data_dir).expanduser() / CACHE_NAME, Path(config.output_dir) / CACHE_NAME]
+    reasons = []
+    for folder in candidates:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError as error:
+            reasons.append(str(error))
+    raise UserError(f"cannot write the cache folder {candidates[-1]}: {'; '.join(reasons)}. Set cache_dir to a folder that can be written.")
+
+
+class PictureIndex:
+    """Content digest and size of picture files, kept in one file in the cache folder.
+
+    A file is read again when its size or time stamp changed. Pictures that cannot be read are not kept: they are tried
+    again each time.
+    """
+
+    def __init__(self, folder: Path):
+        self._path = folder / "index.json"
+        self._entries = self._load()
+        self._changed = False
+
+    def inspect(self, paths: Sequence[Path]) -> Iterator[tuple[Progress, dict[Path, Seen | UserError]]]:
+        """Look at pictures, several at a time; yields how far it is and what was found since the last time."""
+        try:
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+                for start in range(0, len(paths), _CHUNK):
+                    chunk = paths[start : start + _CHUNK]
+                    found = dict(zip(chunk, pool.map(self._inspect_one, chunk), strict=True))
+                    yield Progress("checking pictures", start + len(chunk), len(paths)), found
+        finally:
+            self._save()
+
+    def _inspect_one(self, path: Path) -> Seen | UserError:
+        try:
+            key, status = os.path.abspath(path), path.stat()
+            known = self._entries.get(key)
+            if known and known[:2] == [status.st_size, status.st_mtime_ns]:
+                return Seen(known[2], (known[3], known[4]))
+            data = read_bytes(path)
+            seen = Seen(hashlib.sha256(data).hexdigest(), check_picture(data, path))
+        except UserError as error:
+            return error
+        except OSError as error:
+            return UserError(f"cannot read the picture {path}: {error.strerror or error}.")
+        if time.time() - status.st_mtime > _CLOCK_SECONDS:
+            self._entries[key] = [status.st_size, status.st_mtime_ns, seen.digest, *seen.size]
+            self._changed = True
+        return seen
+
+    def _load(self) -> dict[str, list]:
+        try:
+            return dict(json.loads(self._path.read_text(encoding="utf-8"))["pictures"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}  # none yet, or damaged: it only saves time
+
+    def _save(self) -> None:
+        if self._changed:
+            entries = {path: entry for path, entry in self._entries.items() if os.path.exists(path)}
+            write_text(self._path, json.dumps({"pictures": entries}, ensure_ascii=False))
+            self._changed = False

@@ -1,0 +1,329 @@
+"""The model that A1111 holds, in its original classes, gives the numbers that the stand-alone host's twin gives.
+
+The classes are those of PyPI's stable-diffusion-sdkit (`requirements/original-classes.txt`); around them stands what the WebUI
+puts there: the wrappers that its ``modules/sd_hijack*.py`` leave on a model, written out here with no more than is called.
+"""
+
+import copy
+import sys
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+import tiny
+import torch
+from hotlora.engine.errors import UserError
+from hotlora.engine.options import build
+from hotlora.engine.run import Run
+from hotlora.engine.session import Session
+from hotlora.hosts.a1111 import model as a1111_model
+from hotlora.hosts.a1111.host import A1111Host
+from hotlora.hosts.a1111.model import A1111Model
+from hotlora.hosts.standalone.images import DiffusersHost
+from hotlora.sd.config import ImageConfig
+from hotlora.sd.model import Conditioning
+from hotlora.sd.trainee import ImageTrainee
+from pictures import make_pictures
+from torch import nn
+from transformers import CLIPTokenizerFast
+
+pytest.importorskip("ldm", reason="the original classes are not installed (pip install --no-deps -r requirements/original-classes.txt)")
+from ldm.modules.diffusionmodules.model import Encoder
+from ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+UNETS = {  # the original options of tiny's models
+    "sd1": {"model_channels": 32, "channel_mult": (1, 2), "num_heads": 8, "context_dim": 32},
+    "sd2": {"model_channels": 64, "channel_mult": (1, 1), "num_head_channels": 64, "context_dim": 64, "use_linear_in_transformer": True},
+}
+
+
+class Wrapper(nn.Module):
+    def __init__(self, unet):
+        super().__init__()
+        self.diffusion_model, self.conditioning_key = unet, "crossattn"
+
+
+class Vae(nn.Module):
+    """``ldm.models.autoencoder.AutoencoderKL`` without pytorch-lightning, as far as encoding goes."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder(
+            ch=32, out_ch=3, ch_mult=(1, 1, 1, 1), num_res_blocks=1, attn_resolutions=[], in_channels=3, resolution=64, z_channels=4
+        )
+        self.quant_conv = nn.Conv2d(8, 8, 1)
+
+    def encode(self, pixels):
+        mean, log_variance = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
+        return mean + torch.randn_like(mean) * (0.5 * log_variance).exp()  # SGM's gives a draw, not its moments
+
+
+class Text:
+    """What the WebUI's FrozenCLIPEmbedderWithCustomWords offers below its own prompt language."""
+
+    id_start, id_end, id_pad = 49406, 49407, 49407
+
+    def __init__(self, encoder):
+        self.wrapped = SimpleNamespace(transformer=encoder)
+        # the WebUI's slow tokenizer gives the same ids, because ftfy is installed there
+        self.tokenizer = CLIPTokenizerFast.from_pretrained(str(tiny.TOKENIZER))
+
+    def tokenize(self, texts):
+        return self.tokenizer(texts, truncation=False, add_special_tokens=False)["input_ids"]
+
+
+class Loaded:
+    """``ldm``'s LatentDiffusion as the WebUI prepared it."""
+
+    is_sdxl, is_sd2, lowvram, scale_factor, parameterization = False, False, False, 0.18215, "eps"
+
+    def __init__(self, parts, path):
+        self.model, self.first_stage_model = Wrapper(make_unet("sd1", parts["unet"])), make_vae(parts)
+        self.cond_stage_model = Text(copy.deepcopy(parts["text_encoder"]).requires_grad_(False))
+        self.sd_checkpoint_info = SimpleNamespace(filename=str(path), name=path.name, sha256=None, ids=[path.name])
+        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+        self.alphas_cumprod_original = torch.cumprod(1 - betas, 0).float()
+        self.alphas_cumprod = self.alphas_cumprod_original.half()  # as some settings leave it after a picture
+
+    def apply_model(self, noisy, timesteps, told):
+        return self.model.diffusion_model(noisy, timesteps, context=told)
+
+
+def make_unet(family, twin):
+    """The original class with the numbers of a diffusers U-Net."""
+    lists = SimpleNamespace(ListConfig=list)  # omegaconf's class, of which the constructor wants the name
+    with mock.patch.dict(sys.modules, {"omegaconf": SimpleNamespace(listconfig=lists), "omegaconf.listconfig": lists}):
+        unet = UNetModel(
+            image_size=8,
+            in_channels=4,
+            out_channels=4,
+            num_res_blocks=2,
+            attention_resolutions=(1,),
+            use_spatial_transformer=True,
+            legacy=False,
+            **UNETS[family],
+        )
+    state = twin.state_dict()
+    unet.load_state_dict({tiny.compvis_unet_key(key, state): value for key, value in state.items()})
+    return unet.eval()
+
+
+def make_vae(parts):
+    vae = Vae()
+    tensors = {key.removeprefix("first_stage_model."): value for key, value in tiny.compvis_tensors(parts).items()}
+    vae.load_state_dict({key: tensors[key] for key in vae.state_dict()})
+    return vae.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return tiny.build_sd1()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return tiny.tiny_sd1_file(tmp_path_factory.mktemp("für Zoë") / "one.safetensors")
+
+
+@pytest.fixture
+def loaded(parts, checkpoint):
+    return Loaded(parts, checkpoint)
+
+
+@pytest.fixture
+def twin(checkpoint):
+    return DiffusersHost().borrow(build(ImageConfig, {"base_model": str(checkpoint)})).model
+
+
+def make_model(loaded, **options):
+    return A1111Model(loaded, build(ImageConfig, options), device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("family", UNETS)
+def test_layers_have_the_twins_names_and_weights(family):
+    twin = {"sd1": tiny.build_sd1, "sd2": tiny.build_sd2}[family]()["unet"]
+    from hotlora.sd.names import name_unet_layers
+
+    ours, theirs = name_unet_layers(make_unet(family, twin), family), name_unet_layers(twin, family)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name].weight, theirs[name].weight) for name in ours)
+
+
+def test_all_it_says_about_itself_is_what_the_twin_says(loaded, twin):
+    model = make_model(loaded)
+    for name in ("name", "path", "family", "prediction_type", "zero_terminal_snr", "scaling_factor", "fingerprint", "compute_dtype"):
+        assert getattr(model, name) == getattr(twin, name), name
+    assert torch.equal(model.alphas_cumprod, twin.alphas_cumprod)
+    assert model.text_layers().keys() == twin.text_layers().keys()
+    assert model.unet_layers().keys() == twin.unet_layers().keys()
+
+
+def test_another_schedule_than_the_published_one_is_kept(loaded):
+    loaded.alphas_cumprod_original = torch.linspace(0.99, 0.01, 1000)
+    assert torch.equal(make_model(loaded).alphas_cumprod, loaded.alphas_cumprod_original)
+
+
+def test_the_unets_answer_equals_the_twins(loaded, twin):
+    generator = torch.Generator().manual_seed(0)
+    noisy, context = torch.randn(3, 4, 8, 8, generator=generator), torch.randn(3, 77, 32, generator=generator)
+    steps = torch.tensor([0, 500, 999])
+    with torch.no_grad():
+        ours, theirs = (model.predict(noisy, steps, Conditioning(context), None) for model in (make_model(loaded), twin))
+    assert ours.dtype == torch.float32
+    assert torch.allclose(ours, theirs, atol=1e-5), (ours - theirs).abs().max()
+
+
+@pytest.mark.parametrize(("clip_skip", "max_token_length"), [(None, 75), (2, 75), (None, 225)])
+def test_captions_mean_what_they_say(loaded, twin, clip_skip, max_token_length):
+    captions = ["a (red:1.4) [apple], AND BREAK", "", "one, two, " * 60]
+    options = {"clip_skip": clip_skip, "max_token_length": max_token_length}
+    with torch.no_grad():
+        ours, theirs = (model.encode_text(captions, **options) for model in (make_model(loaded), twin))
+    assert torch.equal(ours.context, theirs.context)
+    assert ours.pooled is None
+
+
+def test_pixels_are_encoded_to_the_twins_moments_and_nothing_random_is_used_up(loaded, twin):
+    pixels = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before = torch.get_rng_state()
+    ours, theirs = make_model(loaded).encode_pixels(pixels), twin.encode_pixels(pixels)
+    assert torch.equal(torch.get_rng_state(), before)
+    for mine, their in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine, their, atol=1e-4), (mine - their).abs().max()
+
+
+def test_a_vae_in_half_precision_encodes_in_fp32_and_stays_what_it_was(loaded):
+    loaded.first_stage_model.half()
+    before = {name: value.clone() for name, value in loaded.first_stage_model.state_dict().items()}
+    mean, std = make_model(loaded).encode_pixels(torch.zeros(1, 3, 64, 64))
+    assert mean.dtype == std.dtype == torch.float32
+    assert torch.isfinite(mean).all()
+    after = loaded.first_stage_model.state_dict()
+    assert all(value.dtype == torch.float16 and torch.equal(value, before[name]) for name, value in after.items())
+
+
+def make_session(tmp_path, trainee, config, where):
+    for _ in trainee.prepare():
+        pass
+    config.output_dir = str(tmp_path / where)
+    session = Session(trainee, config, Run.start(config))
+    with torch.no_grad():
+        for parameter in session.parameters:
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
+    return session
+
+
+def step_of(session):
+    with session.attached():
+        event = session.train_step()
+    return event.loss, event.gradient_norm, session.adapters.tensors()
+
+
+def step_config(tmp_path, checkpoint, **options):
+    data = tmp_path / "data"
+    if not data.exists():
+        make_pictures(data, 4, (64, 64))
+    sizes = {"resolution": 64, "min_bucket_reso": 64, "bucket_reso_steps": 8, "batch_size": 4, "cache_latents": "memory"}
+    fixed = {"base_model": str(checkpoint), "train_data_dir": str(data), "lora_rank": 4, "train_text_encoder": True, "conv_rank": 2}
+    return build(ImageConfig, {**sizes, **fixed, "optimizer_args": {"eps": 1e-3}, **options})
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_training_step_equals_the_stand_alone_hosts(tmp_path, loaded, checkpoint, checkpointing):
+    config = step_config(tmp_path, checkpoint)
+    theirs = step_of(make_session(tmp_path, DiffusersHost().borrow(config), config, "alone"))
+    config = step_config(tmp_path, checkpoint, gradient_checkpointing=checkpointing)
+    trainee = ImageTrainee(A1111Model(loaded, config, device=torch.device("cpu")), config)
+    ours = step_of(make_session(tmp_path, trainee, config, "host"))
+    assert ours[:2] == pytest.approx(theirs[:2], rel=1e-4)
+    assert ours[2].keys() == theirs[2].keys()
+    for name, tensors in ours[2].items():
+        for key, tensor in tensors.items():
+            assert torch.allclose(tensor, theirs[2][name][key], atol=1e-6), name
+
+
+def test_checkpointing_saves_activations_and_leaves_no_trace(loaded):
+    model = make_model(loaded)
+    blocks = [module for module in model.unet.modules() if hasattr(module, "_forward")]
+    foreign = blocks[0].forward = lambda *inputs: None  # somebody else's
+    with model.training(gradient_checkpointing=True):
+        assert all("forward" in vars(block) for block in blocks)
+        assert blocks[0].forward is not foreign
+    assert blocks[0].forward is foreign
+    assert not any("forward" in vars(block) for block in blocks[1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"vae": "other.pt"}, "cannot use the option vae in the WebUI"),
+        ({"clip_skip": 9}, "this text encoder has 3 layers"),
+        ({"mixed_precision": "fp16"}, "that needs a GPU"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(loaded, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make_model(loaded, **options)
+
+
+def test_a_model_in_half_precision_is_refused_where_the_device_cannot_train_it(loaded):
+    loaded.model.half()
+    with pytest.raises(UserError, match="Start the WebUI with --no-half"):
+        make_model(loaded)
+
+
+def test_what_the_model_predicts_is_the_webuis_word(loaded):
+    loaded.parameterization = "v"
+    model = make_model(loaded, prediction_type="epsilon")
+    assert model.prediction_type == "v_prediction"
+    assert any("runs one.safetensors as v_prediction" in message for message in model.warnings)
+    assert A1111Model(loaded, build(ImageConfig, {}), device="cpu", sampled_at_zero_snr=True).zero_terminal_snr
+    loaded.parameterization = "eps"
+    assert not A1111Model(loaded, build(ImageConfig, {}), device="cpu", sampled_at_zero_snr=True).zero_terminal_snr
+
+
+def test_medvram_trains_the_unet_only(loaded):
+    loaded.lowvram = True
+    with pytest.raises(UserError, match="cannot train the text encoder with --medvram"):
+        make_model(loaded, train_text_encoder=True)
+
+
+def test_borrowing_writes_down_which_checkpoint_it_was(loaded, webui, tmp_path):
+    webui.sd_models.model_data.sd_model = loaded
+    config = build(ImageConfig, {"output_name": "cat"})
+    host = A1111Host()
+    trainee = host.borrow(config)
+    assert trainee.model.name == config.base_model == "one.safetensors"
+    assert host.has_model(config)
+    webui.sd_models.model_data.sd_model = webui.loaded
+    assert not host.has_model(config)
+
+
+def test_the_sampler_must_be_one_of_the_webuis(loaded, webui):
+    webui.sd_models.model_data.sd_model = loaded
+    with pytest.raises(UserError, match="the sampler 'Oiler'"):
+        A1111Host().borrow(build(ImageConfig, {"sample_sampler": "Oiler"}))
+
+
+@pytest.mark.parametrize("text_is_trained", [False, True])
+def test_only_the_unet_stays_where_room_is_needed(loaded, monkeypatch, webui, text_is_trained):
+    """What is encoded while the others are away is the same."""
+    monkeypatch.setattr(a1111_model, "needs_room", lambda device: True)
+    model = make_model(loaded, train_text_encoder=text_is_trained)
+    moves = []
+    for name, module in (("vae", model.vae), ("text", model.text_encoders[0]), ("unet", model.unet)):
+        monkeypatch.setattr(module, "to", lambda place, name=name: moves.append((name, str(place))))
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    latents, text = model.encode_pixels(pixels), model.encode_text(["a cat"], clip_skip=None, max_token_length=75)
+    moves.clear()
+    with model.training(gradient_checkpointing=False):
+        away = moves.copy()
+        moves.clear()
+        again = model.encode_text(["a cat"], clip_skip=None, max_token_length=75)
+        assert torch.equal(again.context, text.context)
+        assert ("vae", "cpu") in moves
+        moves.clear()
+        assert all(torch.equal(a, b) for a, b in zip(model.encode_pixels(pixels), latents, strict=True))
+        assert ("vae", "cpu") in moves
+    assert away == ([("vae", "cpu")] if text_is_trained else [("vae", "cpu"), ("text", "cpu")])
+    assert not any(name == "unet" for name, _ in moves)
