@@ -21,7 +21,7 @@ from hotlora.engine.config import RunConfig
 from hotlora.engine.console import Console, paint
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed
-from hotlora.engine.interfaces import Host
+from hotlora.engine.interfaces import Host, Showing
 from hotlora.engine.job import Job
 from hotlora.engine.options import build
 from hotlora.engine.probe import Estimate, look_ahead
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         if config.tensorboard and not tensorboard:
             print("note: TensorBoard is not installed, so there is no logs/; curves are in events.jsonl and loss.png", file=sys.stderr)
         stop_on_signals(job)
-        outcome = job.run()
+        outcome = job.work()
         if tensorboard:
             tensorboard.close()
     except UserError as error:
@@ -133,7 +133,7 @@ def check(config: RunConfig, host: Host, console: Console) -> None:
         else:
             console(event)
     console.close()
-    for example in trainee.examples():
+    for example in trainee.examples() if isinstance(trainee, Showing) else ():
         print(paint(example))
     for key, value in trainee.summary().items():
         print(f"{key}: {value}")

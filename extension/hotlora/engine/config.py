@@ -20,9 +20,9 @@ class RunConfig:
     """Options of a training run, whatever it trains."""
 
     TASK: ClassVar[str] = ""
-    FILE_SUFFIX: ClassVar[str] = ".safetensors"  # of an adapter; none where it is a folder
+    FILE_SUFFIX: ClassVar[str] = ""  # of an adapter; none where it is a folder
 
-    task_type: str = option("image-generation", "What is trained.", choices=("image-generation", "text-generation"), group="Run")
+    task_type: str = option("", "What is trained.", group="Run")
     base_model: str = option(
         "", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True, path=True
     )
@@ -119,6 +119,8 @@ class RunConfig:
 
     def check(self) -> None:
         """Raise UserError where options contradict each other."""
+        if self.task_type != self.TASK:
+            raise UserError(f"cannot train task_type '{self.task_type}' here: this is {self.TASK}. Set task_type: {self.TASK}.")
         check_name(self.name, "the LoRA", forbidden=",")  # which parts the words of a prompt
         bad = [weight for weight in self.sheet_weights if not isinstance(weight, (int, float))]
         if bad:

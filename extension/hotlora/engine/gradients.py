@@ -54,17 +54,17 @@ class Gradients:
             )
 
     def _backward(self, batches: Sequence[Batch], step: int) -> tuple[float, float]:
-        weight = sum(batch.weight for batch in batches)
+        count = sum(batch.count for batch in batches)
         total, first = torch.zeros((), device=self._trainee.device), 0
         for batch in batches:
             with self._dropout_seeded(step, first):
                 loss = self._trainee.loss(batch, Draws(self._config.seed, step, first))
-                self._scaler.scale(loss.total / weight).backward()
+                self._scaler.scale(loss.total / count).backward()
             total += loss.total.detach()
             first += len(batch)
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm or math.inf)
-        return total.item() / weight, norm.item()
+        return total.item() / count, norm.item()
 
     @contextlib.contextmanager
     def _dropout_seeded(self, step: int, first: int) -> Iterator[None]:

@@ -1,6 +1,6 @@
-"""A run from start to end: borrows the model, drains the training loop into the run's event log, and never raises.
+"""A run's work on a host: borrows the model, drains the training loop into the run's event log, and never raises.
 
-:meth:`Job.run` blocks; :meth:`Job.start` does the same in a thread, for hosts. Whatever happens, the last event says so.
+:meth:`Job.work` blocks; :meth:`Job.start` does the same in a thread, for hosts. Whatever happens, the last event says so.
 """
 
 import errno
@@ -26,12 +26,13 @@ class Job:
     """One run on one host.
 
     Attributes:
+        run: its folder.
         control: stop, pause, sample now, save now.
         outcome: the Finished or Failed event, once there is one.
     """
 
     def __init__(self, host: Host, config: RunConfig, run: Run):
-        self._host, self.config, self.run_folder = host, config, run
+        self._host, self.config, self.run = host, config, run
         self.control = Control(host, run, config.slice_seconds)
         self.outcome: Finished | Failed | None = None
         self._step, self._phase = 0, "preparing"
@@ -39,7 +40,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        return self.run_folder.name
+        return self.run.name
 
     @property
     def phase(self) -> str:
@@ -48,11 +49,11 @@ class Job:
 
     def subscribe(self, reader: Callable[[Event], None]) -> None:
         """Call ``reader`` with every event, in the job's thread."""
-        self.run_folder.events.subscribe(reader)
+        self.run.events.subscribe(reader)
 
     def start(self) -> None:
         """Run in a thread of its own."""
-        self._thread = threading.Thread(target=self.run, name=f"hotlora {self.name}", daemon=True)
+        self._thread = threading.Thread(target=self.work, name=f"hotlora {self.name}", daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -60,7 +61,7 @@ class Job:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def run(self) -> Finished | Failed:
+    def work(self) -> Finished | Failed:
         """Train until done, stopped or failed. While the host holds another model, wait; then go on from the saved state."""
         try:
             while self.outcome is None:
@@ -73,22 +74,22 @@ class Job:
             self._fail(Failed(str(error), bug=False))
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of files that libraries write, such as TensorBoard's
-                self._fail(Failed(str(disk_full(self.run_folder.folder)), bug=False))
+                self._fail(Failed(str(disk_full(self.run.folder)), bug=False))
                 return self.outcome
             self._write_traceback()
-            message = f"Training failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run_folder.log_path}."
+            message = f"Training failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run.log_path}."
             self._fail(Failed(message, bug=True))
         return self.outcome
 
     def _train(self) -> None:
         self._phase = "preparing"
         trainee = self._host.borrow(self.config)
-        self.run_folder.write_config(self.config)  # it names the base model now
+        self.run.write_config(self.config)  # it names the base model now
         for event in train(trainee, self.config, self.control):
             self._take(event)
 
     def _take(self, event: Event) -> None:
-        self.run_folder.events.append(event)
+        self.run.events.append(event)
         self._phase = _PHASES.get(type(event), self._phase)
         if isinstance(event, (Started, Step)):
             self._step = event.step
@@ -105,13 +106,13 @@ class Job:
     def _fail(self, event: Failed) -> None:
         self.outcome = event
         try:
-            self.run_folder.events.append(event)
+            self.run.events.append(event)
         except (UserError, OSError):  # the disk is full: the readers hear of it, the file cannot
-            self.run_folder.events.tell(event)
+            self.run.events.tell(event)
 
     def _write_traceback(self) -> None:
         trace = traceback.format_exc()
         try:
-            self.run_folder.log(trace)
+            self.run.log(trace)
         except OSError:
             print(trace)

@@ -141,7 +141,7 @@ class Jobs:
     def find_job(self, name: str) -> Job | None:
         """The run that trains or waits under this name."""
         wanted = os.path.normcase(name)
-        return next((job for job in list(self._line) if os.path.normcase(job.run_folder.folder.name) == wanted), None)
+        return next((job for job in list(self._line) if os.path.normcase(job.run.name) == wanted), None)
 
     def control(self, name: str) -> Control:
         """To stop, pause, sample and save. Raises UserError where the run does not train."""
@@ -196,7 +196,7 @@ class Jobs:
         job = self.current
         if job is None or job.phase != "paused":
             return ""
-        away = getattr(self.history(job.run_folder.folder.name).latest, "message", "")
+        away = getattr(self.history(job.run.name).latest, "message", "")
         return away or f"'{job.name}' is paused and stands before it. Go on with it, or stop it."
 
     def values(self, name: str) -> dict[str, Any]:
@@ -287,7 +287,7 @@ class Outlook:
 def _run(job: Job) -> None:
     tensorboard = add_tensorboard(job)
     try:
-        job.run()
+        job.work()
     finally:
         if tensorboard:
             tensorboard.close()

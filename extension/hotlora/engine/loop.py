@@ -19,7 +19,7 @@ from .control import Control, Newest
 from .curves import plot_loss
 from .errors import ModelAway, UserError
 from .events import Event, Finished, Graded, Paused, Preparing, Previewed, Saved, Started, Validated, Warned
-from .interfaces import Preview, PreviewRequest, Trainee
+from .interfaces import Grading, Preview, Previewing, PreviewRequest, Trainee, Validating
 from .session import Diverged, Session
 
 
@@ -82,17 +82,17 @@ def _prepare(trainee: Trainee) -> Iterator[Event]:
 
 def _run(session: Session, control: Control) -> Iterator[Event]:
     yield Started(
-        name=session.run.name,
+        name=session.run.adapter_name,
         step=session.step,
-        total_steps=session.total_steps,
-        steps_per_epoch=session.steps_per_epoch,
+        total_steps=session.plan.total_steps,
+        steps_per_epoch=session.plan.steps_per_epoch,
         trainable_parameters=sum(p.numel() for p in session.parameters),
         summary=session.trainee.summary(),
     )
     if not session.resumed:
         session.save_state()
         yield from _test(session)
-    if not session.followed_up:  # the state was saved when the model went away right after a step
+    if not session.position.followed_up:  # the state was saved when the model went away right after a step
         yield from _follow_up(session, control)
     while not (session.done or control.stopping):
         try:
@@ -110,7 +110,9 @@ def _run(session: Session, control: Control) -> Iterator[Event]:
 def _follow_up(session: Session, control: Control) -> Iterator[Event]:
     """What is due after a step: judging, samples, saving."""
     config = session.config
-    if session.judged_step != session.step and _is_due(session, config.validation_every_steps, 0 if config.validation_every_steps else 1):
+    if session.judgement.judged_step != session.step and _is_due(
+        session, config.validation_every_steps, 0 if config.validation_every_steps else 1
+    ):
         yield from _validate(session, control)
         yield from _test(session)
     if control.take_sample_wish() or _is_due(session, config.sample_every_steps, config.sample_every_epochs):
@@ -119,34 +121,36 @@ def _follow_up(session: Session, control: Control) -> Iterator[Event]:
     if save:
         yield _save(session, control, f"step{session.step:08d}", "checkpoint")
         _forget_old_checkpoints(session)
-    session.followed_up = True
+    session.position.followed_up = True
     if save or session.state_is_due():
         session.save_state()
 
 
 def _is_due(session: Session, every_steps: int, every_epochs: int) -> bool:
     by_steps = every_steps and session.step % every_steps == 0
-    by_epochs = every_epochs and session.at_epoch_end and session.epoch % every_epochs == 0
+    by_epochs = every_epochs and session.position.at_epoch_end and session.position.epoch % every_epochs == 0
     return bool(by_steps or by_epochs)
 
 
 def _validate(session: Session, control: Control) -> Iterator[Event]:
     """Loss on the kept-back examples, with the weights that would be saved."""
-    batches = session.trainee.validation_batches()
+    trainee = session.trainee
+    batches = trainee.validation_batches() if isinstance(trainee, Validating) else ()
     if not batches:
         return
-    total = weight = 0.0
+    total = count = 0.0
     with session.usable_weights():
         for batch in batches:
             with torch.no_grad():
-                loss = session.trainee.validation_loss(batch)
-            total, weight = total + loss.total.item(), weight + loss.weight
-        scores = dict(session.trainee.describe_validation(total / weight))
-        session.scores |= {"validation loss": total / weight, **scores}
-        best = session.judge(total / weight)
+                loss = trainee.validation_loss(batch)
+            total, count = total + loss.total.item(), count + loss.count
+        mean = total / count
+        scores = dict(trainee.describe_validation(mean)) if isinstance(trainee, Grading) else {}
+        session.judgement.scores |= {"validation loss": mean, **scores}
+        best = session.judge(mean)
         if best:
             path = _write(session, session.run.best_path)
-    yield Validated(session.step, total / weight, best, scores)
+    yield Validated(session.step, mean, best, scores)
     if best:
         control.host.publish(path)
         yield Saved(session.step, "best", str(path))
@@ -154,23 +158,29 @@ def _validate(session: Session, control: Control) -> Iterator[Event]:
 
 def _test(session: Session) -> Iterator[Event]:
     """Questions answered with the weights that would be saved, one by one, so that the host gets its model in between."""
-    questions, scores = session.trainee.questions(), {}
+    trainee = session.trainee
+    if not isinstance(trainee, Grading):
+        return
+    questions, scores = trainee.questions(), {}
     for place, question in enumerate(questions):
         with session.usable_weights(), torch.no_grad():
-            for name, score in session.trainee.grade(question).items():
+            for name, score in trainee.grade(question).items():
                 scores.setdefault(name, []).append(score)
         yield Preparing("answering questions", place + 1, len(questions))
-    session.graded_step = session.step
+    session.judgement.graded_step = session.step
     if questions:
         means = {name: sum(values) / len(values) for name, values in scores.items()}
-        session.scores |= {f"{name} ({session.trainee.what_is_asked()})": mean for name, mean in means.items()}
-        yield Graded(session.step, session.trainee.what_is_asked(), len(questions), means)
+        session.judgement.scores |= {f"{name} ({trainee.what_is_asked()})": mean for name, mean in means.items()}
+        yield Graded(session.step, trainee.what_is_asked(), len(questions), means)
 
 
 def _preview(session: Session) -> Iterator[Event]:
-    for number, request in enumerate(session.trainee.preview_requests()):
+    trainee = session.trainee
+    if not isinstance(trainee, Previewing):
+        return
+    for number, request in enumerate(trainee.preview_requests()):
         try:
-            preview = _make_preview(session, request)
+            preview = _make_preview(session, trainee, request)
         except UserError:
             raise
         except Exception as error:  # a sample that fails must not end the training
@@ -181,9 +191,9 @@ def _preview(session: Session) -> Iterator[Event]:
         yield Previewed(session.step, request.prompt, request.weight, request.seed, str(path))
 
 
-def _make_preview(session: Session, request: PreviewRequest) -> Preview:
+def _make_preview(session: Session, trainee: Previewing, request: PreviewRequest) -> Preview:
     with session.usable_weights(request.weight), torch.no_grad():
-        return session.trainee.preview(request)
+        return trainee.preview(request)
 
 
 def _save(session: Session, control: Control, label: str, kind: str) -> Saved:
@@ -201,15 +211,15 @@ def _write(session: Session, path: Path) -> Path:
     """The adapters as they stand, as a file for other programs."""
     notes = {
         "step": session.step,
-        "epoch": session.epoch,
-        "total_steps": session.total_steps,
-        "steps_per_epoch": session.steps_per_epoch,
-        "started_at": session.started_at,
+        "epoch": session.position.epoch,
+        "total_steps": session.plan.total_steps,
+        "steps_per_epoch": session.plan.steps_per_epoch,
+        "started_at": session.beginning.started_at,
         "finished_at": time.time(),
-        "session_id": session.session_id,
+        "session_id": session.beginning.session_id,
         "optimizer": session.optimizer_name,
-        "loss": session.smoothed_loss,
-        "scores": dict(session.scores),
+        "loss": session.losses.smoothed(session.step),
+        "scores": dict(session.judgement.scores),
     }
     return session.trainee.write(session.adapters, path, notes)
 
@@ -227,16 +237,16 @@ def _forget_old_checkpoints(session: Session) -> None:
 def _finish(session: Session, control: Control) -> Iterator[Event]:
     """Write the finished adapter; after a completed run also the comparison and the plot."""
     session.save_state()
-    run, files = session.run, {}
-    early = session.stopped_early and session.best is not None
+    run, files, judgement = session.run, {}, session.judgement
+    early = judgement.best if judgement.stopped_early else None
     reason = "early stopping" if early else "done" if session.done else "stopped"
     with session.best_weights() if early else contextlib.nullcontext():
-        if reason != "stopped" and (early or session.graded_step != session.step):
+        if reason != "stopped" and (early or judgement.graded_step != session.step):
             yield from _test(session)
         path = _write_usable(session, run.final_path)
         control.host.publish(path)
         files["lora"] = str(path)
-        yield Saved(session.best["step"] if early else session.step, "final", str(path))
+        yield Saved(early["step"] if early else session.step, "final", str(path))
         if reason != "stopped":
             yield from _compare(session, files)
             if "cover" in files:
@@ -247,23 +257,20 @@ def _finish(session: Session, control: Control) -> Iterator[Event]:
 
 
 def _compare(session: Session, files: dict[str, str]) -> Iterator[Event]:
-    """The same prompts and seeds at every weight, on one sheet; the adapter's cover is one of them."""
-    rows, weights = [], session.config.sheet_weights
-    for request in session.trainee.preview_requests():
+    """The same prompts and seeds at every weight, side by side."""
+    trainee, rows, weights = session.trainee, [], session.config.sheet_weights
+    requests = trainee.preview_requests() if isinstance(trainee, Previewing) else ()
+    for request in requests:
         row = []
         for weight in weights:
             wanted = PreviewRequest(request.prompt, request.seed, float(weight))
             try:
-                row.append((wanted, _make_preview(session, wanted)))
+                row.append((wanted, _make_preview(session, trainee, wanted)))
             except Exception as error:
                 session.run.log(traceback.format_exc())
                 yield Warned(f"The comparison sheet failed ({error}); the LoRA itself is saved. Details are in {session.run.log_path}.")
                 return
-            yield Preparing("comparison sheet", len(rows) * len(weights) + len(row), len(weights) * len(session.trainee.preview_requests()))
+            yield Preparing("comparison sheet", len(rows) * len(weights) + len(row), len(weights) * len(requests))
         rows.append(row)
     if rows and weights:
-        files["sheet"] = str(session.trainee.write_sheet(rows, session.run.folder / "comparison.png"))
-        if not session.config.FILE_SUFFIX:
-            return  # a folder has its own card
-        cover = max(rows[0], key=lambda made: made[0].weight if made[0].weight <= 1 else 0)
-        files["cover"] = str(cover[1].save(session.run.stem))
+        files |= {what: str(path) for what, path in trainee.write_comparison(rows, session.run).items()}

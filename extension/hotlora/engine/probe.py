@@ -44,7 +44,7 @@ def look_ahead(trainee: Trainee, config: RunConfig, host: Host) -> Iterator[Prep
         UserError: for what is wrong with the data, and where memory does not suffice.
     """
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder), config.name)
+        run = Run(Path(folder), config.name, config.FILE_SUFFIX)
         control = Control(host, run, config.slice_seconds)
         with contextlib.closing(through_turns(control, _prepare(trainee), contextlib.nullcontext)) as preparation:
             yield from preparation
@@ -53,11 +53,11 @@ def look_ahead(trainee: Trainee, config: RunConfig, host: Host) -> Iterator[Prep
             with session.attached():
                 session.train_step()
                 began = time.monotonic()
-                memory = session.train_step().memory_bytes if session.total_steps > 1 else memory_in_use(trainee.device)
+                memory = session.train_step().memory_bytes if session.plan.total_steps > 1 else memory_in_use(trainee.device)
                 seconds = time.monotonic() - began
     yield Estimate(
-        total_steps=session.total_steps,
-        steps_per_epoch=session.steps_per_epoch,
+        total_steps=session.plan.total_steps,
+        steps_per_epoch=session.plan.steps_per_epoch,
         trainable_parameters=sum(p.numel() for p in session.parameters),
         seconds_per_step=seconds,
         memory_bytes=memory,

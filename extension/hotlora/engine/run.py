@@ -20,22 +20,31 @@ _STATES_KEPT = 2
 class Run:
     """Where everything about one run lies.
 
+    Args:
+        adapter_name: of the finished adapter; seldom another than the folder's.
+        suffix: of an adapter's file; empty where it is a folder.
+
     ``config.yaml`` (fully resolved), ``events.jsonl``, ``run.log``, ``samples/``, ``checkpoints/``, ``state/``, ``logs/``
     (TensorBoard), and at the top the finished adapter with its sidecars.
     """
 
-    def __init__(self, folder: Path, name: str, suffix: str = ".safetensors"):
-        self.folder, self.name, self._suffix = folder, name, suffix
+    def __init__(self, folder: Path, adapter_name: str, suffix: str):
+        self.folder, self.adapter_name, self._suffix = folder, adapter_name, suffix
         self.config_path = folder / "config.yaml"
         self.log_path = folder / "run.log"
         self.samples = folder / "samples"
         self.checkpoints = folder / "checkpoints"
         self.states = folder / "state"
         self.tensorboard = folder / "logs"
-        self.stem = folder / name  # of the finished adapter and what lies beside it
-        self.final_path = folder / f"{name}{suffix}"
-        self.best_path = folder / f"{name}-best{suffix}"
+        self.stem = folder / adapter_name  # of the finished adapter and what lies beside it
+        self.final_path = folder / f"{adapter_name}{suffix}"
+        self.best_path = folder / f"{adapter_name}-best{suffix}"
         self.events = EventLog(folder / "events.jsonl")
+
+    @property
+    def name(self) -> str:
+        """The folder's name, by which people find the run."""
+        return self.folder.name
 
     @classmethod
     def start(cls, config: RunConfig) -> "Run":
@@ -70,11 +79,11 @@ class Run:
 
     def checkpoint_path(self, label: str) -> Path:
         """``checkpoints/<name>-<label>.safetensors``, or a folder of that name."""
-        return self.checkpoints / f"{self.name}-{label}{self._suffix}"
+        return self.checkpoints / f"{self.adapter_name}-{label}{self._suffix}"
 
     def checkpoint_paths(self) -> list[Path]:
         """Those that are there, the oldest first; not what lies beside them."""
-        paths = self.checkpoints.glob(f"{self.name}-step*{self._suffix}")
+        paths = self.checkpoints.glob(f"{self.adapter_name}-step*{self._suffix}")
         return sorted(path for path in paths if self._suffix or path.is_dir())
 
     def save_state(self, state: dict[str, Any], step: int) -> None:

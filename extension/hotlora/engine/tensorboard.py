@@ -54,11 +54,11 @@ def add_tensorboard(job: Job) -> TensorBoard | None:
     if not job.config.tensorboard:
         return None
     try:
-        reader = TensorBoard(job.run_folder.tensorboard)
+        reader = TensorBoard(job.run.tensorboard)
     except ImportError:
         return None
     except Exception as error:  # it is there but cannot be loaded, such as with a protobuf of another age
-        job.run_folder.log(f"TensorBoard cannot be used: {error}")
+        job.run.log(f"TensorBoard cannot be used: {error}")
         return None
     job.subscribe(reader)
     return reader

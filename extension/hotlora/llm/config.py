@@ -18,7 +18,7 @@ class TextConfig(RunConfig):
     FILE_SUFFIX: ClassVar[str] = ""  # peft adapters are folders
 
     # other defaults than an image run has
-    task_type: str = option("text-generation", "What is trained.", choices=("image-generation", "text-generation"), group="Run")
+    task_type: str = option(TASK, "What is trained: `image-generation` or `text-generation`.", group="Run")
     base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, fixed=True, path=True)
     train_data_dir: str = option(
         "",
@@ -95,8 +95,6 @@ class TextConfig(RunConfig):
 
     def check(self) -> None:
         super().check()
-        if self.task_type != self.TASK:
-            raise UserError(f"cannot train task_type '{self.task_type}' here: this is {self.TASK}. Set task_type: {self.TASK}.")
         if self.overlap_tokens >= self.max_tokens:
             raise UserError(
                 f"cannot overlap pieces of {self.max_tokens} tokens by {self.overlap_tokens}: nothing would be left. Set overlap_tokens lower."

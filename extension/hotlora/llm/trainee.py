@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from ..engine.examples import Example
-from ..engine.interfaces import Adapters, Draws, Loss, PreviewRequest, Progress, Target
+from ..engine.interfaces import AdapterChoice, Adapters, Draws, Loss, PreviewRequest, Progress, Target
+from ..engine.run import Run
 from .batches import TextBatch, make_batch, plan_text_batches
 from .comparison import Completion, write_comparison
 from .config import TextConfig
@@ -36,7 +37,6 @@ class TextTrainee:
     """Implements :class:`hotlora.engine.interfaces.Trainee`."""
 
     largest_batch: int | None = None
-    dora_axis = "output"  # peft's, and so everybody's who loads the folder
 
     def __init__(self, model: TextModel, config: TextConfig):
         self.model, self.config = model, config
@@ -72,6 +72,10 @@ class TextTrainee:
 
     # -- objective -----------------------------------------------------------------------------------------------------
 
+    def adapter_choice(self) -> AdapterChoice:
+        """DoRA's axis is peft's, and so everybody's who loads the folder."""
+        return AdapterChoice(start=self.config.lora_start, dora_axis="output")
+
     def targets(self) -> Mapping[str, Target]:
         return choose_text_targets(self.model.net, self.config)
 
@@ -81,7 +85,7 @@ class TextTrainee:
     def loss(self, batch: TextBatch, draws: Draws) -> Loss:
         """Sum over the batch of each learned token's cross-entropy; see ``losses``."""
         examples = [self._examples[index] for index in batch.items]
-        return Loss(self._language_loss.total(examples, draws), batch.weight)
+        return Loss(self._language_loss.total(examples, draws), batch.count)
 
     def validation_batches(self) -> list[TextBatch]:
         first, size = len(self.dataset.train), self.config.batch_size
@@ -90,7 +94,7 @@ class TextTrainee:
         return [make_batch(self._examples, group) for group in groups]
 
     def validation_loss(self, batch: TextBatch) -> Loss:
-        return Loss(self._language_loss.total([self._examples[index] for index in batch.items]), batch.weight)
+        return Loss(self._language_loss.total([self._examples[index] for index in batch.items]), batch.count)
 
     # -- judging -------------------------------------------------------------------------------------------------------
 
@@ -130,8 +134,9 @@ class TextTrainee:
         tokens = self._renderer.encode_question(request.prompt)
         return Completion(self._answer(tokens, self.config.sample_max_tokens, self.config.sample_temperature, request.seed))
 
-    def write_sheet(self, rows: Sequence[Sequence[tuple[PreviewRequest, Completion]]], path: Path) -> Path:
-        return write_comparison(rows, path.with_suffix(".md"))
+    def write_comparison(self, rows: Sequence[Sequence[tuple[PreviewRequest, Completion]]], run: Run) -> dict[str, Path]:
+        """A page; the adapter's folder has a card of its own, so no cover."""
+        return {"sheet": write_comparison(rows, run.folder / "comparison.md")}
 
     # -- files ---------------------------------------------------------------------------------------------------------
 

@@ -34,9 +34,9 @@ def update_live(jobs: Jobs, prompts: Iterable[str]) -> None:
     """
     job, networks = jobs.current, find_lora_extension()
     newest = job.control.newest if job else None
-    if newest is None or networks is None or not _asks_for(f"{job.name}-live", prompts):
+    if newest is None or networks is None or not _asks_for(f"{job.run.adapter_name}-live", prompts):
         return
-    path, state = _live_path(job.name), (weakref.ref(newest), newest.step())
+    path, state = _live_path(job.run.adapter_name), (weakref.ref(newest), newest.step())
     if _written.get(path) == state and path.exists():
         return
     _let_go(networks, path.stem)
@@ -50,7 +50,7 @@ def remove_live(job: Job) -> None:
     """The run has ended: its live LoRA is gone, from the disk and from the WebUI. Takes the queue lock."""
     from modules import call_queue
 
-    path, networks = _live_path(job.name), find_lora_extension()
+    path, networks = _live_path(job.run.adapter_name), find_lora_extension()
     with call_queue.queue_lock:
         if _written.pop(path, None) is None:
             return
