@@ -51,6 +51,7 @@ class ToyPreview:
 
 class ToyTrainee:
     fingerprint = "toy"
+    data_fingerprint = "toy data"
     device = torch.device("cpu")
     compute_dtype = torch.float32
     largest_batch = None
@@ -145,6 +146,7 @@ class AskedToyTrainee(ToyTrainee):
     """One that also answers questions."""
 
     asked = 0  # how many
+    grading_share = 1.0
 
     def describe_validation(self, loss):
         return {}
@@ -212,4 +214,5 @@ def run_toy(config: RunConfig, *, host=None, run=None, steps=None):
         if steps is not None and type(event).__name__ == "Step" and event.step >= steps:
             generator.close()
             break
+    run.close()
     return events, host, run

@@ -238,7 +238,7 @@ def test_full_disk_ends_with_a_sentence_and_whole_checkpoints(tmp_path, monkeypa
     outcome = job.work()
     assert isinstance(outcome, Failed) and not outcome.bug and "disk is full" in outcome.message
     monkeypatch.undo()
-    assert run.load_state()["attributes"]["step"] == 4
+    assert next(run.read_states())[1]["attributes"]["step"] == 4
     assert not list(run.folder.rglob("*.tmp"))
     resumed = Job(ToyHost(), config, Run.reopen(config)).work()
     assert isinstance(resumed, Finished)

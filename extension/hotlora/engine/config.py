@@ -71,7 +71,7 @@ class RunConfig:
     save_epochs: int = option(0, "Save a usable LoRA every so many epochs; 0 for none.", minimum=0)
     keep_last: int = option(0, "Keep only so many of those; 0 keeps all.", minimum=0)
     save_precision: str = option("fp16", "Number format in the saved file.", choices=("fp32", "fp16", "bf16"))
-    state_minutes: float = option(5.0, "How often the state for resuming is written, at the latest.", minimum=0)
+    state_minutes: float = option(1.0, "How often the state for resuming is written, at the latest.", minimum=0)
 
     sample_prompts: list = option(
         [], "Prompts for samples during training and for the comparison at the end.", advanced=False, group="Samples"

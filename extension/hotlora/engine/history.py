@@ -39,7 +39,7 @@ class History:
                 for line in file:
                     if line.endswith(b"\n"):  # else it is being written
                         self._offset += len(line)
-                        self.add(parse_event(line.decode("utf-8"), path))
+                        self.add(parse_event(line))
         return self
 
     def add(self, event: Event) -> None:

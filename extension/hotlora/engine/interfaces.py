@@ -127,6 +127,7 @@ class Trainee(Protocol):
     """A borrowed model with its data."""
 
     fingerprint: str  # which base model, down to its weights; checked on resume
+    data_fingerprint: str  # which examples, once prepared; where it has changed on resume, a new epoch begins
     modules: Sequence[nn.Module]  # the trees that adapters go into
     device: torch.device
     compute_dtype: torch.dtype
@@ -193,6 +194,11 @@ class Validating(Protocol):
 @runtime_checkable
 class Grading(Protocol):
     """A trainee whose answers are right or wrong."""
+
+    @property
+    def grading_share(self) -> float:
+        """Of a run's time, at most, that answers may take; 1 for as long as it takes."""
+        ...
 
     def describe_validation(self, loss: float) -> Mapping[str, float]:
         """The validation loss said otherwise, such as a perplexity."""

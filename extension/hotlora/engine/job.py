@@ -44,8 +44,8 @@ class Job:
 
     @property
     def phase(self) -> str:
-        """What it does now: preparing, training or paused."""
-        return "paused" if self.control.paused else self._phase
+        """What it does now: preparing, training, paused or stopping."""
+        return "stopping" if self.control.stopping else "paused" if self.control.paused else self._phase
 
     def subscribe(self, reader: Callable[[Event], None]) -> None:
         """Call ``reader`` with every event, in the job's thread."""
@@ -58,56 +58,72 @@ class Job:
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for a started job to end; whether it has."""
+        if self._thread is None:
+            raise RuntimeError("the job was not started")
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def work(self) -> Finished | Failed:
         """Train until done, stopped or failed. While the host holds another model, wait; then go on from the saved state."""
+        outcome = None
         try:
-            while self.outcome is None:
+            while outcome is None:
                 try:
-                    self._train()
+                    outcome = self._train()
                 except ModelAway as away:
                     self._take(Paused(str(away)))
-                    self._wait_for_model()
-        except UserError as error:
-            self._fail(Failed(str(error), bug=False))
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of files that libraries write, such as TensorBoard's
-                self._fail(Failed(str(disk_full(self.run.folder)), bug=False))
-                return self.outcome
-            self._write_traceback()
-            message = f"Training failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run.log_path}."
-            self._fail(Failed(message, bug=True))
-        return self.outcome
+                    outcome = self._wait_for_model()
+        except (Exception, SystemExit) as error:  # some libraries end the program where they should raise
+            outcome = self._explain(error)
+            self._tell(outcome)
+        finally:
+            self.run.close()
+        self.outcome = outcome
+        return outcome
 
-    def _train(self) -> None:
+    def _explain(self, error: BaseException) -> Failed:
+        """What a person is told about it."""
+        if isinstance(error, UserError):
+            return Failed(str(error), bug=False)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of files that libraries write, such as TensorBoard's
+            return Failed(str(disk_full(self.run.folder)), bug=False)
+        if isinstance(error, OSError) and not self.run.folder.is_dir():
+            return Failed(f"cannot go on: the run's folder '{self.run.folder}' was deleted. Start a new run.", bug=False)
+        self._write_traceback()
+        message = f"Training failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run.log_path}."
+        return Failed(message, bug=True)
+
+    def _train(self) -> Finished | None:
         self._phase = "preparing"
         trainee = self._host.borrow(self.config)
         self.run.write_config(self.config)  # it names the base model now
+        finished = None
         for event in train(trainee, self.config, self.control):
             self._take(event)
+            finished = event if isinstance(event, Finished) else None
+        return finished
 
     def _take(self, event: Event) -> None:
         self.run.events.append(event)
-        self._phase = _PHASES.get(type(event), self._phase)
+        if not (isinstance(event, Preparing) and self._phase == "training"):  # judging is counted like preparing
+            self._phase = _PHASES.get(type(event), self._phase)
         if isinstance(event, (Started, Step)):
             self._step = event.step
-        elif isinstance(event, Finished):
-            self.outcome = event
 
-    def _wait_for_model(self) -> None:
+    def _wait_for_model(self) -> Finished | None:
+        """None when it is there again."""
         while not self.control.stopping:
             time.sleep(_LOOK_AGAIN_SECONDS)
             if self._host.has_model(self.config):
-                return
-        self._take(Finished(step=self._step, reason="stopped", files={}))
+                return None
+        stopped = Finished(step=self._step, reason="stopped", files={})
+        self._take(stopped)
+        return stopped
 
-    def _fail(self, event: Failed) -> None:
-        self.outcome = event
+    def _tell(self, event: Failed) -> None:
         try:
             self.run.events.append(event)
-        except (UserError, OSError):  # the disk is full: the readers hear of it, the file cannot
+        except (UserError, OSError):  # the disk is full or the folder gone: the readers hear of it, the file cannot
             self.run.events.tell(event)
 
     def _write_traceback(self) -> None:

@@ -24,7 +24,7 @@ from .probe import Estimate, look_ahead
 from .run import Run, check_unchanged, has_trained, read_run_config
 from .tensorboard import add_tensorboard
 
-STATUSES = ("waiting", "preparing", "training", "paused", "done", "stopped", "failed", "interrupted", "not started")
+STATUSES = ("waiting", "preparing", "training", "paused", "stopping", "done", "stopped", "failed", "interrupted", "not started")
 
 
 class Jobs:
@@ -158,6 +158,7 @@ class Jobs:
             waiting = next((job for job in self._line[1:] if job.control is control), None)
             if waiting:
                 self._line.remove(waiting)
+                waiting.run.close()
                 return
         control.stop()
 

@@ -42,6 +42,7 @@ class Judgement:
     not_improved: int = 0  # validations in a row
     judged_step: int = 0
     graded_step: int = 0
+    questions: int | None = None  # how many are asked each time; None before the first
     scores: dict[str, float] = field(default_factory=dict)  # of the last time
     stopped_early: bool = False
 

@@ -25,12 +25,13 @@ class Position:
 class Plan:
     """The epochs of a run, each a list of steps."""
 
-    def __init__(self, trainee: Trainee, config: RunConfig):
+    def __init__(self, trainee: Trainee, config: RunConfig, position: Position):
         self._trainee, self._config = trainee, config
         self._epoch: int | None = None  # the one that is planned out
         self._groups: list[Sequence[Batch]] = []
         self.steps_per_epoch = self.steps_in(0)
-        self.total_steps = config.max_steps or sum(self.steps_in(epoch) for epoch in range(config.epochs))
+        before = position.step - position.index  # steps of whole epochs, also of those that were seen with other data
+        self.total_steps = config.max_steps or before + sum(self.steps_in(epoch) for epoch in range(position.epoch, config.epochs))
 
     def group(self, position: Position) -> Sequence[Batch]:
         """The batches of the step that comes next."""

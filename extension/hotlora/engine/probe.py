@@ -3,7 +3,7 @@
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def look_ahead(trainee: Trainee, config: RunConfig, host: Host) -> Iterator[Prep
         run = Run(Path(folder), config.name, config.FILE_SUFFIX)
         control = Control(host, run, config.slice_seconds)
         with contextlib.closing(through_turns(control, _prepare(trainee), contextlib.nullcontext)) as preparation:
-            yield from preparation
+            yield from preparation  # type: ignore[misc]  # of Preparing only
         with host.turn():
             session = Session(trainee, config, run)
             with session.attached():
@@ -65,7 +65,7 @@ def look_ahead(trainee: Trainee, config: RunConfig, host: Host) -> Iterator[Prep
     )
 
 
-def _prepare(trainee: Trainee) -> Iterator[Event]:
+def _prepare(trainee: Trainee) -> Generator[Event, None, None]:
     for progress in trainee.prepare():
         yield Preparing(progress.what, progress.done, progress.total)
 

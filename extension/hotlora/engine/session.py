@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,14 +18,16 @@ import torch
 from .adapters import AdapterSet
 from .config import RunConfig
 from .errors import UserError
-from .events import Step
-from .gradients import Gradients
+from .events import Step, find_last_step
+from .gradients import Gradients, norm_of
+from .initial import load_initial, read_initial
 from .interfaces import Trainee
 from .judging import Judgement, LossRecord
 from .memory import memory_in_use
 from .optimizers import build_optimizer, build_scaler, build_scheduler
+from .options import as_plain
 from .plan import Plan, Position
-from .run import Run
+from .run import Run, describe_changes
 
 
 class Diverged(Exception):
@@ -55,28 +56,29 @@ class Session:
     def __init__(self, trainee: Trainee, config: RunConfig, run: Run):
         self.trainee, self.config, self.run = trainee, config, run
         self.warnings: list[str] = []
-        state = run.load_state()
-        self.adapters = self._build_adapters(resumed=state is not None)
+        self.position, self.losses, self.judgement, self.beginning = Position(), LossRecord(), Judgement(), Beginning()
+        self._showing_best = False
+        self._weights_lock = threading.RLock()  # the newest adapter is also written from outside (see Control.newest)
+        states = list(run.read_states())
+        self.adapters = self._build_adapters(resumed=bool(states))
         self.parameters = self.adapters.parameters()
         self.optimizer, self.optimizer_name, warnings = build_optimizer(config, self.adapters.parameter_groups(), trainee.device)
         self.warnings += warnings
-        self.plan = Plan(trainee, config)
-        self.scheduler = build_scheduler(config, self.optimizer, self.plan.total_steps)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]  # as the options say
         self.scaler = build_scaler(trainee.device, trainee.compute_dtype)
         self.ema = self._build_ema()
         self._set_optimizer_mode("train")
         self.gradients = Gradients(trainee, config, self.optimizer, self.scaler, self.warnings)
-        self.position, self.losses, self.judgement, self.beginning = Position(), LossRecord(), Judgement(), Beginning()
-        self._showing_best = False
-        self._weights_lock = threading.RLock()  # the newest adapter is also written from outside (see Control.newest)
+        self.resumed = bool(states) or (run.is_reopened and run.has_results())
+        if self.resumed:
+            self._resume(states)
+        self.plan = Plan(trainee, config, self.position)
+        self.scheduler = self._build_scheduler()
         self._state_saved_at = time.monotonic()
-        self.resumed = state is not None
-        if state:
-            self._restore(state)
 
     def _build_adapters(self, *, resumed: bool) -> AdapterSet:
         """The adapters as the run begins with them, or as empty as a state can be loaded into."""
-        initial = self._read_initial() if self.config.init_lora and not resumed else None
+        initial = read_initial(self.trainee, self.config, self.run) if self.config.init_lora and not resumed else None
         choice = self.trainee.adapter_choice()
         if resumed:
             choice = dataclasses.replace(choice, start="default")
@@ -90,7 +92,7 @@ class Session:
         )
         adapters.to(self.trainee.device)
         if initial:
-            self._load_initial(adapters, initial)
+            load_initial(adapters, initial, self.config)
         return adapters
 
     # -- position ------------------------------------------------------------------------------------------------------
@@ -117,8 +119,8 @@ class Session:
         """One optimizer step. Raises Diverged before anything was updated with bad numbers."""
         began = time.monotonic()
         rate = self.scheduler.get_last_lr()[0]
-        loss, gradient_norm = self.gradients.of_step(self.plan.group(self.position), self.step)
-        self._refuse_bad(loss, gradient_norm)
+        loss, gradient_norm, weights_norm = self.gradients.of_step(self.plan.group(self.position), self.step)
+        self._refuse_bad(loss, gradient_norm, weights_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -141,7 +143,10 @@ class Session:
             memory_bytes=memory_in_use(self.trainee.device),
         )
 
-    def _refuse_bad(self, loss: float, gradient_norm: float) -> None:
+    def _refuse_bad(self, loss: float, gradient_norm: float, weights_norm: float) -> None:
+        if not math.isfinite(weights_norm):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise Diverged(f"the adapter's weights are no finite numbers after step {self.step}")
         bad_gradient = not math.isfinite(gradient_norm) and not self.scaler.is_enabled()  # fp16's scaler skips such steps itself
         lost_scale = self.scaler.is_enabled() and self.scaler.get_scale() < 1e-3
         exploded = self.losses.explodes(loss, self.step)
@@ -149,6 +154,23 @@ class Session:
             return
         self.optimizer.zero_grad(set_to_none=True)
         raise Diverged(f"loss {loss:.4g}, gradient norm {gradient_norm:.4g} at step {self.step + 1}")
+
+    def time_step(self) -> float:
+        """Seconds that a step takes, measured on the next one's gradients, which are thrown away."""
+        began = time.monotonic()
+        self.gradients.of_step(self.plan.group(self.position), self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        return time.monotonic() - began
+
+    def _weights_are_finite(self) -> bool:
+        """Of the adapters as they stand, and of the average that is kept of them."""
+        kept = list(self.ema.module) if self.ema is not None else []
+        return math.isfinite(norm_of([*self.parameters, *kept]).item())
+
+    def refuse_bad_weights(self) -> None:
+        """Before anything is written. Raises Diverged where the weights are no finite numbers."""
+        if not self._weights_are_finite():
+            raise Diverged(f"the adapter's weights are no finite numbers after step {self.step}")
 
     # -- averages ------------------------------------------------------------------------------------------------------
 
@@ -197,7 +219,7 @@ class Session:
 
     def judge(self, loss: float) -> bool:
         """Take note of a validation loss; True when it is the best so far."""
-        best = self.judgement.is_best(loss)
+        best = math.isfinite(loss) and self.judgement.is_best(loss)
         self.judgement.add(loss, self.step, self.adapters.tensors() if best else None, self.config.early_stopping_patience)
         return best
 
@@ -221,20 +243,67 @@ class Session:
 
     def save_state(self) -> None:
         """Write everything that a resumed run needs to go on with the same numbers. Random numbers need nothing: they are
-        a function of seed and step (see Draws)."""
+        a function of seed and step (see Draws). Nor does the schedule: it is a function of step and options.
+
+        Raises:
+            Diverged: where the numbers are none that one could go on with.
+        """
         with self._weights_lock:
+            self.refuse_bad_weights()
             state = {
                 "fingerprint": self.trainee.fingerprint,
+                "data_fingerprint": self.trainee.data_fingerprint,
+                "options": as_plain(self.config),
+                "rates": self.rates,
                 "adapters": self.adapters.tensors(),
                 "starts": self.adapters.starts(),
                 "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "ema": self.ema.state_dict() if self.ema is not None else None,
                 "attributes": {name: value for part in self._parts() for name, value in vars(part).items()},
             }
             self.run.save_state(state, self.step)
         self._state_saved_at = time.monotonic()
+
+    def _parts(self) -> tuple[Position, LossRecord, Judgement, Beginning]:
+        """What a state holds as plain values."""
+        return self.position, self.losses, self.judgement, self.beginning
+
+    def _resume(self, states: Sequence[tuple[str, dict[str, Any] | Exception]]) -> None:
+        """Go on from the newest state that is whole, and say what is different from then.
+
+        Raises:
+            UserError: when there is none: what the run has made is not replaced by a new start.
+        """
+        state = self._restore_newest(states)
+        if state is None:
+            results = [path for path in (self.run.final_path, *reversed(self.run.checkpoint_paths())) if path.exists()]
+            advice = f"Start a new run with init_lora: '{results[0]}'." if results else "Start a new run, under another name."
+            reason = "none of its saved states can be read" if states else "its saved state is gone"
+            raise UserError(f"cannot resume '{self.run.name}': {reason}. {advice}")
+        lost = find_last_step(self.run.events.path) - self.step
+        if lost > 0:
+            self.warnings.append(f"The last saved state is of step {self.step}: {lost} later steps were lost and are trained again.")
+        self.warnings += describe_changes(state.get("options", {}), self.config, self.step)
+        if state.get("rates", self.rates) != self.rates:
+            self.losses.rate_lowered = False  # a rate of the user's own choice is taken at its word
+        if state.get("data_fingerprint", self.trainee.data_fingerprint) != self.trainee.data_fingerprint:
+            self._begin_new_epoch()
+
+    def _restore_newest(self, states: Sequence[tuple[str, dict[str, Any] | Exception]]) -> dict[str, Any] | None:
+        """The newest state that fits, restored; what is wrong with those before it is said."""
+        for name, state in states:
+            try:
+                if isinstance(state, Exception):
+                    raise state
+                self._restore(state)
+                return state
+            except UserError:
+                raise
+            except Exception as error:
+                self.run.log(f"{name} cannot be read ({type(error).__name__}: {error})")
+                self.warnings.append(f"The saved state {name} is damaged; the one before it is taken.")
+        return None
 
     def _restore(self, state: dict[str, Any]) -> None:
         if state["fingerprint"] != self.trainee.fingerprint:
@@ -244,63 +313,52 @@ class Session:
             )
         self.adapters.begin_at(state.get("starts", {}))
         self.adapters.load(state["adapters"])
+        if not self._weights_are_finite():
+            raise ValueError("its weights are no finite numbers")
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        for group in self.optimizer.param_groups:
+            if "weight_decay" in group:
+                group["weight_decay"] = self.config.weight_decay
         self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         for part in self._parts():
             for name in vars(part):
-                setattr(part, name, state["attributes"][name])
+                setattr(part, name, state["attributes"].get(name, getattr(part, name)))  # some are younger than the state
 
-    def _parts(self) -> tuple[Position, LossRecord, Judgement, Beginning]:
-        """What a state holds as plain values."""
-        return self.position, self.losses, self.judgement, self.beginning
+    def _begin_new_epoch(self) -> None:
+        """The examples are others now, so this epoch's plan means nothing any more."""
+        if self.position.index:
+            self.position.epoch, self.position.index = self.position.epoch + 1, 0
+        self.warnings.append(
+            f"The training data has changed since step {self.step}: epoch {self.position.epoch + 1} begins now, with what is there."
+        )
+
+    def _build_scheduler(self) -> torch.optim.lr_scheduler.LambdaLR:
+        """The schedule at the run's step: by the options as they are now, whatever they were when the run began."""
+        factor = 0.5 if self.losses.rate_lowered else 1.0
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = group["initial_lr"] = rate * factor
+        scheduler = build_scheduler(self.config, self.optimizer, self.plan.total_steps)
+        scheduler.last_epoch = self.step
+        for group, rate, factor_at in zip(self.optimizer.param_groups, self.rates, scheduler.lr_lambdas, strict=True):
+            group["lr"] = rate * factor * factor_at(self.step)
+        scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        return scheduler
 
     def rewind(self) -> None:
         """Go back to the last good state and go on at half the learning rate; once.
 
         Raises:
-            UserError: when that was done already.
+            UserError: when that was done already, or there is no state to go back to.
         """
         if self.losses.rate_lowered:
             raise UserError(
-                f"cannot train '{self.run.name}' any further: the loss broke down again at half the learning rate. "
-                f"Start anew with a learning_rate well below {self.config.learning_rate / 2:g}; what was saved before is good."
+                f"cannot train '{self.run.name}' any further: it broke down again at half the learning rate. "
+                f"Start anew with a learning_rate well below {self.config.learning_rate / 2:g}; what was saved is from before that."
             )
-        state = self.run.load_state()
-        if state is None:
-            raise RuntimeError("no state to go back to")
-        self._restore(state)
+        if self._restore_newest(list(self.run.read_states())) is None:
+            raise UserError(f"cannot train '{self.run.name}' any further: it broke down, and there is no saved state to go back to.")
         self.judgement.stopped_early, self.losses.rate_lowered = False, True
-        self.scheduler.base_lrs = [rate / 2 for rate in self.scheduler.base_lrs]
-        for group in self.optimizer.param_groups:
-            group["initial_lr"] /= 2
-            group["lr"] /= 2
-        self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        self.scheduler = self._build_scheduler()
         self.save_state()
-
-    # -- init_lora -----------------------------------------------------------------------------------------------------
-
-    def _read_initial(self) -> dict[str, dict[str, torch.Tensor]]:
-        """The tensors to go on from; ranks and alphas are the file's from here on, also in the run's config file."""
-        tensors = self.trainee.read(Path(self.config.init_lora))
-        self.run.write_config(self.config)
-        return tensors
-
-    def _load_initial(self, adapters: AdapterSet, tensors: dict[str, dict[str, torch.Tensor]]) -> None:
-        missing = set(adapters.targets) - set(tensors)
-        extra = set(tensors) - set(adapters.targets)
-        if missing or extra:
-            name = sorted(missing or extra)[0]
-            which = "lacks" if missing else "has"
-            raise UserError(
-                f"cannot go on from '{self.config.init_lora}': it {which} the layer {name}, which does not fit these options. "
-                "Choose the network options it was trained with (text encoder, convolutions, include, exclude)."
-            )
-        try:
-            adapters.load(tensors)
-        except (RuntimeError, KeyError) as error:
-            raise UserError(
-                f"cannot go on from '{self.config.init_lora}': it does not fit this model and these options ({error})."
-            ) from error

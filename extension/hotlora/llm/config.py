@@ -93,6 +93,8 @@ class TextConfig(RunConfig):
         minimum=0,
     )
 
+    test_answers_share: float = option(0.1, "Share of a run's time that test answers may take; 1 asks all of them.", minimum=0, maximum=1)
+
     def check(self) -> None:
         super().check()
         if self.overlap_tokens >= self.max_tokens:

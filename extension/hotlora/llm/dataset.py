@@ -224,3 +224,11 @@ def _list_facts(dataset: TextDataset, judged: Sequence[Judged], parts: Mapping[s
     if doubles:
         yield "doubles", f"{doubles:,}"
     yield "format", ", ".join(f"{name} ({count:,})" for name, count in parts["train"].formats.items())
+
+
+def fingerprint_examples(examples: Sequence[TokenizedExample]) -> str:
+    """SHA-256 over the tokens that are learned from, in their order."""
+    whole = hashlib.sha256()
+    for example in examples:
+        whole.update(repr((example.tokens, example.trained)).encode())
+    return whole.hexdigest()

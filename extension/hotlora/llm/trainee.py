@@ -18,7 +18,7 @@ from .batches import TextBatch, make_batch, plan_text_batches
 from .comparison import Completion, write_comparison
 from .config import TextConfig
 from .conversation import TokenizedExample
-from .dataset import TextDataset, build_dataset
+from .dataset import TextDataset, build_dataset, fingerprint_examples
 from .forward import LanguageLoss
 from .grading import grade_answer
 from .look import show_example
@@ -44,6 +44,7 @@ class TextTrainee:
         self.fingerprint, self.device, self.compute_dtype = model.fingerprint, model.device, model.compute_dtype
         self._renderer = Renderer(model.tokenizer, config, model.chat_template)
         self._warnings: list[str] = []
+        self.data_fingerprint = ""
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
@@ -51,6 +52,7 @@ class TextTrainee:
         """Read, render and check the texts, and try whether the model can take several in a row."""
         self.dataset: TextDataset = yield from build_dataset(self.config, self._renderer)
         self._examples: list[TokenizedExample] = [*self.dataset.train, *self.dataset.validation]
+        self.data_fingerprint = fingerprint_examples(self.dataset.train)
         self._language_loss = LanguageLoss(self.model, self.config)
         if self.device.type == "cpu":
             mean = sum(len(example.tokens) for example in self.dataset.train) / len(self.dataset.train)
@@ -97,6 +99,10 @@ class TextTrainee:
         return Loss(self._language_loss.total([self._examples[index] for index in batch.items]), batch.count)
 
     # -- judging -------------------------------------------------------------------------------------------------------
+
+    @property
+    def grading_share(self) -> float:
+        return self.config.test_answers_share
 
     def describe_validation(self, loss: float) -> Mapping[str, float]:
         """Perplexity: e to the mean loss of a token."""

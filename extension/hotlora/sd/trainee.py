@@ -62,6 +62,7 @@ class ImageTrainee:
         self.modules = [model.unet, *model.text_encoders]
         self.fingerprint, self.device, self.compute_dtype = model.fingerprint, model.device, model.compute_dtype
         self._conditions = Conditions(model, config)
+        self.data_fingerprint = ""
         self._loss_snr = objectives.snr(model.alphas_cumprod)
         self._alphas_cumprod = (
             objectives.rescale_zero_terminal_snr(model.alphas_cumprod) if model.zero_terminal_snr else model.alphas_cumprod
@@ -79,6 +80,7 @@ class ImageTrainee:
     def _read_data(self) -> Iterator[Progress]:
         self.dataset: Dataset = yield from scan_dataset(self.config)
         self._examples: list[Example] = [*self.dataset.train, *self.dataset.validation]
+        self.data_fingerprint = self.dataset.fingerprint()
         self._fits = [choose_bucket(*example.size, self.config) for example in self._examples]
         folder = choose_cache_folder(self.config)
         self._cache = LatentCache(self.model.encode_pixels, self.model.vae_fingerprint, self.config, folder)
