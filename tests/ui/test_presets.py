@@ -4,16 +4,18 @@ import base64
 import re
 import runpy
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import as_plain, build
 from hotlora.sd.config import ImageConfig
-from hotlora.ui.page import ROOT, build_page
+from hotlora.ui.page import build_page
 from hotlora.ui.presets import PERSONAL, export_recipe, import_recipe, list_presets, read_preset, save_preset
 from toy_studio import toy_studio
 
+ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ["Style", "Character", "Small data", "Quick try"]
 MINE = {"output_name": "cat", "trigger_word": "ohwx", "train_data_dir": "x", "sample_prompts": ["a cat"], "init_lora": "a.safetensors"}
 

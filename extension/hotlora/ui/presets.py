@@ -15,19 +15,6 @@ from ..engine.run import read_yaml
 from .studio import Studio
 
 PERSONAL = ("base_model", "train_data_dir", "output_dir", "output_name", "trigger_word", "sample_prompts", "init_lora")
-_CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-IMAGE_PRESETS = {
-    "Style": _CONFIGS / "style.yaml",
-    "Character": _CONFIGS / "character.yaml",
-    "Small data": _CONFIGS / "small_data.yaml",
-    "Quick try": _CONFIGS / "quick_try.yaml",
-}
-TEXT_PRESETS = {
-    "FAQ and knowledge": _CONFIGS / "faq.yaml",
-    "Fixed format": _CONFIGS / "fixed_format.yaml",
-    "Tone of voice": _CONFIGS / "tone_of_voice.yaml",
-    "Continued text": _CONFIGS / "continued_text.yaml",
-}
 
 
 def list_presets(studio: Studio) -> list[str]:
