@@ -12,7 +12,7 @@ from hotlora.engine.errors import UserError
 from hotlora.engine.options import as_plain, build
 from hotlora.sd.config import ImageConfig
 from hotlora.ui.page import build_page
-from hotlora.ui.presets import PERSONAL, export_recipe, import_recipe, list_presets, read_preset, save_preset
+from hotlora.ui.presets import export_recipe, import_recipe, list_presets, personal_options, read_preset, save_preset
 from toy_studio import toy_studio
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def test_shipped_presets_are_listed_first_and_hold_nothing_personal(studio):
     assert list_presets(studio) == SHIPPED
     for name in SHIPPED:
         values = read_preset(name, studio)
-        assert values["lora_rank"] >= 1 and not set(values) & set(PERSONAL)
+        assert values["lora_rank"] >= 1 and not set(values) & personal_options(ImageConfig)
         build(ImageConfig, values)
 
 
