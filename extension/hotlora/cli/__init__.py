@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from .. import __version__
@@ -33,6 +34,7 @@ class Command:
     module: str  # of this package; its ``run`` takes the options and returns the exit code
     add_options: Callable[[argparse.ArgumentParser], None]
     find_mistake: Callable[[argparse.Namespace], str] = lambda options: ""  # what no option shows by itself
+    needs: str = ""  # a package that is not there unless it was asked for
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +63,8 @@ def _run(command: Command, options: argparse.Namespace, parser: argparse.Argumen
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
+        if command.needs and not find_spec(command.needs):
+            raise UserError(f"cannot {command.about[0].lower()}{command.about[1:-1]}: the package {command.needs} is missing. Install it.")
         return import_module(f"{__name__}.{command.module}").run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -134,7 +138,7 @@ def _add_options_options(parser: argparse.ArgumentParser) -> None:
 COMMANDS = {
     "train": Command("Train a LoRA adapter from a YAML file.", "train", _add_train_options, _miss_a_run),
     "check": Command("Check a run's options, data and memory, and train nothing.", "train", _add_check_options, _miss_a_run),
-    "ui": Command("Open the training page.", "ui", _add_ui_options),
+    "ui": Command("Open the training page.", "ui", _add_ui_options, needs="gradio"),
     "label": Command("Write filename,prompt for every picture that has no caption yet.", "label", _add_label_options, _miss_a_batch),
     "merge": Command("Write a whole language model with a LoRA in it.", "merge", _add_merge_options),
     "options": Command("Print the tables of all options.", "options", _add_options_options),

@@ -1,11 +1,13 @@
-"""What people see first comes at once, whatever door they take."""
+"""The words of the command line: what people see first comes at once, whatever door they take."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hotlora import cli
 from hotlora.cli import COMMANDS, main
+from hotlora.cli import train as train_command
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "numpy", "PIL", "gradio", "transformers", "diffusers", "peft", "hotlora.hosts", "hotlora.ui")
@@ -36,3 +38,18 @@ def test_what_is_mistyped_ends_with_code_2_and_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as left:
         main(arguments)
     assert left.value.code == 2 and capsys.readouterr().err.startswith("usage: hotlora")
+
+
+def test_check_is_train_with_its_switch(monkeypatch):
+    asked = []
+    monkeypatch.setattr(train_command, "run", lambda options: asked.append(vars(options)) or 0)
+    for words in (["check"], ["train", "--check"]):
+        assert main([*words, "--config", "a.yaml", "--set", "epochs=2"]) == 0
+    first, second = ({key: value for key, value in options.items() if key != "command"} for options in asked)
+    assert first == second and first["check"]
+
+
+def test_a_missing_package_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    assert main(["ui"]) == 2
+    assert capsys.readouterr().err == "error: cannot open the training page: the package gradio is missing. Install it.\n"
