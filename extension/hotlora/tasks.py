@@ -29,12 +29,12 @@ class Task:
     data_word: str  # what its data is called
     options_table: str  # the heading of its table in the documentation
     make_host: Callable[[], "Host"]  # the stand-alone one, which loads the models by itself
-    look_at: Callable[[RunConfig], "DataView"]  # what people are shown of their data; raises UserError
+    look_at: Callable[[Any], "DataView"]  # given its config: what people are shown of their data; raises UserError
     list_suffixes: Callable[[], Sequence[str]]  # of the files that a data set may hold
     presets: Mapping[str, Path]  # name -> run file that is shipped
     hides: Sequence[str] = ("slice_seconds",)  # options that make no sense without a host
-    read_caption: Callable[[RunConfig, str], str] | None = None  # of the example of that name; None where there is nothing to edit
-    write_caption: Callable[[RunConfig, str, str], Any] | None = None
+    read_caption: Callable[[Any, str], str] | None = None  # of the example of that name; None where there is nothing to edit
+    write_caption: Callable[[Any, str, str], Any] | None = None
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ def _make_diffusers_host() -> "Host":
     return DiffusersHost()
 
 
-def _look_at_pictures(config: RunConfig) -> "DataView":
+def _look_at_pictures(config: ImageConfig) -> "DataView":
     from .pictures.album import look_at_pictures
 
     return look_at_pictures(config)
@@ -70,13 +70,13 @@ def _list_picture_suffixes() -> Sequence[str]:
     return UPLOAD_SUFFIXES
 
 
-def _read_picture_caption(config: RunConfig, name: str) -> str:
+def _read_picture_caption(config: ImageConfig, name: str) -> str:
     from .pictures.caption_editing import read_caption
 
     return read_caption(config, name)
 
 
-def _write_picture_caption(config: RunConfig, name: str, text: str) -> Any:
+def _write_picture_caption(config: ImageConfig, name: str, text: str) -> Any:
     from .pictures.caption_editing import write_caption
 
     return write_caption(config, name, text)
@@ -110,7 +110,7 @@ def _make_transformers_host() -> "Host":
     return TransformersHost()
 
 
-def _look_at_texts(config: RunConfig) -> "DataView":
+def _look_at_texts(config: TextConfig) -> "DataView":
     """With the base model's own tokenizer, where a base model is named."""
     from .hosts.standalone.texts import load_tokenizer
     from .llm.look import look_at_texts
