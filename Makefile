@@ -73,6 +73,6 @@ bench: .venv/.ready
 	@touch $@
 
 clean:
-	rm -rf demo/output .pytest_cache .ruff_cache
+	rm -rf demo/output .pytest_cache .ruff_cache build dist extension/hotlora.egg-info
 	find . -name .hotlora-cache -not -path './.venv*' -prune -exec rm -rf {} +
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

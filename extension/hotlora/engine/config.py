@@ -24,12 +24,14 @@ class RunConfig:
 
     task_type: str = option("", "What is trained.", group="Run")
     base_model: str = option(
-        "", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True, path=True
+        "", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True, path=True, personal=True
     )
-    train_data_dir: str = option("", "Folder with the training data, searched recursively.", advanced=False, fixed=True, path=True)
+    train_data_dir: str = option(
+        "", "Folder with the training data, searched recursively.", advanced=False, fixed=True, path=True, personal=True
+    )
     metadata_path: str = option("", "File that names the examples; looked for in `train_data_dir` when empty.", path=True)
-    output_dir: str = option("output/my_lora", "Folder of this run: everything it writes goes there.", advanced=False)
-    output_name: str = option("", "Name of the finished LoRA; the name of `output_dir` when empty.", advanced=False)
+    output_dir: str = option("output/my_lora", "Folder of this run: everything it writes goes there.", advanced=False, personal=True)
+    output_name: str = option("", "Name of the finished LoRA; the name of `output_dir` when empty.", advanced=False, personal=True)
 
     lora_rank: int = option(
         16, "Rank of the adapter: how much it can learn, and how large the file is.", minimum=1, advanced=False, fixed=True, group="Adapter"
@@ -40,7 +42,7 @@ class RunConfig:
     lora_dropout: float = option(0.0, "Chance to drop an adapter's input value during training.", minimum=0, maximum=0.95)
     use_rslora: bool = option(False, "Scale by alpha / sqrt(rank), so that high ranks keep learning (arXiv 2312.03732).", fixed=True)
     use_dora: bool = option(False, "Learn magnitude and direction of the weights separately (arXiv 2402.09353).", fixed=True)
-    init_lora: str = option("", "Go on from this LoRA file, on new data; its rank is taken over.", fixed=True, path=True)
+    init_lora: str = option("", "Go on from this LoRA file, on new data; its rank is taken over.", fixed=True, path=True, personal=True)
 
     batch_size: int = option(1, "Examples that go through the model at once.", minimum=1, advanced=False, fixed=True, group="Learning")
     gradient_accumulation_steps: int = option(1, "Batches per optimizer step; equal to a batch that much larger.", minimum=1, fixed=True)
@@ -74,7 +76,7 @@ class RunConfig:
     state_minutes: float = option(1.0, "How often the state for resuming is written, at the latest.", minimum=0)
 
     sample_prompts: list = option(
-        [], "Prompts for samples during training and for the comparison at the end.", advanced=False, group="Samples"
+        [], "Prompts for samples during training and for the comparison at the end.", advanced=False, group="Samples", personal=True
     )
     sample_every_steps: int = option(0, "Make samples every so many steps; 0 for none.", minimum=0, advanced=False)
     sample_every_epochs: int = option(0, "Make samples every so many epochs; 0 for none.", minimum=0)

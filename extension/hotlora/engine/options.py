@@ -26,12 +26,13 @@ def option(
     fixed: bool = False,
     group: str = "",
     path: bool = False,
+    personal: bool = False,
 ) -> Any:
     """A config field: its default, one line of documentation, and what values it takes. ``fixed``: a run cannot be resumed with
     another value, because what it has learned so far depends on it. ``group``: the heading that begins with this field. ``path``: it
-    names a file or folder that people choose (see access.py)."""
+    names a file or folder that people choose (see access.py). ``personal``: it belongs to one run, and presets leave it out."""
     limits = {"choices": choices, "minimum": minimum, "maximum": maximum}
-    metadata = {"doc": doc, **limits, "advanced": advanced, "fixed": fixed, "group": group, "path": path}
+    metadata = {"doc": doc, **limits, "advanced": advanced, "fixed": fixed, "group": group, "path": path, "personal": personal}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -19,19 +19,22 @@ class TextConfig(RunConfig):
 
     # other defaults than an image run has
     task_type: str = option(TASK, "What is trained: `image-generation` or `text-generation`.", group="Run")
-    base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, fixed=True, path=True)
+    base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, fixed=True, path=True, personal=True)
     train_data_dir: str = option(
         "",
         "Folder (or one file) with the training data: questions and answers, conversations, or plain text. The format is found out.",
         advanced=False,
         fixed=True,
         path=True,
+        personal=True,
     )
     batch_size: int = option(4, "Examples that go through the model at once.", minimum=1, advanced=False, fixed=True, group="Learning")
     epochs: int = option(3, "Times every example is seen; `max_steps` goes before it.", minimum=1, advanced=False)
     learning_rate: float = option(2e-4, "How far each step goes. With Prodigy leave it at 1.0.", minimum=0, advanced=False)
     weight_decay: float = option(0.0, "Pull of the adapter's weights towards zero.", minimum=0)
-    sample_prompts: list = option([], "Questions to answer during training, and once more at the end.", advanced=False, group="Samples")
+    sample_prompts: list = option(
+        [], "Questions to answer during training, and once more at the end.", advanced=False, group="Samples", personal=True
+    )
     sheet_weights: list = option([0, 1.0], "Weights of the LoRA on the comparison at the end; 0 is the model without it.")
 
     # adapter
