@@ -56,7 +56,8 @@ bench: .venv/.ready
 	$(NEWEST) tools/bench_text.py
 
 docs: .venv-docs/.ready
-	.venv-docs/bin/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
+	@echo "the documentation is in site/index.html"
 
 # The stamps are renewed when a list of requirements changes.
 .venv/.ready: requirements/newest.txt requirements/standalone.txt

@@ -22,7 +22,7 @@ def test_tables_of_options_are_up_to_date():
 def test_every_guarantee_names_a_test_that_there_is():
     named = _NAMED_TEST.findall((ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8"))
     assert len(named) > 30
-    missing = [f"tests/{file}::{test}" for file, test in named if test not in tests_in(ROOT / "tests" / file)]
+    missing = [f"tests/{file}::{test}" for file, test in named if test not in list_tests(ROOT / "tests" / file)]
     assert not missing
 
 
@@ -44,7 +44,7 @@ def test_the_readme_is_a_door():
     assert len(lines) <= 130, "what is more than a door belongs into docs/"
 
 
-def tests_in(path: Path) -> set[str]:
+def list_tests(path: Path) -> set[str]:
     """Names of the test functions in a file; none where there is no such file."""
     if not path.is_file():
         return set()
