@@ -22,7 +22,7 @@ def with_options(page: str) -> str:
         start, end = f"<!-- {name}: written by `python tools/write_options.py` -->", f"<!-- end of {name} -->"
         before, rest = page.split(start)
         after = rest.split(end)[1]
-        page = f"{before}{start}\n\n{markdown_table(config_class, beyond)}\n\n{end}{after}"
+        page = f"{before}{start}\n{markdown_table(config_class, beyond)}\n{end}{after}"
     return page
 
 
