@@ -1,8 +1,9 @@
-# HotLoRA's commands on Linux and macOS. On Windows use the plain ones in README.md.
+# HotLoRA's commands on Linux and macOS. On Windows use the plain ones in docs/standalone.md.
 #
 #   make demo     set up, train the demo LoRA on the CPU, name the files to look at
 #   make test     all tests under both sets of packages, the newest and AUTOMATIC1111's; then lint
 #   make bench    a training step here against plain loops over diffusers, transformers and peft: time and memory
+#   make docs     build the documentation into the folder site; a link that leads nowhere is an error
 #   make clean    remove what demo, tests and tools left behind, but not the virtual environments
 #
 # pip's own settings apply. Where no GPU is, this saves a download of gigabytes:
@@ -16,7 +17,7 @@ CLASSES := requirements/original-classes.txt
 # Waiting OpenMP threads spin by default; on a machine that does anything else, that makes steps several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-newest test-a1111 browser lint bench clean
+.PHONY: demo test test-newest test-a1111 browser lint bench docs clean
 
 demo: .venv/.ready
 	$(NEWEST) demo/run_demo.py
@@ -48,10 +49,15 @@ browser:
 
 lint: .venv/.ready
 	$(NEWEST) -m ruff check .
+	$(NEWEST) tools/check_sizes.py
 
 bench: .venv/.ready
 	$(NEWEST) tools/bench.py
 	$(NEWEST) tools/bench_text.py
+
+docs: .venv-docs/.ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
+	@echo "the documentation is in site/index.html"
 
 # The stamps are renewed when a list of requirements changes.
 .venv/.ready: requirements/newest.txt requirements/standalone.txt
@@ -72,7 +78,12 @@ bench: .venv/.ready
 	$(A1111) $(INSTALL) --no-deps -r $(CLASSES)
 	@touch $@
 
+.venv-docs/.ready: requirements/docs.txt
+	@[ -x .venv-docs/bin/python ] || { python=$$(tools/find_python.sh 3.11 3.12 3.13 3.10) && "$$python" -m venv .venv-docs; }
+	.venv-docs/bin/python $(INSTALL) -r requirements/docs.txt
+	@touch $@
+
 clean:
-	rm -rf demo/output .pytest_cache .ruff_cache build dist extension/hotlora.egg-info
+	rm -rf demo/output .pytest_cache .ruff_cache .mypy_cache build dist site extension/hotlora.egg-info
 	find . -name .hotlora-cache -not -path './.venv*' -prune -exec rm -rf {} +
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

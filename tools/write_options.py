@@ -1,4 +1,4 @@
-"""Write the README's tables of options from the config dataclasses: ``python tools/write_options.py``. A door to ``hotlora options``."""
+"""Write the tables of options in docs/options.md from the config dataclasses. A door to ``hotlora options``."""
 
 import sys
 from pathlib import Path
@@ -9,4 +9,4 @@ sys.path.insert(0, str(ROOT / "extension"))
 from hotlora.cli import run_door  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(run_door("options", ["--into", str(ROOT / "README.md")]))
+    sys.exit(run_door("options", ["--into", str(ROOT / "docs" / "options.md")]))

@@ -1,6 +1,6 @@
 """The options every kind of training run has. ``sd`` and ``llm`` add their own in subclasses.
 
-One dataclass is the single source of YAML keys, ``--set`` overrides, the README table, metadata and widgets.
+One dataclass is the single source of YAML keys, ``--set`` overrides, the tables in docs/options.md, metadata and widgets.
 """
 
 from dataclasses import dataclass, field
