@@ -1,8 +1,8 @@
 """Who may import whom: every import statement of the repository, held against the rules of the house.
 
-engine <- pictures <- sd; engine <- llm; hosts above them; ui sees engine, tasks and the config classes, never hosts; gradio only in ui
-and entry points; a host's own `modules` only in that host's folder; heavy libraries only where they are at home, and loaded only when
-used.
+engine <- pictures <- sd; engine <- llm; hosts above them, no host knowing another; ui sees engine, tasks and the config classes, never
+hosts; gradio only in ui and entry points; a host's own `modules` only in that host's folder; heavy libraries only where they are at home,
+and loaded only when used.
 """
 
 import ast
@@ -28,9 +28,17 @@ ROOMS = {
     "hosts": r"(engine|pictures|sd|llm|hosts)\b",
     "ui": r"(engine|ui|tasks)\b|(pictures|sd|llm)\.config\b",
 }
+HOSTS = {  # folder below hosts -> folders there that it may import, beside its own
+    "": (),
+    "shared": (),
+    "standalone": ("shared",),
+    "webui": ("shared",),
+    "a1111": ("shared", "webui"),
+    "textgen": ("shared",),
+}
 HOMES = {  # library -> files that may import it, relative to the repository
     "gradio": r"extension/hotlora/ui/|scripts/|textgen_plugin/|script\.py$",
-    "modules": r"extension/hotlora/hosts/(a1111|textgen)/|scripts/|textgen_plugin/|script\.py$",
+    "modules": r"extension/hotlora/hosts/(webui|a1111|textgen)/|scripts/|textgen_plugin/|script\.py$",
     "diffusers": r"extension/hotlora/hosts/standalone/\w+\.py$|tools/|demo/",
     "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+)\.py$|tools/|demo/",
     "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
@@ -81,6 +89,9 @@ def find_faults(path: str, source: str) -> list[str]:
             target = found.name.removeprefix("hotlora").lstrip(".")
             if target != "__version__" and not re.match(ROOMS[room], target):
                 faults.append(f"{path}:{found.line}: {room or 'the package'} may not import {target or 'the package'}")
+            host = path.partition("/hosts/")[2].rpartition("/")[0].partition("/")[0]
+            if room == "hosts" and re.match(r"hosts\.", target) and target.split(".")[1] not in (host, *HOSTS[host]):
+                faults.append(f"{path}:{found.line}: the host {host} may not import {target}")
         home = HOMES.get(found.library)
         if home and not re.match(home, path):
             faults.append(f"{path}:{found.line}: {found.library} is not imported here")
@@ -120,6 +131,8 @@ def test_every_folder_of_the_package_is_a_room_and_extension_holds_nothing_else(
         ("extension/hotlora/sd/kohya.py", "from hotlora.hosts import a1111"),
         ("extension/hotlora/sd/kohya.py", "import importlib\nimportlib.import_module('gradio')"),
         ("extension/hotlora/hosts/standalone/images.py", "from ...ui import tab"),
+        ("extension/hotlora/hosts/textgen/host.py", "from ..standalone.texts import load_model"),
+        ("extension/hotlora/hosts/shared/modes.py", "from ..webui import queue"),
         ("extension/hotlora/hosts/standalone/images.py", "def f():\n    import modules.shared"),
         ("extension/hotlora/hosts/standalone/checkpoints/recognising.py", "import diffusers"),
         ("extension/hotlora/ui/tab.py", "from ..hosts.a1111.host import A1111Host"),
@@ -135,7 +148,10 @@ def test_forbidden_arrows_are_found(path, source):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("extension/hotlora/sd/trainee.py", "from ..engine.errors import UserError\nfrom ..pictures.reading import read_picture\nimport torch"),
+        (
+            "extension/hotlora/sd/trainee.py",
+            "from ..engine.errors import UserError\nfrom ..pictures.reading import read_picture\nimport torch",
+        ),
         ("extension/hotlora/hosts/a1111/host.py", "from modules import shared\nfrom ...sd.model import ImageModel"),
         ("extension/hotlora/hosts/standalone/images.py", "def f():\n    from diffusers import AutoencoderKL"),
         ("extension/hotlora/ui/tab.py", "import gradio as gr\nfrom ..sd.config import ImageConfig\nfrom ..engine.job import Job"),

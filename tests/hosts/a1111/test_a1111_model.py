@@ -327,3 +327,16 @@ def test_only_the_unet_stays_where_room_is_needed(loaded, monkeypatch, webui, te
         assert ("vae", "cpu") in moves
     assert away == ([("vae", "cpu")] if text_is_trained else [("vae", "cpu"), ("text", "cpu")])
     assert not any(name == "unet" for name, _ in moves)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_vae_has_the_twins_fingerprint_and_no_other_vae_has_it(parts, checkpoint, loaded, twin, tmp_path, dtype):
+    """Original classes name, order and shape the layers otherwise; a checkpoint in half precision is the same VAE to both."""
+    if dtype == torch.float16:
+        checkpoint = tiny.tiny_sd1_file(tmp_path / "half.safetensors", dtype=dtype)
+        twin = DiffusersHost().borrow(build(ImageConfig, {"base_model": str(checkpoint)})).model
+        loaded.first_stage_model.half()
+    assert make_model(loaded).vae_fingerprint == twin.vae_fingerprint
+    with torch.no_grad():
+        loaded.first_stage_model.encoder.conv_out.bias[0] += 0.01
+    assert make_model(loaded).vae_fingerprint != twin.vae_fingerprint

@@ -6,7 +6,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from hotlora.engine.errors import UserError
-from hotlora.hosts.a1111.sampling import check_sampler, list_samplers, sample_picture
+from hotlora.hosts.a1111.sampling import sample_picture
+from hotlora.hosts.webui.sampling import check_sampler, list_samplers
 from hotlora.sd.model import SdSampleRequest
 
 REQUEST = SdSampleRequest("red apple <lora:other:1>", "", 64, 64, 12, 4.0, "Euler", 1, clip_skip=2)
