@@ -17,6 +17,7 @@ from hotlora.engine.options import build
 from hotlora.engine.run import Run
 from hotlora.engine.session import Session
 from hotlora.hosts.a1111 import model as a1111_model
+from hotlora.hosts.a1111.foreign import plain_of_others, warn_of_others
 from hotlora.hosts.a1111.host import A1111Host
 from hotlora.hosts.a1111.model import A1111Model
 from hotlora.hosts.standalone.images import DiffusersHost
@@ -58,13 +59,15 @@ class Vae(nn.Module):
         return mean + torch.randn_like(mean) * (0.5 * log_variance).exp()  # SGM's gives a draw, not its moments
 
 
-class Text:
+class Text(nn.Module):
     """What the WebUI's FrozenCLIPEmbedderWithCustomWords offers below its own prompt language."""
 
     id_start, id_end, id_pad = 49406, 49407, 49407
 
     def __init__(self, encoder):
-        self.wrapped = SimpleNamespace(transformer=encoder)
+        super().__init__()
+        self.wrapped = nn.Module()
+        self.wrapped.transformer = encoder
         # the WebUI's slow tokenizer gives the same ids, because ftfy is installed there
         self.tokenizer = CLIPTokenizerFast.from_pretrained(str(tiny.TOKENIZER))
 
@@ -240,6 +243,30 @@ def test_a_training_step_equals_the_stand_alone_hosts(tmp_path, loaded, checkpoi
     for name, tensors in ours[2].items():
         for key, tensor in tensors.items():
             assert torch.allclose(tensor, theirs[2][name][key], atol=1e-6), name
+
+
+def keep_lora_in(net):
+    """As sd-webui-additional-networks leaves the last picture's LoRA in a network."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            layer.forward = lambda x, plain=layer.forward: plain(x) + 0.1 * x.mean(-1, keepdim=True)
+
+
+def test_a_step_is_the_same_whatever_another_extension_keeps_hooked_in(tmp_path, loaded, checkpoint):
+    def step(where):
+        config = step_config(tmp_path, checkpoint)
+        trainee = ImageTrainee(A1111Model(loaded, config, device=torch.device("cpu")), config)
+        return step_of(make_session(tmp_path, trainee, config, where))
+
+    wanted = step("plain")
+    keep_lora_in(loaded.model)
+    keep_lora_in(loaded.cond_stage_model.wrapped.transformer)
+    assert step("hooked")[0] != wanted[0]
+    assert len(warn_of_others(loaded)) == 1 and __name__ in warn_of_others(loaded)[0]
+    with plain_of_others(loaded):
+        found = step("off")
+    assert found[:2] == wanted[:2]
+    assert all(torch.equal(tensor, wanted[2][name][key]) for name, tensors in found[2].items() for key, tensor in tensors.items())
 
 
 def test_checkpointing_saves_activations_and_leaves_no_trace(loaded):

@@ -17,6 +17,7 @@ from ..webui.loras import publish_lora
 from ..webui.queue import find_queue_lock
 from ..webui.sampling import check_sampler
 from .checkpoint import check_usable, explain_absence, find_loaded
+from .foreign import warn_of_others
 from .model import A1111Model
 from .turn import plain_model
 
@@ -50,6 +51,7 @@ class A1111Host:
             check_sampler(config.sample_sampler, is_sdxl=loaded.is_sdxl)
             zero_snr = shared.opts.sd_noise_schedule == "Zero Terminal SNR"
             model = A1111Model(loaded, config, device=devices.device, sampled_at_zero_snr=zero_snr)
+            model.warnings += warn_of_others(loaded)
             trainee = ImageTrainee(model, config)
             config.base_model = config.base_model or loaded.sd_checkpoint_info.name
             self._config, self._loaded, self._file = config, loaded, loaded.sd_checkpoint_info.filename

@@ -17,9 +17,13 @@ from ...engine.errors import ModelAway
 from ...engine.files import replacing_folder
 from ...llm.config import TextConfig
 from ..shared.causal_model import CausalModel
+from ..shared.foreign import LIBRARIES, find_irremovable, foreign_hooks_off
 from ..shared.turns import Turns
 from .live import LiveAnswers
 from .lock import queue_adapters, watch_lock
+
+# What has a place in a model there, beside the usual libraries: the model's own code, and ways of quantisation.
+_OWN = LIBRARIES | {"modules", "transformers_modules", "optimum", "gptqmodel", "auto_gptq", "awq", "hqq", "aqlm", "quanto", "fla"}
 
 
 class TextgenHost:
@@ -70,7 +74,8 @@ class TextgenHost:
         with self._turns.take(), self._live.put_aside(self._net):
             self._check_unchanged()
             try:
-                yield
+                with foreign_hooks_off(self._net.modules(), _OWN):
+                    yield
             except RuntimeError:
                 self._check_unchanged()  # Load and Unload stand in no queue
                 raise
@@ -119,6 +124,9 @@ def explain_absence(config: TextConfig | None = None) -> str | None:
     if shared.lora_names or _has_adapter_layers(shared.model):
         names = ", ".join(shared.lora_names) or "an adapter"
         return f"cannot train while {names} is applied: take it off (Adapters, or the Model tab); training then goes on by itself."
+    owner = find_irremovable(shared.model.modules(), _OWN, {})
+    if owner:
+        return f"cannot train on this model: {owner} has changed its weights. Switch that off and load the model again."
     if shared.model_dirty_from_training:
         return "cannot train on this model: the Training tab has changed it. Load it again in the Model tab."
     if wanted and wanted != shared.model_name:
