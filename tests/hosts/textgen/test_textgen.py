@@ -192,6 +192,26 @@ def test_a_model_that_is_not_all_there_is_refused(program):
     assert "offloaded" in explain_absence()
 
 
+def test_what_another_extension_keeps_hooked_in_is_off_for_the_turn(program):
+    host, layer = TextgenHost(), program.shared.model.lm_head
+    host.borrow(TextConfig())
+    logits = program.logits()
+    plain = layer.forward
+    hooked = layer.forward = lambda x: plain(x) * 2
+    with host.turn():
+        assert torch.equal(program.logits(), logits)
+    assert layer.forward is hooked and torch.equal(program.logits(), 2 * logits)
+
+
+def test_weights_that_another_extension_has_changed_are_refused_by_its_name(program):
+    class Halving(torch.nn.Module):
+        def forward(self, weight):
+            return weight / 2
+
+    torch.nn.utils.parametrize.register_parametrization(program.shared.model.model.layers[0].mlp.up_proj, "weight", Halving())
+    assert f"the Python module {__name__} has changed its weights" in explain_absence()
+
+
 def test_the_watched_lock_is_the_lock(program):
     inner = program.shared.generation_lock
     inner.acquire()
