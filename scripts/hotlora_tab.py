@@ -18,8 +18,9 @@ if _PACKAGE not in sys.path:
 from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
 from hotlora.hosts.a1111.host import A1111Host
-from hotlora.hosts.a1111.live import remove_leftover_lives, remove_live, update_live
-from hotlora.hosts.a1111.sampling import list_samplers
+from hotlora.hosts.a1111.live import remove_live, update_live
+from hotlora.hosts.webui.live import remove_leftover_lives
+from hotlora.hosts.webui.sampling import list_samplers
 from hotlora.tasks import IMAGES
 from hotlora.ui.api import basic_auth, build_router
 from hotlora.ui.page import build_page
@@ -62,8 +63,8 @@ def is_public() -> bool:
 
 
 def find_allowed(folder: Path) -> list[Path]:
-    """What others may name in their runs: the WebUI's own folders, and those in its settings. Told, because it was a stranger who
-    set them, perhaps."""
+    """What others may name in their runs: the WebUI's own folders, and those in its settings. Printed as well, so that its owner sees what
+    the settings allow: somebody else may have set them."""
     lines = shared.opts.data.get("hotlora_data_folders") or ""
     allowed = [folder, Path(shared.cmd_opts.lora_dir), *(Path(line.strip()) for line in lines.splitlines() if line.strip())]
     print(f"HotLoRA: others can reach this WebUI. Runs may read and write in: {', '.join(map(str, allowed))}")

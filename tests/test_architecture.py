@@ -1,9 +1,9 @@
 """Who may import whom: every import statement of the repository, held against the rules of the house.
 
-engine <- pictures <- sd, captioning; engine <- llm; hosts above them; tasks sees all of these, hosts only inside its functions; ui sees
-engine, tasks, the config classes and the captioners' protocol, never hosts; cli, which joins a host to the rest, sees everything; gradio
-only in ui and entry points; a host's own `modules` only in that host's folder; heavy libraries only where they are at home, and loaded
-only when used.
+engine <- pictures <- sd, captioning; engine <- llm; hosts above them, no host knowing another; tasks sees all of these, hosts only
+inside its functions; ui sees engine, tasks, the config classes and the captioners' protocol, never hosts; cli, which joins a host to
+the rest, sees everything; gradio only in ui and entry points; a host's own `modules` only in that host's folder; heavy libraries only
+where they are at home, and loaded only when used.
 """
 
 import ast
@@ -35,9 +35,17 @@ ROOMS = {  # what each may import; a file directly in the package is a room of i
     "__main__": r"cli\b",
 }
 LIGHT = {"tasks": r"hosts\b"}  # room -> what it may import inside functions only
+HOSTS = {  # folder below hosts -> folders there that it may import, beside its own
+    "": (),
+    "shared": (),
+    "standalone": ("shared",),
+    "webui": ("shared",),
+    "a1111": ("shared", "webui"),
+    "textgen": ("shared",),
+}
 HOMES = {  # library -> files that may import it, relative to the repository
     "gradio": r"extension/hotlora/ui/|scripts/|textgen_plugin/|script\.py$",
-    "modules": r"extension/hotlora/hosts/(a1111|textgen)/|scripts/|textgen_plugin/|script\.py$",
+    "modules": r"extension/hotlora/hosts/(webui|a1111|textgen)/|scripts/|textgen_plugin/|script\.py$",
     "diffusers": r"extension/hotlora/hosts/standalone/\w+\.py$|tools/|demo/",
     "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+|captioning/\w+)\.py$|tools/|demo/",
     "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
@@ -90,6 +98,9 @@ def find_faults(path: str, source: str) -> list[str]:
                 faults.append(f"{path}:{found.line}: {room} may not import {target or 'the package'}")
             elif found.at_top and room in LIGHT and re.match(LIGHT[room], target):
                 faults.append(f"{path}:{found.line}: {room} may import {target} inside functions only")
+            host = path.partition("/hosts/")[2].rpartition("/")[0].partition("/")[0]
+            if room == "hosts" and re.match(r"hosts\.", target) and target.split(".")[1] not in (host, *HOSTS[host]):
+                faults.append(f"{path}:{found.line}: the host {host} may not import {target}")
         home = HOMES.get(found.library)
         if home and not re.match(home, path):
             faults.append(f"{path}:{found.line}: {found.library} is not imported here")
@@ -128,6 +139,8 @@ def test_everything_in_the_package_is_a_room_and_extension_holds_nothing_else():
         ("extension/hotlora/sd/kohya.py", "from hotlora.hosts import a1111"),
         ("extension/hotlora/sd/kohya.py", "import importlib\nimportlib.import_module('gradio')"),
         ("extension/hotlora/hosts/standalone/images.py", "from ...ui import tab"),
+        ("extension/hotlora/hosts/textgen/host.py", "from ..standalone.texts import load_model"),
+        ("extension/hotlora/hosts/shared/modes.py", "from ..webui import queue"),
         ("extension/hotlora/hosts/standalone/images.py", "def f():\n    import modules.shared"),
         ("extension/hotlora/hosts/standalone/checkpoints/recognising.py", "import diffusers"),
         ("extension/hotlora/ui/tab.py", "from ..hosts.a1111.host import A1111Host"),
