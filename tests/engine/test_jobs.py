@@ -12,6 +12,7 @@ from hotlora.engine.config import RunConfig
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, read_events
 from hotlora.engine.history import steps_of
+from hotlora.engine.interfaces import Progress
 from hotlora.engine.jobs import STATUSES, Jobs
 from safetensors.torch import load_file
 from toy import ToyConfig, ToyHost, ToyTrainee
@@ -279,7 +280,7 @@ def test_a_run_that_ends_while_somebody_looks_is_not_called_interrupted(program,
     program.hold()
     program.start("a", max_steps=1)
     program.wait_for_step()
-    read = program.jobs.history
+    read = program.jobs.outline
 
     def read_and_be_overtaken(name):
         history = read(name)
@@ -287,7 +288,7 @@ def test_a_run_that_ends_while_somebody_looks_is_not_called_interrupted(program,
         wait_until(lambda: program.ended == ["a"])
         return history
 
-    monkeypatch.setattr(program.jobs, "history", read_and_be_overtaken)
+    monkeypatch.setattr(program.jobs, "outline", read_and_be_overtaken)
     assert program.jobs.status("a") in ("preparing", "training", "done")
 
 
@@ -394,6 +395,53 @@ def test_a_second_look_is_refused_while_one_goes_on(program):
     outlook = program.jobs.look_ahead({**OPTIONS, "init_lora": "missing.safetensors"})
     wait_until(lambda: not outlook.busy)
     assert "missing.safetensors" in outlook.error and outlook.estimate is None
+
+
+class Preparer(ToyTrainee):
+    """Prepares for very long, a little at a time."""
+
+    def prepare(self):
+        for number in range(100_000):
+            time.sleep(0.002)
+            yield Progress("looking", number, 100_000)
+
+
+def test_a_look_ends_at_the_next_sign_of_progress_when_it_is_cancelled(program):
+    right, program.make_trainee = program.make_trainee, Preparer
+    with pytest.raises(UserError, match="nothing is being looked at"):
+        program.jobs.cancel_look()
+    outlook = program.jobs.look_ahead(OPTIONS)
+    wait_until(lambda: outlook.progress and outlook.progress.done > 2)
+    assert program.jobs.cancel_look() is outlook
+    wait_until(lambda: not outlook.busy)
+    assert outlook.cancelled and outlook.error == "" and outlook.estimate is None and not outlook.stopping
+    assert not program.hosts[-1].inside and outlook.progress.done < 50_000
+    with pytest.raises(UserError, match="nothing is being looked at"):
+        program.jobs.cancel_look()
+    program.make_trainee = right
+    again = program.jobs.look_ahead(OPTIONS)
+    wait_until(lambda: not again.busy)
+    assert again.estimate and not again.cancelled and again.number != outlook.number
+
+
+def test_a_look_that_is_cancelled_during_its_step_says_so(program):
+    program.hold()
+    outlook = program.jobs.look_ahead(OPTIONS)
+    program.wait_for_step()
+    program.jobs.cancel_look()
+    assert outlook.stopping and outlook.busy
+    program.let_go.set()
+    wait_until(lambda: not outlook.busy)
+    assert outlook.cancelled and outlook.estimate is None
+
+
+def test_a_look_that_goes_on_when_its_run_starts_is_given_up(program):
+    program.make_trainee = Preparer
+    outlook = program.jobs.look_ahead(OPTIONS)
+    program.jobs.drop_look()
+    assert program.jobs.outlook is None
+    wait_until(lambda: not outlook.busy)
+    assert outlook.cancelled
 
 
 # -- a model that goes away --------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hotlora.engine.options import options_of
 from hotlora.sd.config import ImageConfig
 from hotlora.ui.api import basic_auth, build_router
 from toy import ToyHost
-from toy_studio import toy_studio
+from toy_studio import Preparer, toy_studio
 from waiting import wait_until
 
 ROOT = "/hotlora/v1"
@@ -160,9 +160,9 @@ def test_a_run_that_cannot_be_read_does_not_hide_the_others(client, tmp_path):
     finish(client)
     (tmp_path / "runs" / "newer").mkdir()
     (tmp_path / "runs" / "newer" / "config.yaml").write_text("{}")
-    (tmp_path / "runs" / "newer" / "events.jsonl").write_text('{"type": "Danced", "time": 1}\n')
+    (tmp_path / "runs" / "newer" / "events.jsonl").mkdir()
     listed = {run["name"]: run for run in client.get(RUNS).json()}
-    assert listed["cat"]["status"] == "done" and listed["newer"]["status"] is None and "newer version" in listed["newer"]["message"]
+    assert listed["cat"]["status"] == "done" and listed["newer"]["status"] is None and "cannot read" in listed["newer"]["message"]
 
 
 @pytest.mark.parametrize("name", ["..", "..%2f..", "%2e%2e", "..%5c..", "cat%2f..%2fcat", "%2e%2fcat", "cat%00", "*", "C:", "~"])
@@ -188,6 +188,20 @@ def test_a_look_ahead_is_started_and_asked_for(client):
     assert found["estimate"]["total_steps"] == 9 and found["estimate"]["seconds"] > 0 and found["estimate"]["free_bytes"] > 0
     assert client.post(f"{ROOT}/check", json={"lora_rank": 0}).status_code == 400
     assert client.get(RUNS).json() == []
+
+
+def test_a_look_ahead_is_given_up_when_that_is_asked_for(tmp_path):
+    jobs = Jobs(lambda: ToyHost(Preparer), tmp_path / "runs", ImageConfig)
+    client = connect(tmp_path, studio=dataclasses.replace(toy_studio(tmp_path), jobs=jobs))
+    assert client.delete(f"{ROOT}/check").status_code == 404
+    client.post(f"{ROOT}/check", json=OPTIONS)
+    wait_until(lambda: client.get(f"{ROOT}/check").json()["progress"])
+    assert client.post(f"{ROOT}/check", json=OPTIONS).status_code == 400  # one at a time
+    assert client.delete(f"{ROOT}/check").status_code == 200
+    found = wait_until(lambda: not (seen := client.get(f"{ROOT}/check").json())["busy"] and seen)
+    assert found["cancelled"] and found["estimate"] is None and found["error"] is None
+    refused = client.delete(f"{ROOT}/check")
+    assert refused.status_code == 400 and refused.json()["detail"].startswith("cannot cancel: nothing is being looked at")
 
 
 def test_data_is_shown_as_the_page_shows_it(tmp_path):
@@ -259,7 +273,7 @@ def routes_of(client):
 
 def test_every_route_is_described_for_people(client):
     routes = routes_of(client)
-    assert len(routes) == 16
+    assert len(routes) == 17
     for method, path, told in routes:
         assert path.startswith(f"{ROOT}/") and told["tags"] == ["HotLoRA"]
         assert told["summary"] and not told["summary"].endswith("."), (method, path)

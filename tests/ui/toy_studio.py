@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from hotlora.engine.examples import DataView, Example
+from hotlora.engine.interfaces import Progress
 from hotlora.engine.jobs import Jobs
 from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
@@ -17,6 +18,15 @@ class SlowToy(ToyTrainee):
     def loss(self, batch, draws):
         time.sleep(0.02)
         return super().loss(batch, draws)
+
+
+class Preparer(ToyTrainee):
+    """Prepares for very long, a little at a time."""
+
+    def prepare(self):
+        for number in range(100_000):
+            time.sleep(0.005)
+            yield Progress("looking", number, 100_000)
 
 
 def look(config) -> DataView:

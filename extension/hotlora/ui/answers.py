@@ -7,23 +7,38 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.history import History
-from ..engine.jobs import Jobs, Outlook
+from ..engine.jobs import Entry, Jobs
+from ..engine.outlook import Outlook
 
 
 def describe_run(jobs: Jobs, name: str) -> dict[str, Any]:
     """What stands in a list of runs. None for what is not known yet."""
-    history, status = jobs.history(name), jobs.status(name)
+    entry = jobs.look_up(name)
+    return _describe_entry(entry, jobs.explain_wait() if entry.status == "waiting" else "")
+
+
+def describe_all(jobs: Jobs) -> list[dict[str, Any]]:
+    """The same of every run. One that cannot be read does not hide the others."""
+    held_up = jobs.explain_wait()
+    return [_describe_entry(entry, held_up) for entry in jobs.list_all()]
+
+
+def _describe_entry(entry: Entry, held_up: str) -> dict[str, Any]:
+    """``held_up``: what holds up those that wait."""
+    if entry.problem:
+        return {"name": entry.name, "status": None, "message": entry.problem}
+    outline, status = entry.outline, entry.status
     return {
-        "name": name,
+        "name": entry.name,
         "status": status,
-        "step": history.step,
-        "total_steps": history.started.total_steps if history.started else None,
-        "trainable_parameters": history.started.trainable_parameters if history.started else None,
-        "seconds_left": history.seconds_left if status == "training" else None,
-        "loss": _finite(history.steps[-1].average) if history.steps else None,
-        "validation_loss": _finite(min(judged.loss for judged in history.validations)) if history.validations else None,
-        "started_at": history.log[0][0] if history.log else None,
-        "message": (jobs.explain_wait() if status == "waiting" else getattr(history.latest, "message", None)) or None,
+        "step": outline.step,
+        "total_steps": outline.started.total_steps if outline.started else None,
+        "trainable_parameters": outline.started.trainable_parameters if outline.started else None,
+        "seconds_left": outline.seconds_left if status == "training" else None,
+        "loss": _finite(outline.steps[-1].average) if outline.steps else None,
+        "validation_loss": _finite(min(judged.loss for judged in outline.validations)) if outline.validations else None,
+        "started_at": outline.log[0][0] if outline.log else None,
+        "message": (held_up if status == "waiting" else getattr(outline.latest, "message", None)) or None,
     }
 
 
@@ -66,6 +81,7 @@ def describe_outlook(outlook: Outlook) -> dict[str, Any]:
         "estimate": {**asdict(estimate), "seconds": estimate.seconds} if estimate else None,
         "summary": outlook.summary,
         "warnings": outlook.warnings,
+        "cancelled": outlook.cancelled,
         "error": outlook.error or None,
     }
 

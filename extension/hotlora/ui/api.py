@@ -21,10 +21,10 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from ..engine.errors import UserError
-from ..engine.jobs import Jobs
 from ..engine.names import clean_name
 from ..engine.options import as_plain, options_of
-from .answers import describe_details, describe_outlook, describe_run, find_sheet, read_lines
+from ..engine.outlook import Outlook
+from .answers import describe_all, describe_details, describe_outlook, describe_run, find_sheet, read_lines
 from .datasets import add_to_data_set, list_data_sets
 from .presets import list_presets, read_preset
 from .studio import Studio
@@ -99,7 +99,7 @@ def _add_runs(router: APIRouter, studio: Studio) -> None:
     @router.get("/runs", summary="All runs, the one that was worked on last first")
     def list_runs() -> list:
         """Each as in the answer of ``POST /runs``."""
-        return [_describe_or_say(jobs, name) for name in jobs.names()]
+        return describe_all(jobs)
 
     @router.post("/runs", status_code=201, summary="Start a run")
     def start(options: dict = _OPTIONS) -> dict:
@@ -192,10 +192,20 @@ def _add_look_ahead(router: APIRouter, studio: Studio) -> None:
     @router.get("/check", summary="What the run that was asked about last would take")
     def show_outlook() -> dict:
         """``busy`` until it is known; then ``estimate`` (steps, seconds, memory in bytes), ``summary`` and ``warnings``, or else
-        ``error``."""
+        ``cancelled`` or ``error``."""
+        return describe_outlook(_find_look())
+
+    @router.delete("/check", summary="Give up finding out what a run would take")
+    def cancel_look() -> dict:
+        """Takes effect at the next sign of progress; ``GET /check`` is ``busy`` until then. Refused where nothing is being looked
+        at."""
+        _find_look()
+        return describe_outlook(jobs.cancel_look())
+
+    def _find_look() -> Outlook:
         if jobs.outlook is None:
             raise HTTPException(404, "cannot tell: nobody has asked yet. POST the run's options to /check first.")
-        return describe_outlook(jobs.outlook)
+        return jobs.outlook
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -281,11 +291,3 @@ def _find(studio: Studio, name: str) -> Path:
         return studio.jobs.find_folder(name)
     except UserError as error:
         raise HTTPException(404, str(error)) from error
-
-
-def _describe_or_say(jobs: Jobs, name: str) -> dict[str, Any]:
-    """One run that cannot be read, or is being deleted, does not hide the others."""
-    try:
-        return describe_run(jobs, name)
-    except UserError as error:
-        return {"name": name, "status": None, "message": str(error)}
