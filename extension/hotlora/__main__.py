@@ -26,9 +26,17 @@ def main(arguments: list[str] | None = None) -> int:
     ui.add_argument("--host", default="127.0.0.1", help="address to listen at; beyond this computer only --data folders are read")
     ui.add_argument("--port", type=int, default=7862)
     ui.add_argument("--data", type=Path, action="append", default=[], metavar="FOLDER", help="a folder that runs may read; may be repeated")
+    ui.add_argument("--allow-anyone", action="store_true", help="listen beyond this computer without a password")
+    ui.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name that leads here, as of a proxy")
     ui.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")
     options = parser.parse_args(arguments)
-    serve(options)
+    from .engine.errors import UserError
+
+    try:
+        serve(options)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 
@@ -37,10 +45,11 @@ def serve(options: argparse.Namespace) -> None:
     from .engine.access import Access
     from .ui.api import basic_auth, build_router
     from .ui.page import build_standalone_page
+    from .ui.web_safety import check_listening, guard_page, is_local
 
+    check_listening(options.host, has_password=bool(options.auth), anyone=options.allow_anyone)
     folder = options.folder.resolve()
-    local = options.host in ("127.0.0.1", "localhost", "::1")
-    access = Access(None if local else [folder, *options.data])
+    access = Access(None if is_local(options.host) else [folder, *options.data])
     studio = (make_text_studio if options.task == "text" else make_image_studio)(folder, access)
     name, _, password = (options.auth or "").partition(":")
     page = build_standalone_page(studio)
@@ -48,6 +57,7 @@ def serve(options: argparse.Namespace) -> None:
         server_name=options.host,
         server_port=options.port,
         auth=(name, password) if options.auth else None,
+        app_kwargs=guard_page(folder, options.host, options.port, options.allow_host),
         prevent_thread_lock=True,
     )
     app.include_router(build_router(studio, basic_auth({name: password}) if options.auth else None))
