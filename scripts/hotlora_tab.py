@@ -4,6 +4,7 @@ It is executed anew at every "Reload UI"; the package stays, and with it the stu
 """
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,14 @@ def add_api(page: Any, app: Any) -> None:
     if not shared.cmd_opts.api:
         return
     pairs = dict(pair.split(":", 1) for pair in (shared.cmd_opts.api_auth or "").split(",") if ":" in pair)
-    app.include_router(build_router(studio, basic_auth(pairs) if pairs else None))
+    app.include_router(build_router(studio, basic_auth(pairs) if pairs else None, is_allowed_page))
+
+
+def is_allowed_page(origin: str) -> bool:
+    """Whether the WebUI was started with --cors-allow-origins for it."""
+    options = shared.cmd_opts
+    listed, pattern = getattr(options, "cors_allow_origins", None) or "", getattr(options, "cors_allow_origins_regex", None)
+    return origin in listed.split(",") or bool(pattern and re.fullmatch(pattern, origin))
 
 
 script_callbacks.on_ui_settings(add_settings)

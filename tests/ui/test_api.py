@@ -4,7 +4,9 @@ import base64
 import dataclasses
 import io
 import json
+import os
 import zipfile
+from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
@@ -13,6 +15,7 @@ from hotlora.engine.access import Access
 from hotlora.engine.examples import DataView, Example
 from hotlora.engine.jobs import Jobs
 from hotlora.engine.options import options_of
+from hotlora.pictures.album import look_at_pictures
 from hotlora.sd.config import ImageConfig
 from hotlora.ui.api import basic_auth, build_router
 from toy import ToyHost
@@ -32,7 +35,9 @@ def client(tmp_path):
 def connect(tmp_path, passwords=None, studio=None):
     app = FastAPI()
     app.include_router(build_router(studio or toy_studio(tmp_path), basic_auth(passwords) if passwords else None))
-    return TestClient(app)
+    client = TestClient(app)
+    client.app_folder = tmp_path
+    return client
 
 
 def test_a_run_from_start_to_deletion(client):
@@ -289,3 +294,52 @@ def test_no_route_lets_in_who_is_not_known(tmp_path):
             refused = client.request(method, address, **({"auth": who} if who else {}))
             assert refused.status_code == 401 and refused.headers["WWW-Authenticate"].startswith("Basic"), (method, path, who)
         assert client.request(method, address, auth=("bob", "pass:word")).status_code != 401
+
+
+ODD = ["\ud800", "a\0b", "~nosuchuser/x", "a" * 300, "a/" * 3000, "", "\n", "/dev/null/x", "😀" * 100]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_texts_are_answered_with_a_sentence_and_never_with_500(tmp_path, odd):
+    studio = dataclasses.replace(toy_studio(tmp_path), look_at=look_at_pictures)
+    app = FastAPI()
+    app.include_router(build_router(studio, None))
+    client = TestClient(app, raise_server_exceptions=False)
+    named = ("train_data_dir", "output_name", "trigger_word", "epochs")
+    bodies = [*({name: odd} for name in named), {odd: 1}, {"sample_prompts": [odd]}, odd, [odd]]
+    for way in ("data", "check", "runs", "runs/cat/resume"):
+        for body in bodies:
+            answer = client.post(f"{ROOT}/{way}", content=json.dumps(body), headers={"content-type": "application/json"})
+            assert answer.status_code < 500, (way, body, answer.text)
+            assert answer.status_code < 400 or answer.json()["detail"].startswith("cannot "), answer.text
+    for way in (f"runs/{quote(odd, errors='replace')}", f"presets/{quote(odd, errors='replace')}"):
+        assert client.get(f"{ROOT}/{way}").status_code < 500
+    name = odd.replace("\ud800", "?").replace("\0", "").replace("\n", "") or "x"
+    answer = client.post(f"{ROOT}/datasets/s", files=[("files", (f"{name}.png", b"A"))])
+    assert answer.status_code < 500
+    wait_until(lambda: studio.jobs.current is None)
+    assert client.get(RUNS).status_code == 200
+
+
+def test_bodies_that_are_no_json_and_numbers_that_are_none_are_answered(client):
+    for body in (b"", b"{", b"\xff", b'{"a": 1', b"[" * 100_000, b"nul", b'"\\ud800"', b'{"epochs": 1e999}', b'{"epochs": NaN}', b"\0"):
+        for way in ("data", "check", "runs"):
+            answer = client.post(f"{ROOT}/{way}", content=body, headers={"content-type": "application/json"})
+            assert 400 <= answer.status_code < 500, (body[:20], answer.status_code)
+    for since in ("99999999999999999999999", "-1", "x", "1e3", str(2**63)):
+        (client.app_folder / "runs" / "cat").mkdir(parents=True, exist_ok=True)
+        (client.app_folder / "runs" / "cat" / "config.yaml").write_text("output_name: cat\nsheet_weights: [.nan]\n")
+        (client.app_folder / "runs" / "cat" / "events.jsonl").write_text('{"type": "Warned", "time": 1, "message": "x"}\n')
+        assert client.get(f"{RUNS}/cat/events?since={since}").status_code in (200, 422)
+    assert client.get(f"{RUNS}/cat").json()["options"]["sheet_weights"] == [None]
+
+
+def test_a_name_of_another_age_of_the_file_system_is_listed(client):
+    folder = client.app_folder / "runs" / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system knows Unicode only")
+    (folder / "config.yaml").write_text("output_name: x\n")
+    assert client.get(RUNS).json()[0]["name"] == folder.name
+    assert "cannot find" in client.get(f"{RUNS}/none").json()["detail"]

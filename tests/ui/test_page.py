@@ -60,15 +60,15 @@ def test_a_look_ahead_is_cancelled_by_whoever_sees_it(serve, open_page, tmp_path
     jobs = Jobs(lambda: ToyHost(Preparer), tmp_path / "runs", ImageConfig)
     address = serve(build_standalone_page(dataclasses.replace(toy_studio(tmp_path), jobs=jobs)))
     page, second = open_page(address), open_page(address)
-    cancel = page.locator("#hotlora_cancel_look")
+    cancel = page.locator("#hotlora_cancel_look").first
     assert cancel.count() == 0 or cancel.is_hidden()
     for canceller in (page, second):
         page.locator("#hotlora_look_ahead").click()
-        page.locator("#hotlora_outlook", has_text="looking").wait_for()
+        page.locator("#hotlora_outlook", has_text="looking").first.wait_for()
         canceller.locator("#hotlora_cancel_look").click()
         for shown in (page, second):
-            shown.locator("#hotlora_outlook", has_text="Cancelled.").wait_for()
-            shown.locator("#hotlora_cancel_look").wait_for(state="hidden")
+            shown.locator("#hotlora_outlook", has_text="Cancelled.").first.wait_for()
+            shown.locator("#hotlora_cancel_look").first.wait_for(state="hidden")
         assert not jobs.outlook.busy and jobs.outlook.cancelled
 
 

@@ -9,13 +9,14 @@ from ..tasks import TASKS, Task
 from ..ui.api import basic_auth, build_router
 from ..ui.page import build_standalone_page
 from ..ui.studio import Studio, open_studio
+from ..ui.web_safety import check_listening, guard_page, is_local
 
 
 def run(options: argparse.Namespace) -> int:
     """Show the page, and the HTTP API beside it, until Ctrl-C; returns the exit code."""
+    check_listening(options.host, has_password=bool(options.auth), anyone=options.allow_anyone)
     folder = options.folder.resolve()
-    local = options.host in ("127.0.0.1", "localhost", "::1")
-    access = Access(None if local else [folder, *options.data])
+    access = Access(None if is_local(options.host) else [folder, *options.data])
     studio = make_studio(next(task for task in TASKS.values() if task.label == options.task), folder, access)
     name, _, password = (options.auth or "").partition(":")
     page = build_standalone_page(studio)
@@ -23,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
         server_name=options.host,
         server_port=options.port,
         auth=(name, password) if options.auth else None,
+        app_kwargs=guard_page(folder, options.host, options.port, options.allow_host),
         prevent_thread_lock=True,
     )
     app.include_router(build_router(studio, basic_auth({name: password}) if options.auth else None))

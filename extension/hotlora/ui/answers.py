@@ -2,13 +2,18 @@
 
 import itertools
 import math
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..engine.errors import UserError
 from ..engine.history import History
 from ..engine.jobs import Entry, Jobs
 from ..engine.outlook import Outlook
+
+_LONGEST_SHOWN = 80
 
 
 def describe_run(jobs: Jobs, name: str) -> dict[str, Any]:
@@ -68,8 +73,29 @@ def read_lines(path: Path, since: int, limit: int) -> list[str]:
     """At most ``limit`` lines of a file, from the one with index ``since`` on; without one that is still being written."""
     if not path.exists():
         return []
+    since = min(since, sys.maxsize - limit)  # no file is that long
     with open(path, "rb") as file:
         return [line.decode("utf-8") for line in itertools.islice(file, since, since + limit) if line.endswith(b"\n")]
+
+
+def explain(error: Exception) -> str:
+    """The sentence for what a user can mend; empty for bugs."""
+    if isinstance(error, UserError):
+        return printable(str(error))
+    if isinstance(error, OSError) and error.filename is not None:
+        name = os.fsdecode(error.filename)
+        shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}…"
+        return printable(f"cannot use '{shown}': {error.strerror}. Choose another file or folder.")
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return "cannot find that home folder (~): there is no such user on this computer. Write the whole path."
+    if isinstance(error, UnicodeEncodeError) or (isinstance(error, ValueError) and "null byte" in str(error)):
+        return "cannot use a text with characters that no file name can hold. Type it again."
+    return ""
+
+
+def printable(text: str) -> str:
+    """Halves of surrogate pairs, as names of files may hold, are written out: nobody could be sent them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def describe_outlook(outlook: Outlook) -> dict[str, Any]:
