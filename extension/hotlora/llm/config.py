@@ -56,9 +56,18 @@ class TextConfig(RunConfig):
     )
 
     # text
-    max_tokens: int = option(
-        1024, "Longest example, in tokens; long plain texts are cut into such pieces.", minimum=8, fixed=True, group="Text"
+    encoding: str = option(
+        "",
+        "Encoding of files that are not UTF-8, such as `gbk`, `big5`, `shift_jis` or `cp1251`; found out when empty.",
+        fixed=True,
+        group="Text",
     )
+    several_answers: bool = option(
+        False,
+        "One question may have several answers, all of them right; else those count as contradictory (see `on_bad_data`).",
+        fixed=True,
+    )
+    max_tokens: int = option(1024, "Longest example, in tokens; long plain texts are cut into such pieces.", minimum=8, fixed=True)
     too_long: str = option("drop", "What happens to longer conversations.", choices=("drop", "truncate"), fixed=True)
     overlap_tokens: int = option(
         0, "Tokens of the piece before that a piece of plain text begins with: read for context, not learned twice.", minimum=0, fixed=True
