@@ -1,5 +1,6 @@
 """Options of a text run: everything that only means something for language models."""
 
+import datetime
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -82,6 +83,12 @@ class TextConfig(RunConfig):
         fixed=True,
         path=True,
     )
+    template_args: dict = option({}, "What the chat template is told beside the messages, such as `{enable_thinking: false}`.", fixed=True)
+    template_date: str = option(
+        "",
+        "Day that a chat template is given which writes the date; the day the run starts when empty. Kept, so that resuming is exact.",
+        fixed=True,
+    )
     system_prompt: str = option("", "Put before every conversation that has no system prompt of its own.", fixed=True)
     packing: str = option(
         "auto",
@@ -110,5 +117,12 @@ class TextConfig(RunConfig):
             raise UserError(
                 f"cannot overlap pieces of {self.max_tokens} tokens by {self.overlap_tokens}: nothing would be left. Set overlap_tokens lower."
             )
+        if self.template_date:
+            try:
+                datetime.date.fromisoformat(self.template_date)
+            except ValueError:
+                raise UserError(
+                    f"cannot use the template_date '{self.template_date}': it is no date. Write it as year-month-day: 2026-11-26."
+                ) from None
         if self.use_dora and self.lora_start == "pissa":
             raise UserError("cannot use use_dora with lora_start pissa: PiSSA is exported as a plain LoRA. Choose one of them.")

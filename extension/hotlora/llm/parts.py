@@ -78,7 +78,8 @@ def find_contradictions(examples: Sequence[Conversation | Document]) -> list[lis
         if isinstance(example, Conversation):
             last = max(place for place, message in enumerate(example.messages) if message.role == "assistant")
             before = tuple((message.role, _plain(message.content)) for message in example.messages[:last])
-            asked.setdefault(before, []).append(example)
+            if any(role == "user" for role, _ in before):
+                asked.setdefault(before, []).append(example)
     return [group for group in asked.values() if len({_plain(_last_answer(example)) for example in group}) > 1]
 
 

@@ -133,7 +133,7 @@ def _read_turn(turn: Any, notes: Notes) -> Message | None:
         return make_message(role, content) if content or role != "system" else None
     reason, thought = cells.why_not_learned(), cells.first_text(THOUGHTS)
     if reason:
-        notes.said.append(NOT_LEARNED.format(reason=reason))
+        notes.said.append(f"with an answer that is {NOT_LEARNED.format(reason=reason)}")
     notes.said += cells.notes
     notes.unused += [f"{key} (of turns)" for key in cells.unused()]
     return make_answer(content, notes, thought=thought, learned=not reason)
