@@ -18,16 +18,16 @@ from .config import TextConfig
 from .conversation import Conversation, Document, Message, TokenizedExample
 from .formats import list_notes
 from .templates import asks_for_date, check_arguments, choose_template, freeze_date
-from .thoughts import has_empty_thought, knows_thoughts, mend_thought, split_thought, write_thought
+from .thoughts import find_opening, knows_thoughts, mend_thought, split_thought, write_thought
 
 _PROBE = (Message("user", "quagga"), Message("assistant", "okapi"))
 _SYSTEM_PROBE = Message("system", "numbat")
 _THOUGHT_KEY = re.compile(r"(?:\.|\[['\"])(reasoning_content|thinking)\b")
-_TAIL_TOKENS = 12  # more than any template opens a thought with
+_TAIL_TOKENS = 40  # more than any template opens a thought with
 _ENDED = "ending with {end} already, which was taken off: the chat template writes its own end"
 _NO_PLACE = "with a thought that is not learned: the chat template has no place for it"
-_CLOSED = "with a thought that is not learned: the chat template, as template_args say, asks for an answer without one"
-_WITHOUT = "whose answers have no thought, though the chat template writes one: the model learns to answer without thinking"
+_CLOSED = "with a thought that is not learned: the chat template, as it is told, asks for an answer without one"
+_WITHOUT = "whose answer has no thought before it: a model that thinks before it answers learns not to"
 
 
 class Renderer:
@@ -137,15 +137,17 @@ class Renderer:
     def _encode_whole(self, messages: Sequence[Message], answers: Sequence[int], source: str) -> TokenizedExample | None:
         """All of it, with its answers learned; None where a rendering up to some turn is not how the whole begins, or where an
         answer in the middle would not be ended by a token."""
-        text = self._write(messages)
-        lost = any((thought := self._thought_of(messages[place])) and thought not in text for place in answers)
-        if self._turn_end is None or lost:
+        if self._turn_end is None:
             return None
+        text = self._write(messages)
         tokens = self._encode_text(text)
         trained = [False] * len(tokens)
         for place in answers:
-            start = self._encode_text(self._write(messages[:place], asks=True))
-            end = tokens if place == answers[-1] else self._encode_text(self._write(messages[: place + 1]))
+            before = self._write(messages[:place], asks=True)
+            after = text if place == answers[-1] else self._write(messages[: place + 1])
+            if self._thinks and mend_thought(before, after, self._thought_of(messages[place])) != after:
+                return None
+            start, end = self._encode_text(before), tokens if place == answers[-1] else self._encode_text(after)
             if tokens[: len(start)] != start or tokens[: len(end)] != end or len(end) <= len(start):
                 return None
             last = self._find_end(tokens, len(start), len(end))
@@ -219,21 +221,19 @@ class Renderer:
         """``answer``: the messages, the place of the last answer in them, and the tokens that ask for it."""
         messages, place, question = answer
         asked = next((message.content for message in reversed(messages[:place]) if message.role == "user"), "")
-        if self._thinks:
-            self._note_thoughts(question, tokens[len(question) :], (messages[place], source))
-        elif messages[place].thought and not self._thought_key:
-            self._note(_NO_PLACE, source)
+        self._note_thought(question, messages[place], source)
         return TokenizedExample(tuple(tokens), tuple(trained), source, tuple(question), messages[place].content, asked)
 
-    def _note_thoughts(self, question: Sequence[int], said: Sequence[int], answer: tuple[Message, str]) -> None:
-        """``answer``: the turn, and its source."""
-        message, source = answer
-        before = self.decode(question[-_TAIL_TOKENS:])
-        if has_empty_thought(before):
-            if self._thought_of(message):
-                self._note(_CLOSED, source)
-        elif has_empty_thought(self.decode([*question[-_TAIL_TOKENS:], *said[:_TAIL_TOKENS]])):
-            self._note(_WITHOUT, source)
+    def _note_thought(self, question: Sequence[int], message: Message, source: str) -> None:
+        """Say what does not become of an answer's thought, or of a thinking model that is shown answers without."""
+        if not (self._thinks or self._thought_key):
+            if message.thought:
+                self._note(_NO_PLACE, source)
+            return
+        opening, thought = find_opening(self.decode(question[-_TAIL_TOKENS:])), self._thought_of(message)
+        closed = opening is not None and opening.closed
+        if closed == bool(thought):
+            self._note(_CLOSED if thought else _WITHOUT, source)
 
     def _note(self, kind: str, source: str) -> None:
         known = self._noted.setdefault(kind, [])

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 _TAG = r"[\w:|]*(?:think|thought|reason)\w*"
 _OPENING = re.compile(rf"(?:<(?P<tag>{_TAG})>|\[(?P<square>THINK)\])(?P<inside>\s*)(?P<end></(?P=tag)>|\[/THINK\])?\s*$", re.IGNORECASE)
+_ENDED = re.compile(rf"(?P<end></{_TAG}>|\[/THINK\])\s*$", re.IGNORECASE)
 _WHOLE = re.compile(rf"\s*(?:<(?P<tag>{_TAG})>|\[THINK\])(?P<thought>.*?)(?:</(?P=tag)>|\[/THINK\])\s*", re.IGNORECASE | re.DOTALL)
 _UNOPENED = re.compile(rf"(?P<thought>.*?)(?:</{_TAG}>|\[/THINK\])\s*", re.IGNORECASE | re.DOTALL)
-_EMPTY = re.compile(rf"(?:<(?P<tag>{_TAG})>|\[THINK\])\s*(?:</(?P=tag)>|\[/THINK\])", re.IGNORECASE)
 _ANY = re.compile(rf"</?{_TAG}>|\[/?THINK\]", re.IGNORECASE)
 
 
@@ -27,10 +27,11 @@ class Opening:
 
 
 def find_opening(prompt: str) -> Opening | None:
-    """The thought that the prompt begins, at its very end; None where it begins none."""
+    """The thought that the prompt begins (or only ends, as DeepSeek's do), at its very end; None where it does not."""
     found = _OPENING.search(prompt)
     if not found:
-        return None
+        ended = _ENDED.search(prompt)
+        return Opening(ended.start(), ended["end"], True) if ended else None
     end = f"</{found['tag']}>" if found["tag"] else "[/THINK]"
     return Opening(found.start(), end, bool(found["end"]))
 
@@ -56,24 +57,23 @@ def mend_thought(before: str, after: str, thought: str) -> str:
     leave out of answers that are given. A thought that the prompt itself ends is not the model's to say: it stays out.
     """
     opening = find_opening(before)
-    kept = after.startswith(before) and (not thought or thought in after[len(before) :])
-    if kept or not (opening or after.startswith(before)):
+    said = after[len(before) :] if after.startswith(before) else None
+    if opening and opening.closed:
+        kept = said is not None
+    else:
+        kept = said is not None and thought in said and (opening is None or opening.end in said)
+    if kept or said is None and opening is None:
         return after
     stem = before if opening is None else before[: opening.start]
     if not after.startswith(stem):
         stem = stem.rstrip()
     if not after.startswith(stem):
         return after
-    answer = after[len(stem) :]
+    answer = after[len(stem) :] if said is None else said
     if opening is None:
         return before + write_thought(thought, answer)
     answer = split_thought(answer)[1].lstrip("\n")
     return before + (answer if opening.closed else write_thought(thought, answer, opening=opening, prompt=before))
-
-
-def has_empty_thought(text: str) -> bool:
-    """Whether a thought is opened and ended with nothing in it."""
-    return bool(_EMPTY.search(text))
 
 
 def knows_thoughts(template: str) -> bool:
