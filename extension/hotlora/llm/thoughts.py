@@ -61,7 +61,7 @@ def mend_thought(before: str, after: str, thought: str) -> str:
     if opening and opening.closed:
         kept = said is not None
     else:
-        kept = said is not None and thought in said and (opening is None or opening.end in said)
+        kept = said is not None and thought in said and (opening is None or opening.end in said and not _WHOLE.match(said))
     if kept or said is None and opening is None:
         return after
     stem = before if opening is None else before[: opening.start]
