@@ -56,6 +56,12 @@ class TextConfig(RunConfig):
         fixed=True,
     )
 
+    trust_remote_code: bool = option(
+        False,
+        "Stand-alone: run the code that the model's folder brings, where it is of no kind that transformers knows. Read it first.",
+        fixed=True,
+    )
+
     # text
     encoding: str = option(
         "",

@@ -20,6 +20,7 @@ from .conversation import TokenizedExample
 from .dataset import TextDataset, build_dataset
 from .forward import LanguageLoss
 from .grading import grade_answer
+from .limits import check_limits
 from .look import show_example
 from .model import TextModel
 from .peft_folder import Origin, adopt_peft_folder, warn_other_base, write_peft_folder
@@ -51,6 +52,7 @@ class TextTrainee:
         """Read, render and check the texts, and try whether the model can take several in a row."""
         self.dataset: TextDataset = yield from build_dataset(self.config, self._renderer)
         self._examples: list[TokenizedExample] = [*self.dataset.train, *self.dataset.validation]
+        self._warnings += check_limits(self._examples, self.model.net, self.model.tokenizer)
         self._language_loss = LanguageLoss(self.model, self.config)
         if self.device.type == "cpu":
             mean = sum(len(example.tokens) for example in self.dataset.train) / len(self.dataset.train)

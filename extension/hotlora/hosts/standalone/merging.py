@@ -9,7 +9,8 @@ import torch
 from ...engine.errors import UserError
 from ...engine.files import replacing_folder
 from ...llm.peft_folder import read_peft_folder, warn_other_base
-from .texts import check_model_folder, fingerprint_model, load_tokenizer
+from .model_folder import check_model_folder
+from .texts import fingerprint_model, load_tokenizer
 
 
 @torch.no_grad()
