@@ -43,6 +43,9 @@ class TextConfig(RunConfig):
         fixed=True,
         group="Layers",
     )
+    train_experts: bool = option(False, "Let `all-linear` also mean the experts of mixture models: many more layers.", fixed=True)
+    rank_pattern: dict = option({}, "Other ranks for some layers, by the ends of their names, as in peft: `{down_proj: 32}`.", fixed=True)
+    alpha_pattern: dict = option({}, "Other alphas for some layers, likewise.", fixed=True)
     lora_start: str = option(
         "default",
         "Where the adapter starts: at no change, or (`pissa`, arXiv 2404.02948) along the weights' main directions, which learns faster.",
