@@ -157,7 +157,7 @@ def test_doubles_are_counted_and_land_on_the_same_side(data):
 
 def test_two_answers_to_one_question_stay_together(data):
     pairs = [(f"What is number {number}?", f"It is {number}{end}") for number in range(10) for end in ".!"]
-    dataset, _ = build(write_pairs(data / "faq.json", pairs), validation_split=0.3)
+    dataset, _ = build(write_pairs(data / "faq.json", pairs), validation_split=0.3, several_answers=True)
     assert len(dataset.validation) == 6
     assert not {e.prompt for e in dataset.train} & {e.prompt for e in dataset.validation}
 

@@ -5,7 +5,7 @@ import torch
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
 from hotlora.llm.config import TextConfig
-from hotlora.llm.targets import choose_text_targets, find_linear_layers, shorten_targets
+from hotlora.llm.targets import choose_text_targets, name_targets
 from small_llama import make_llama
 
 
@@ -66,7 +66,7 @@ def test_peft_finds_the_same_layers_by_the_names_in_the_file(kind, wanted):
 
     net = small(kind)
     targets = choose(net, wanted)
-    names = shorten_targets(find_linear_layers(net), targets)
+    names = name_targets(net, targets)
     wrapped = get_peft_model(small(kind), LoraConfig(r=2, target_modules=names))
     found = {name.removeprefix("base_model.model.") for name, module in wrapped.named_modules() if hasattr(module, "base_layer")}
     assert found == set(targets)

@@ -1,5 +1,6 @@
 """Options of a text run: everything that only means something for language models."""
 
+import datetime
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,6 +46,9 @@ class TextConfig(RunConfig):
         fixed=True,
         group="Layers",
     )
+    train_experts: bool = option(False, "Let `all-linear` also mean the experts of mixture models: many more layers.", fixed=True)
+    rank_pattern: dict = option({}, "Other ranks for some layers, by the ends of their names, as in peft: `{down_proj: 32}`.", fixed=True)
+    alpha_pattern: dict = option({}, "Other alphas for some layers, likewise.", fixed=True)
     lora_start: str = option(
         "default",
         "Where the adapter starts: at no change, or (`pissa`, arXiv 2404.02948) along the weights' main directions, which learns faster.",
@@ -58,10 +62,25 @@ class TextConfig(RunConfig):
         fixed=True,
     )
 
-    # text
-    max_tokens: int = option(
-        1024, "Longest example, in tokens; long plain texts are cut into such pieces.", minimum=8, fixed=True, group="Text"
+    trust_remote_code: bool = option(
+        False,
+        "Stand-alone: run the code that the model's folder brings, where it is of no kind that transformers knows. Read it first.",
+        fixed=True,
     )
+
+    # text
+    encoding: str = option(
+        "",
+        "Encoding of files that are not UTF-8, such as `gbk`, `big5`, `shift_jis` or `cp1251`; found out when empty.",
+        fixed=True,
+        group="Text",
+    )
+    several_answers: bool = option(
+        False,
+        "One question may have several answers, all of them right; else those count as contradictory (see `on_bad_data`).",
+        fixed=True,
+    )
+    max_tokens: int = option(1024, "Longest example, in tokens; long plain texts are cut into such pieces.", minimum=8, fixed=True)
     too_long: str = option("drop", "What happens to longer conversations.", choices=("drop", "truncate"), fixed=True)
     overlap_tokens: int = option(
         0, "Tokens of the piece before that a piece of plain text begins with: read for context, not learned twice.", minimum=0, fixed=True
@@ -75,6 +94,12 @@ class TextConfig(RunConfig):
         "`none` joins question and answer as they are.",
         fixed=True,
         path=True,
+    )
+    template_args: dict = option({}, "What the chat template is told beside the messages, such as `{enable_thinking: false}`.", fixed=True)
+    template_date: str = option(
+        "",
+        "Day that a chat template is given which writes the date; the day the run starts when empty. Kept, so that resuming is exact.",
+        fixed=True,
     )
     system_prompt: str = option("", "Put before every conversation that has no system prompt of its own.", fixed=True)
     packing: str = option(
@@ -104,5 +129,12 @@ class TextConfig(RunConfig):
             raise UserError(
                 f"cannot overlap pieces of {self.max_tokens} tokens by {self.overlap_tokens}: nothing would be left. Set overlap_tokens lower."
             )
+        if self.template_date:
+            try:
+                datetime.date.fromisoformat(self.template_date)
+            except ValueError:
+                raise UserError(
+                    f"cannot use the template_date '{self.template_date}': it is no date. Write it as year-month-day: 2026-11-26."
+                ) from None
         if self.use_dora and self.lora_start == "pissa":
             raise UserError("cannot use use_dora with lora_start pissa: PiSSA is exported as a plain LoRA. Choose one of them.")

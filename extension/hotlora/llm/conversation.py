@@ -7,10 +7,18 @@ ROLES = ("system", "user", "assistant", "tool")
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. ``role`` is one of ROLES."""
+    """One turn.
+
+    Attributes:
+        role: one of ROLES.
+        learned: whether an assistant's turn is; one that is not is read as what was said before.
+        thought: what the assistant thought before it said this, where the data keeps that apart.
+    """
 
     role: str
     content: str
+    learned: bool = True
+    thought: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ..engine.errors import UserError
 from ..engine.interfaces import Progress
 from .config import TextConfig
 from .conversation import Conversation, Document, TokenizedExample
-from .formats import Texts, read_texts
+from .formats import Texts
+from .parts import read_parts
 from .rendering import Renderer
 
 _REPORT_EVERY = 200
@@ -68,14 +68,6 @@ def build_dataset(config: TextConfig, renderer: Renderer) -> Generator[Progress,
     return assemble(parts, judged, config, renderer.template_name)
 
 
-def read_parts(config: TextConfig) -> dict[str, Texts]:
-    """The run's texts by their use: train, validation. Raises UserError for a place that cannot be used."""
-    if not config.train_data_dir:
-        raise UserError("cannot train without data. Set train_data_dir to a file or folder of questions and answers, or of texts.")
-    places = {"train": config.train_data_dir, "validation": config.validation_dir}
-    return {name: read_texts(Path(place).expanduser(), config) for name, place in places.items() if place}
-
-
 def judge_text(text: Conversation | Document, config: TextConfig, renderer: Renderer) -> Judged:
     """Render one text, and see what of it can be used."""
     try:
@@ -118,14 +110,16 @@ def assemble(parts: Mapping[str, Texts], judged: Mapping[str, Sequence[Judged]],
         )
     for name, option in (("train", "train_data_dir"), ("validation", "validation_dir")):
         if name in judged and not any(text.used for text in judged[name]):
-            raise UserError(f"cannot use {option} '{getattr(config, option)}': {_explain_nothing(judged[name], config)}")
+            place = getattr(config, option) or f"{config.train_data_dir} (its {name} part)"
+            raise UserError(f"cannot use {option} '{place}': {_explain_nothing(judged[name], config)}")
     train = [group for text in judged["train"] for group in text.groups()]
     kept_back = [group for text in judged.get("validation", []) for group in text.groups()]
     if config.validation_split:
         train, kept_back = split_validation(train, config.validation_split, config.seed)
     dataset = TextDataset([e for group in train for e in group], [e for group in kept_back for e in group], [], [])
     left_out = [problem for texts in parts.values() for problem in texts.problems] + wrong
-    dataset.problems.extend(_cap(left_out) + _find_oddities(dataset, every, config))
+    notes = [note for texts in parts.values() for note in texts.notes()]
+    dataset.problems.extend(_cap(left_out) + notes + _find_oddities(dataset, every, config))
     dataset.facts.extend(_list_facts(dataset, every, parts))
     if any(isinstance(text.text, Conversation) for text in every):
         dataset.facts.append(("chat template", template_name))
@@ -224,6 +218,9 @@ def _list_facts(dataset: TextDataset, judged: Sequence[Judged], parts: Mapping[s
     if doubles:
         yield "doubles", f"{doubles:,}"
     yield "format", ", ".join(f"{name} ({count:,})" for name, count in parts["train"].formats.items())
+    encodings = {name: told for texts in parts.values() for name, told in texts.encodings.items()}
+    if encodings:
+        yield "encoding", ", ".join(f"{told} ({name})" for name, told in list(encodings.items())[:_SHOWN_PROBLEMS])
 
 
 def fingerprint_examples(examples: Sequence[TokenizedExample]) -> str:

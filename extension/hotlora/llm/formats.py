@@ -5,15 +5,18 @@ Owns which files count, and collecting what is wrong with them, so that people h
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..engine.errors import UserError
 from .config import TextConfig
 from .conversation import Conversation, Document
-from .readers import read_rows
-from .rows import RowError, read_row
+from .encodings import check_encoding, find_encoding
+from .errors import RowError
+from .readers import Located, read_rows
+from .rows import USES, explain_unused, read_row
+from .threads import climb, is_message, is_tree, plant_trees
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".md")
 ACCEPTED = "It takes questions and answers, conversations or texts in .json, .jsonl, .csv and .tsv files, and plain text in .txt and .md."
@@ -30,7 +33,7 @@ _ABOUT = re.compile(
     r"(readme|licen[cs]e|copying)([-.]\w+)*?(\.(md|txt|rst|html|pdf))?|(config|\w+_config|dataset_infos?|dataset_dict)\.json", re.IGNORECASE
 )
 _CLUTTER = re.compile(r"thumbs\.db|desktop\.ini|~\$.*", re.IGNORECASE)  # what Windows and Office leave in folders
-_SHOWN_PROBLEMS = 20
+_SHOWN_PROBLEMS, _NAMED = 20, 3
 
 
 @dataclass
@@ -38,37 +41,85 @@ class Texts:
     """What a place holds.
 
     Attributes:
-        examples: in the order of files and rows.
-        problems: what was left out, a sentence each.
-        formats: how many examples of each shape.
+        examples: to be trained on, in the order of files and rows.
+        aside: examples for "validation" and "test", as their files, columns or keys say.
+        problems: what cannot be used, a sentence each.
+        formats: how many of ``examples`` are of each shape.
+        encodings: what files are in that are not UTF-8, by their names.
+        noted: what is to be said about examples, as ends of sentences, with the sources of those it holds for.
+        unused: keys that nothing was made of, with the sources of the rows that have them.
     """
 
     examples: list[Conversation | Document] = field(default_factory=list)
+    aside: dict[str, list[Conversation | Document]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     formats: dict[str, int] = field(default_factory=Counter)
+    encodings: dict[str, str] = field(default_factory=dict)
+    noted: dict[str, list[str]] = field(default_factory=dict)
+    unused: dict[str, list[str]] = field(default_factory=dict)
+
+    def notes(self) -> list[str]:
+        """What people should know and what stops nothing, a sentence each."""
+        told = explain_unused(self.unused)
+        return [*list_notes(self.noted), *([told] if told else [])]
+
+
+def list_notes(noted: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence for each kind: how many, what about them, and the first names."""
+    return [
+        f"{len(sources):,} example{'s' * (len(sources) != 1)} {kind}: {'; '.join(sources[:_NAMED])}{' …' * (len(sources) > _NAMED)}."
+        for kind, sources in noted.items()
+    ]
 
 
 def read_texts(place: Path, config: TextConfig) -> Texts:
     """All examples in a file, or in a folder and those below it; what is hidden there is passed over.
 
-    A folder's README, licence and settings are left out, which `problems` says too but which stops nothing.
+    A folder's README, licence and settings are left out, which `problems` says too but which stops nothing. Files called `test` or
+    `validation` beside others are kept aside.
 
     Raises:
         UserError: where there is nothing, or (unless ``on_bad_data`` is ``skip``) where something cannot be used, with all of it.
     """
+    if config.encoding and not check_encoding(config.encoding):
+        raise UserError(f"cannot read texts in '{config.encoding}': there is no such encoding. Set encoding to one such as gbk or cp1251.")
     files, texts = _find_files(place), Texts()
     about = [name for name, path in files if path != place and _ABOUT.fullmatch(path.name)]
+    uses = _find_uses([name for name, path in files if path != place and name not in about])
     for name, path in files:
         if name not in about:
-            _read_file(path, name, texts)
+            _read_file(path, name, texts, (config.encoding, uses.get(name, "")))
     notes = [f"{name}: it is about the data, so it was left out. Give it another name to train on it." for name in about]
+    if not texts.examples and texts.aside:  # nothing else is there
+        texts.examples = [example for examples in texts.aside.values() for example in examples]
+        texts.aside = {}
     if not texts.examples:
-        said = _list([*texts.problems, *notes])
+        said = _list([*texts.problems, *notes, *texts.notes()])
         raise UserError(f"cannot train on '{place}': nothing in it can be used. {ACCEPTED}{said}")
     if texts.problems and config.on_bad_data == "stop":
         raise UserError(f"cannot use all of '{place}':{_list(texts.problems)}\nMend that, or set on_bad_data: skip to go on without.")
     texts.problems.extend(notes)
     return texts
+
+
+def _find_uses(names: Sequence[str]) -> dict[str, str]:
+    """Names of files -> "validation" or "test", where they or their folders are called so and others beside them are not.
+
+    `test.jsonl` says it alone; `faq_test.jsonl` only beside a `faq_train.jsonl`: somebody's questions about tests are to be learned.
+    """
+    weakly = {name: _list_uses(name, strict=False) for name in names}
+    is_parted = any("train" in said for said in weakly.values())
+    told = weakly if is_parted else {name: _list_uses(name, strict=True) for name in names}
+    uses = {name: next((use for use in said if use != "train"), "") for name, said in told.items()}
+    return {name: use for name, use in uses.items() if use} if not all(uses.values()) else {}
+
+
+def _list_uses(name: str, *, strict: bool) -> list[str]:
+    """What a file's name says that it is for, and its folders' names; ``strict``: where it says nothing else."""
+    *folders, stem = name.rpartition(".")[0].lower().split("/")
+    words = [word for word in re.findall(r"[^\W\d_]+", stem) if word != "of"]  # train-00000-of-00002
+    said = [*folders, *(words if len(words) == 1 else [] if strict else [*words[:1], *words[-1:]])]
+    return [USES[word] for word in said if word in USES]
 
 
 def _find_files(place: Path) -> list[tuple[str, Path]]:
@@ -88,36 +139,69 @@ def _find_files(place: Path) -> list[tuple[str, Path]]:
     return sorted(visible)
 
 
-def _read_file(path: Path, name: str, texts: Texts) -> None:
+def _read_file(path: Path, name: str, texts: Texts, told: tuple[str, str]) -> None:
+    """``told``: the encoding that is given, and what the file is for."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         kind = f"files of the kind {suffix} are" if suffix else "files without an ending such as .txt are"
         texts.problems.append(_printable(f"{name}: {kind} not read. {_ADVICE.get(suffix, 'Convert it to text, or take it away')}."))
         return
-    known = len(texts.examples) + len(texts.problems)
+    encoding, use = told
+    found, messages = False, []
     try:
-        for where, row in read_rows(path):
-            _add(row, f"{name}, {where}" if where else name, texts)
-        if known == len(texts.examples) + len(texts.problems):
+        known = find_encoding(path, encoding)
+        if known.told:
+            texts.encodings[name] = known.told
+        for located in read_rows(path, known.codec):
+            found = True
+            if is_message(located.row):
+                messages.append((located.where, located.row))
+            else:
+                _add(located._replace(use=use or located.use), name, texts)
+        if not found:
             raise RowError("it is empty")
     except RowError as error:
         texts.problems.append(_printable(f"{name}: {error}."))
     except OSError as error:
         texts.problems.append(f"{name}: it cannot be read ({error.strerror or error}).")
+    for where, tree in plant_trees(messages):
+        _add(Located(where, tree, use), name, texts)
 
 
-def _add(row: Any, source: str, texts: Texts) -> None:
+def _add(located: Located, name: str, texts: Texts) -> None:
+    source, row = f"{name}, {located.where}" if located.where else name, located.row
     try:
         if isinstance(row, RowError):
             raise row
-        example, shape = read_row(row, source)
+        if is_tree(row):
+            row, left = climb(row)
+            if left:
+                _note(texts, "of a tree whose other replies, which people ranked lower, are not learned", source)
+        read = read_row(row, source)
     except RowError as error:
         texts.problems.append(_printable(f"{source}: {error}."))
+        return
     except RecursionError:
         texts.problems.append(f"{source}: it has too many lists or objects in each other.")
+        return
+    for note in (*read.notes, *([located.note] if located.note else ())):
+        _note(texts, _printable(note), source)
+    for key in dict.fromkeys(read.unused):
+        texts.unused.setdefault(_printable(key), []).append(source)
+    use = located.use or read.use
+    if read.example is None:
+        return
+    if use in ("validation", "test"):
+        texts.aside.setdefault(use, []).append(read.example)
     else:
-        texts.examples.append(example)
-        texts.formats[shape] += 1
+        texts.examples.append(read.example)
+        texts.formats[read.shape] += 1
+
+
+def _note(texts: Texts, kind: str, source: str) -> None:
+    known = texts.noted.setdefault(kind, [])
+    if not known or known[-1] != source:
+        known.append(source)
 
 
 def _printable(text: str) -> str:

@@ -1,10 +1,9 @@
 """How good an answer is, compared with the right one. Pure."""
 
 import json
-import re
 from typing import Any
 
-_THOUGHT = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
+from .thoughts import split_thought
 
 
 def grade_answer(wanted: str, given: str) -> dict[str, float]:
@@ -14,7 +13,7 @@ def grade_answer(wanted: str, given: str) -> dict[str, float]:
     ``valid JSON``: 1 where the given one can be read as JSON; and ``right values``: the share of the right answer's values that the
     given one has at the same place. What a model thinks before it answers does not count.
     """
-    wanted, given = _without_thought(wanted), _without_thought(given)
+    wanted, given = split_thought(wanted)[1], split_thought(given)[1]
     scores = {"exact match": float(wanted.split() == given.split())}
     right = _read(wanted)
     if right is None:
@@ -24,10 +23,6 @@ def grade_answer(wanted: str, given: str) -> dict[str, float]:
     values, theirs = _leaves(right), _leaves(got) if got is not None else {}
     same = sum(path in theirs and theirs[path] == value for path, value in values.items())
     return scores | {"right values": same / len(values) if values else float(got == right)}
-
-
-def _without_thought(text: str) -> str:
-    return _THOUGHT.sub("", text)
 
 
 def _read(text: str) -> dict | list | None:

@@ -12,8 +12,9 @@ from ..engine import examples as shown
 from ..engine.errors import UserError
 from .config import TextConfig
 from .conversation import Conversation, Document, TokenizedExample
-from .dataset import Judged, assemble, judge_text, read_parts
+from .dataset import Judged, assemble, judge_text
 from .formats import Texts
+from .parts import read_parts
 from .rendering import Renderer
 
 _LOOK_SECONDS = 10.0  # tokenising hundreds of thousands of texts takes minutes
@@ -134,6 +135,7 @@ def _find_oddity(example: TokenizedExample, config: TextConfig) -> str:
 def _show_untokenized(parts: Mapping[str, Texts], config: TextConfig, limit: int) -> shown.DataView:
     texts = [text for part in parts.values() for text in part.examples]
     notes = [problem for part in parts.values() for problem in part.problems][:_SHOWN_NOTES]
+    notes += [note for part in parts.values() for note in part.notes()]
     notes.append("Load the model to see what is learned of each example, and how long they are: that takes its tokenizer.")
     kinds = ", ".join(f"{name} ({count:,})" for name, count in parts["train"].formats.items())
     facts = (("examples", f"{len(parts['train'].examples):,}"), ("format", kinds))

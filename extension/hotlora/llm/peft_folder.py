@@ -40,7 +40,7 @@ class Origin:
     base: str
     fingerprint: str
     template: str
-    target_modules: Sequence[str]
+    target_modules: Sequence[str] | str
     facts: Sequence[tuple[str, str]]
 
 
@@ -117,7 +117,7 @@ def _adapter_config(config: TextConfig, origin: Origin, rank: int, alpha: float)
         "r": rank,
         "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
         "lora_dropout": config.lora_dropout,
-        "target_modules": list(origin.target_modules),
+        "target_modules": origin.target_modules if isinstance(origin.target_modules, str) else list(origin.target_modules),
         "use_rslora": config.use_rslora,
         "use_dora": config.use_dora,
         "bias": "none",

@@ -1,9 +1,8 @@
-"""Rows out of data files: JSON, JSON lines, tables (CSV, TSV) and plain text, in the encodings that people's programs write.
+"""Rows out of data files: JSON, JSON lines, tables (CSV, TSV) and plain text.
 
-Owns how files are decoded and cut into rows, and what a row's place is called. What a row means is rows.py's.
+Owns how files are cut into rows, and what a row's place is called. What a row means is rows.py's, what a file is encoded in encodings.py's.
 """
 
-import codecs
 import csv
 import io
 import json
@@ -12,12 +11,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .rows import RowError, is_turn, knows_shape
+from .columns import knows_shape, looks_like_header
+from .errors import RowError
+from .rows import USES
+from .turns import is_turn
 
-_CHUNK_BYTES = 1 << 20
-_BINARY = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # in no text of an old Windows program
 _ROW_LISTS = ("data", "rows", "train", "examples", "conversations", "items")
 _DELIMITERS = "\t;|,"  # the rarest in prose first: that one wins where two fit
 _NO_DELIMITER = "\x1f"  # in no text: a table of one column may have commas in it
@@ -26,10 +26,24 @@ _SEPARATOR_LINE = re.compile(r'"?sep=([,;\t|])"?\s*')  # how Excel is told, in a
 _SPEAKERS = {"q": ("a",), "question": ("answer",), "user": ("assistant", "bot", "ai"), "human": ("assistant", "bot", "ai", "gpt")}
 _SPOKEN = re.compile(r"\s*(\w{1,10})\s*:\s*(.*)", re.DOTALL)
 
-Located = tuple[str, Any]  # where a row stands in its file, such as "row 12"; and the row, or the RowError why there is none
+
+class Located(NamedTuple):
+    """A row of a file.
+
+    Attributes:
+        where: where it stands, such as "row 12".
+        row: the row, or the RowError why there is none.
+        use: "validation" or "test" where the file says that it is for those.
+        note: what people should hear about it, as the end of a sentence.
+    """
+
+    where: str
+    row: Any
+    use: str = ""
+    note: str = ""
 
 
-def read_rows(path: Path) -> Iterator[Located]:
+def read_rows(path: Path, encoding: str) -> Iterator[Located]:
     """Every row of a file, one after the other: large files of lines are never in memory as a whole.
 
     JSON lines are counted as an editor does, rows of tables as a spreadsheet does, the header included.
@@ -38,46 +52,12 @@ def read_rows(path: Path) -> Iterator[Located]:
         RowError: where nothing can be read, or nothing from here on.
         OSError: as the system has it.
     """
-    encoding, suffix = find_encoding(path), path.suffix.lower()
+    suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv"):
         return _read_table(path, encoding)
     if suffix in (".txt", ".md"):
         return _read_plain(path.read_text(encoding))
     return _read_json(path, encoding)
-
-
-def find_encoding(path: Path) -> str:
-    """UTF-8, UTF-16 where its mark says so, else what old Windows programs write. Raises RowError for what is no text."""
-    with path.open("rb") as file:
-        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        file.seek(0)
-        decoder = codecs.getincrementaldecoder("utf-16" if marked else "utf-8-sig")()
-        try:
-            while chunk := file.read(_CHUNK_BYTES):
-                if "\0" in decoder.decode(chunk):
-                    raise RowError("it is no text file. Export what is in it as UTF-8 text")
-            decoder.decode(b"", final=True)
-            return "utf-16" if marked else "utf-8-sig"
-        except UnicodeDecodeError:
-            if marked:
-                raise RowError("its UTF-16 text is damaged. Save it as UTF-8") from None
-    return _judge_undecoded(path.read_bytes())
-
-
-def _judge_undecoded(data: bytes) -> str:
-    """The encoding of text that is not UTF-8. Damaged UTF-8 must not pass for another, or `Ã¼` would be learned for `ü`."""
-    sound = data.decode("utf-8", errors="ignore")
-    if sum(not letter.isascii() for letter in sound) >= len(data) - len(sound.encode("utf-8")):
-        lines = enumerate(data.splitlines(), 1)
-        line = next(number for number, line in lines if line.decode("utf-8", errors="ignore").encode("utf-8") != line)
-        raise RowError(f"its UTF-8 text is damaged, first in line {line}. Correct it there and save it as UTF-8")
-    try:
-        text = data.decode("cp1252")
-    except UnicodeDecodeError:
-        text = "\0"
-    if _BINARY.search(text):
-        raise RowError("it is no text in UTF-8. Save it as UTF-8")
-    return "cp1252"
 
 
 # -- JSON ----------------------------------------------------------------------------------------------------------------
@@ -108,7 +88,7 @@ def _read_json_lines(path: Path, encoding: str) -> Iterator[Located]:
                 continue
             value = _parse(line.rstrip())
             rows = value if _is_list_of_rows(value) else [value]
-            yield from ((f"line {number}", row) for row in rows)
+            yield from (Located(f"line {number}", row) for row in rows)
 
 
 def _parse(text: str) -> Any:
@@ -128,11 +108,24 @@ def _is_list_of_rows(value: Any) -> bool:
 
 def _list_rows(value: Any) -> Iterator[Located]:
     if isinstance(value, dict):
-        value = next((value[key] for key in _ROW_LISTS if _holds_rows(value.get(key))), value)
+        lists = {key: rows for key, rows in value.items() if _holds_rows(rows)}
+        parts = {key: USES[key.lower()] for key in lists if key.lower() in USES}
+        chosen = next((key for key in _ROW_LISTS if key in lists), None)
+        if chosen not in (None, *parts):
+            parts = {}
+        read = [*parts] or [chosen]
+        for key, rows in lists.items():
+            if key not in read and read != [None] and all(isinstance(row, dict) for row in rows):
+                yield Located(f"'{key}'", RowError(f"it lies beside '{read[0]}', which holds the rows, and is not read"))
+        for key, use in parts.items():
+            yield from (Located(f"{key}, row {number}", row, use) for number, row in enumerate(lists[key], 1))
+        if parts:
+            return
+        value = lists.get(chosen, value)
     one_conversation = isinstance(value, list) and bool(value) and is_turn(value[0])
     rows = value if isinstance(value, list) and not one_conversation else [value]
     for number, row in enumerate(rows, 1):
-        yield f"row {number}", row
+        yield Located(f"row {number}", row)
 
 
 def _holds_rows(value: Any) -> bool:
@@ -148,29 +141,34 @@ def _read_table(path: Path, encoding: str) -> Iterator[Located]:
         told = _SEPARATOR_LINE.fullmatch(file.readline())
         begin = 1 if told else 0
         file.seek(0)
-        delimiter, names = _sniff_table(list(islice(file, begin, _SNIFFED_LINES)), told.group(1) if told else _DELIMITERS)
+        delimiter, names, guessed = _sniff_table(list(islice(file, begin, _SNIFFED_LINES)), told.group(1) if told else _DELIMITERS)
         file.seek(0)
         header_is_next = bool(names)
         for number, row in enumerate(_read_records(islice(file, begin, None), delimiter), 1):
             if isinstance(row, RowError):
-                yield f"row {number}", row
+                yield Located(f"row {number}", row)
             elif any(cell.strip() for cell in row):
                 if not header_is_next:
-                    yield f"row {number}", _name_cells(row, names)
-                header_is_next = False
+                    yield Located(f"row {number}", _name_cells(row, names), note=guessed)
+                header_is_next, guessed = False, "" if not header_is_next else guessed
 
 
-def _sniff_table(sample: list[str], delimiters: str) -> tuple[str, list[str]]:
-    """(delimiter, the header's names or nothing where there is no header)."""
+def _sniff_table(sample: list[str], delimiters: str) -> tuple[str, list[str], str]:
+    """(delimiter, the header's names or nothing where there is no header, what is to be said about that)."""
     records = {delimiter: [row for row in _read_records(sample, delimiter) if row] for delimiter in delimiters}
     for delimiter, rows in records.items():
         names = [name.strip() for name in rows[0]] if rows and isinstance(rows[0], list) else []
         if knows_shape(names):
-            return (delimiter if len(names) > 1 else _NO_DELIMITER), names
+            return (delimiter if len(names) > 1 else _NO_DELIMITER), names, ""
     pairs = {delimiter: sum(map(_is_pair, rows)) / max(1, len(rows)) for delimiter, rows in records.items()}
     best = max(pairs, key=lambda delimiter: pairs[delimiter])
     if pairs[best] > 0.5 and _is_pair(records[best][0]):
-        return best, []
+        first, *others = [row for row in records[best] if isinstance(row, list)]
+        if looks_like_header(first, others):
+            note = f"below the columns '{first[0][:40]}' and '{first[1][:40]}', which were taken for question and answer"
+            return best, ["question", "answer"], note
+        note = f"of a table without names above its columns: its first row ({first[0][:40]} …) is learned like the others"
+        return best, [], note
     first = next((line.strip() for line in sample if line.strip()), "")
     if not first:
         raise RowError("it is empty")
@@ -218,7 +216,7 @@ def _read_plain(text: str) -> Iterator[Located]:
     """
     turns = _read_turns(text)
     if not turns:
-        yield "", text
+        yield Located("", text)
         return
     in_pairs = turns[0].speaker in ("q", "question")
     gap = max(turn.blanks for turn in turns[1::2])
@@ -226,7 +224,7 @@ def _read_plain(text: str) -> Iterator[Located]:
     for begin, end in zip(begins, [*begins[1:], len(turns)], strict=True):
         said = turns[begin:end]
         roles = [{"role": role, "content": turn.text} for turn, role in zip(said, cycle(("user", "assistant")))]
-        yield f"line {said[0].number}", [turn.text for turn in said] if in_pairs else roles
+        yield Located(f"line {said[0].number}", [turn.text for turn in said] if in_pairs else roles)
 
 
 @dataclass

@@ -1,216 +1,179 @@
 """What a row of a data file says: which of the usual shapes it has is told by its keys. Pure; must not read files."""
 
-import functools
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from .cells import Cells, as_text
+from .columns import CHOSEN, CONTEXT, HISTORY, PLAIN, QUESTIONS, REJECTED, SYSTEM, THOUGHTS, TURNS, find_pair
 from .conversation import Conversation, Document, Message
+from .errors import RowError
+from .turns import NOT_LEARNED, Notes, check_characters, is_turn, make_answer, make_conversation, make_message, parse_history, parse_turns
+from .written import find_marks, strip_ends, take_apart
 
-_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "ai": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-}
-_QUESTIONS = {  # key, and what a shape with it is called; the first that a row has is its question
-    "instruction": "alpaca",
-    "prompt": "prompt/completion",
-    "question": "question/answer",
-    "q": "question/answer",
-    "query": "question/answer",
-    "user": "question/answer",
-    "human": "question/answer",
-    "input": "question/answer",
-    "source": "question/answer",
-}
-_ANSWERS = ("output", "completion", "response", "answer", "a", "reply", "assistant", "gpt", "bot", "target")
-_CONTEXT = ("input", "context")  # further text of an alpaca or question/answer row
-_SYSTEM = ("system", "system_prompt")
-_TURNS = ("messages", "conversations", "conversation", "dialog", "turns")
-_PLAIN = ("text", "content")
-_TEXT_PARTS = ("text", "input_text", "output_text")
+_SPLITS = ("split", "subset", "partition", "fold", "set")
+USES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"}
+USES |= {"eval": "validation", "evaluation": "validation", "test": "test", "testing": "test", "holdout": "test"}
+_PREFERENCES = (
+    "it is a preference pair ({keys}), and preferences are not learned here; keep the good answer alone, as answer, to learn that"
+)
 
 
-class RowError(ValueError):
-    """Why something cannot be used, as the end of a sentence."""
+@dataclass(frozen=True)
+class Row:
+    """What a row says.
+
+    Attributes:
+        example: None where it is not to be learned, which the notes say.
+        shape: what its shape is called.
+        notes: what people should hear about it, as ends of sentences.
+        unused: keys whose values are not used.
+        use: "validation" or "test" where the row itself says that it is for those.
+    """
+
+    example: Conversation | Document | None
+    shape: str
+    notes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    use: str = ""
 
 
-def read_row(row: Any, source: str) -> tuple[Conversation | Document, str]:
-    """An example, and what its shape is called.
+def read_row(row: Any, source: str) -> Row:
+    """What is in a row.
 
     Raises:
         RowError: where there is no question or no answer in it, or its shape is none of those known.
     """
+    notes = Notes()
     if isinstance(row, str):
-        return _document(row, source), "text"
+        example, shape = _read_plain(row, source, notes)
+        return Row(example, shape, tuple(notes.said))
     if isinstance(row, list):
         if len(row) == 2 and all(isinstance(part, str) for part in row):
-            return _pair(row[0], row[1], source), "question/answer"
-        return _conversation(row, source), "messages"
+            return Row(_pair(row[0], row[1], source, notes), "question/answer", tuple(notes.said))
+        return Row(make_conversation(row, source, "", notes), "messages", tuple(notes.said), tuple(notes.unused))
     if not isinstance(row, Mapping):
         raise RowError("it is neither an object nor a list")
-    return _read_cells({_normalise(key): value for key, value in row.items()}, row, source)
+    return _read_cells(Cells(row), source, notes)
 
 
-def knows_shape(names: Iterable[str]) -> bool:
-    """Whether a row with these keys has a known shape."""
-    keys = {_normalise(name) for name in names}
-    return any(name in keys for name in (*_TURNS, *_PLAIN)) or _find_pair(keys) is not None
+def _read_cells(cells: Cells, source: str, notes: Notes) -> Row:
+    _refuse_preferences(cells)
+    example, shape = _read_shape(cells, source, notes)
+    reason = cells.why_not_learned(judged=not isinstance(example, Document))
+    if reason:
+        example = None
+        notes.said.append(NOT_LEARNED.format(reason=reason))
+    return Row(example, shape, (*notes.said, *cells.notes), (*cells.unused(), *notes.unused), _find_use(cells))
 
 
-def is_turn(value: Any) -> bool:
-    """Whether it is a message of a conversation, rather than a row of its own."""
-    return isinstance(value, Mapping) and ("role" in value or "from" in value) and ("content" in value or "value" in value)
+def _find_use(cells: Cells) -> str:
+    """What a column such as `split` says that the row is for; nothing where there is none."""
+    for name in _SPLITS:
+        said = cells.peek(name)
+        if isinstance(said, str) and said.strip().lower() in USES:
+            return USES[str(cells.get(name)).strip().lower()]
+    return ""
 
 
-@functools.lru_cache(maxsize=4096)
-def _normalise(key: str) -> str:
-    return re.sub(r"[\s_-]+", "_", key.strip().lower())
-
-
-def _read_cells(cells: Mapping[str, Any], row: Mapping[str, Any], source: str) -> tuple[Conversation | Document, str]:
-    """A row by its normalised keys. ``row`` has them as they are written."""
-    for name in _TURNS:
-        turns = _parse_turns(cells.get(name))
+def _read_shape(cells: Cells, source: str, notes: Notes) -> tuple[Conversation | Document | None, str]:
+    """(example, what its shape is called)."""
+    for name in TURNS:
+        turns = parse_turns(cells.get(name)) if name in cells else None
         if turns is not None:
             shape = "ShareGPT" if any("from" in turn for turn in turns if isinstance(turn, Mapping)) else "messages"
-            return _conversation(turns, source, _first(cells, _SYSTEM)), shape
-    names = _find_pair(cells)
+            return make_conversation(turns, source, cells.first_text(SYSTEM), notes), shape
+    names = find_pair(cells)
     if names:
-        return _read_pair(cells, names, source), _QUESTIONS[names[0]]
-    if is_turn(cells):
+        return _read_pair(cells, names, source, notes), QUESTIONS[names[0]]
+    if is_turn(dict.fromkeys(cells)):
         raise RowError("it is a single turn; put all turns of a conversation into one row, as messages")
-    for name in _PLAIN:
-        if isinstance(cells.get(name), str):
-            return _document(cells[name], source), "text"
-    held = ", ".join(str(key)[:40] for key in list(row)[:8])
-    if any(name in cells for name in _QUESTIONS):
+    for name in PLAIN:
+        if isinstance(cells.peek(name), str):
+            return _read_plain(cells.get(name), source, notes)
+    held = ", ".join(key[:40] for key in list(cells.written.values())[:8])
+    if any(name in cells for name in QUESTIONS):
         raise RowError(f"it has no answer among its keys ({held}); name that one answer, output or completion")
     raise RowError(f"its keys ({held}) are of no known format; name them question and answer, or messages, or text")
 
 
-def _parse_turns(value: Any) -> list[Any] | None:
-    """The turns in a cell; a table holds them as JSON."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise RowError("its turns are no valid JSON") from None
-    return value if isinstance(value, list) else None
+def _refuse_preferences(cells: Cells) -> None:
+    """Of two answers one is wanted and one is not: whoever learned both would learn the bad one, and the good one says too little."""
+    bad = next((name for name in REJECTED if name in cells and isinstance(cells.peek(name), str | list | dict) and cells.peek(name)), "")
+    if bad and not (isinstance(cells.peek(bad), str) and cells.peek(bad).strip().lower() in ("true", "false")):
+        good = next((cells.written[name] for name in CHOSEN if name in cells), "")
+        raise RowError(_PREFERENCES.format(keys=", ".join(key for key in (good, cells.written[bad]) if key)))
+    output = cells.peek("output") if "instruction" in cells else None
+    if isinstance(output, list) and len(output) == 2 and all(isinstance(part, str) and " " in part.strip() for part in output):
+        raise RowError(_PREFERENCES.format(keys="two answers as output"))
 
 
-def _find_pair(keys: Iterable[str]) -> tuple[str, str] | None:
-    """The keys of question and answer."""
-    question = next((name for name in _QUESTIONS if name in keys), None)
-    answer = next((name for name in _ANSWERS if name in keys), None)
-    return (question, answer) if question and answer else None
-
-
-def _read_pair(cells: Mapping[str, Any], names: tuple[str, str], source: str) -> Conversation:
-    asked, answered = cells[names[0]], cells[names[1]]
-    system = _first(cells, _SYSTEM)
+def _read_pair(cells: Cells, names: tuple[str, str], source: str, notes: Notes) -> Conversation | None:
+    asked, answered = cells.get(names[0]), cells.get(names[1])
+    system, thought = cells.first_text(SYSTEM), cells.first_text(THOUGHTS)
+    earlier = [turn for name in HISTORY if name in cells for turn in parse_history(cells.get(name))]
     if isinstance(asked, list) and asked and all(is_turn(turn) for turn in asked):  # turns up to the answer
         said = answered if isinstance(answered, list) and all(is_turn(turn) for turn in answered) else None
-        return _conversation([*asked, *(said or [{"role": "assistant", "content": answered}])], source, system)
+        answer = {"role": "assistant", "content": answered, "reasoning_content": thought}
+        return make_conversation([*earlier, *asked, *(said or [answer])], source, system, notes)
     if isinstance(asked, list | dict) and names[0] != "input":
         raise RowError(f"its {names[0]} is a {'list' if isinstance(asked, list) else 'JSON object'}, and should be text")
-    context = _first(cells, [name for name in _CONTEXT if name != names[0]])
-    parts = [part for part in (_as_text(asked), context) if part]
-    return _pair("\n\n".join(parts), _as_text(answered), source, system)
+    context = cells.first_text([name for name in CONTEXT if name != names[0]])
+    question = "\n\n".join(part for part in (as_text(asked), context) if part)
+    if earlier and question and as_text(answered):
+        turns = [*earlier, {"role": "user", "content": question}, {"role": "assistant", "content": answered, "reasoning_content": thought}]
+        return make_conversation(turns, source, system, notes)
+    return _pair(question, as_text(answered), source, notes, system, thought)
 
 
-def _first(cells: Mapping[str, Any], names: Sequence[str]) -> str:
-    return next((text for name in names if name in cells and (text := _as_text(cells[name]))), "")
-
-
-def _as_text(value: Any) -> str:
-    """Text as it is; what is none (an answer that is an object, a number) as JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value.strip()
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _pair(question: str, answer: str, source: str, system: str = "") -> Conversation:
-    turns = [_message("user", question), _message("assistant", answer)]
-    if not turns[0].content:
+def _pair(question: str, answer: str, source: str, notes: Notes, system: str = "", thought: str = "") -> Conversation | None:
+    answer = make_answer(answer, notes, thought=thought)
+    turns = _take_prompt_apart(question, notes) or [make_message("user", question)]
+    if not turns[-1].content:
         raise RowError("its question is empty")
-    if not turns[1].content:
+    if not answer.content:
         raise RowError("its answer is empty")
-    return Conversation(tuple([_message("system", system), *turns] if system else turns), source)
+    if system and not any(turn.role == "system" for turn in turns):
+        turns.insert(0, make_message("system", system))
+    return Conversation((*turns, answer), source)
 
 
-def _document(text: str, source: str) -> Document:
+def _take_prompt_apart(question: str, notes: Notes) -> list[Message] | None:
+    """The turns of a prompt that is written in a template already, up to where the assistant has to speak."""
+    parts = take_apart(question) or take_apart(f"{question}\n") or [None, ""]
+    turns, form = parts
+    if turns and turns[-1] == {"role": "assistant", "content": ""} and turns[-2]["role"] == "user":
+        notes.said.append(f"written in {form} form already, which was taken apart: the chat template writes its own")
+        return [make_message(turn["role"], turn["content"]) for turn in turns[:-1]]
+    mark = find_marks(question)
+    if mark:
+        notes.said.append(f"with {mark} in its question, which a chat template would write; it is learned as it is")
+    return None
+
+
+def _read_plain(text: str, source: str, notes: Notes) -> tuple[Conversation | Document | None, str]:
+    """A text; or the conversation that it is, where it is written in some template from beginning to end."""
     if not text.strip():
         raise RowError("it is empty")
-    _check_characters(text)
-    return Document(text.rstrip("\r\n"), source)
+    check_characters(text)
+    turns, form = take_apart(text) or (None, "")
+    if turns and not turns[-1]["content"]:
+        turns = turns[:-1]
+    if turns and all(turn["content"] for turn in turns) and any(turn["role"] == "assistant" for turn in turns):
+        notes.said.append(f"written in {form} form already, which was taken apart: the chat template writes its own")
+        return make_conversation(turns, source, "", notes), f"{form} in a text"
+    mark = find_marks(text)
+    if mark:
+        notes.said.append(f"with {mark} in its text, which a chat template would write; it is learned as it is")
+    bare, end = strip_ends(text)
+    if end:
+        notes.said.append(f"ending with {end} already, which was taken off: the end of a text is put after each")
+    return Document(bare.rstrip("\r\n"), source), "text"
 
 
-def _message(role: str, text: str) -> Message:
-    _check_characters(text)
-    return Message(role, text.strip())
-
-
-def _check_characters(text: str) -> None:
-    """JSON can spell half of a character, and no tokenizer takes that."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        broken = ascii(text[error.start])[1:-1]
-        raise RowError(f"it has half of a character in it ({broken}); save the file again with a program that writes UTF-8") from None
-
-
-def _conversation(turns: Sequence[Any], source: str, system: str = "") -> Conversation:
-    messages = [message for turn in turns if (message := _turn(turn))]
-    if system and not any(message.role == "system" for message in messages):
-        messages.insert(0, _message("system", system))
-    if not any(message.role == "assistant" for message in messages):
-        raise RowError("no turn in it is the assistant's")
-    for role, what in (("user", "questions"), ("assistant", "answers")):
-        if any(message.role == role and not message.content for message in messages):
-            raise RowError(f"one of its {what} is empty")
-    return Conversation(tuple(messages), source)
-
-
-def _turn(turn: Any) -> Message | None:
-    """None for a system prompt that says nothing."""
-    if not isinstance(turn, Mapping):
-        raise RowError("one of its turns is no object with role and content")
-    name = turn.get("role") or turn.get("from") or ""
-    role = _ROLES.get(str(name).strip().lower())
-    if role is None:
-        raise RowError(f"it has a turn of '{str(name)[:40]}', and the roles known are {', '.join(_ROLES)}")
-    content = _content(turn["content"] if turn.get("content") is not None else turn.get("value"))
-    if not content and turn.get("tool_calls"):
-        raise RowError("one of its answers only calls a tool, and calls are not read; write the call into its content")
-    return _message(role, content) if content or role != "system" else None
-
-
-def _content(value: Any) -> str:
-    """Text, or the parts of one."""
-    if isinstance(value, list) and value and all(isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in value):
-        other = next((part["type"] for part in value if part["type"] not in _TEXT_PARTS), None)
-        if other:
-            raise RowError(f"one of its turns has a part of type '{other[:40]}', and only text can be learned")
-        return "".join(_as_part(part.get("text")) for part in value).strip()
-    return _as_text(value)
-
-
-def _as_part(text: Any) -> str:
-    if not isinstance(text, str):
-        raise RowError("one of its turns has a part of type 'text' without a text")
-    return text
+def explain_unused(unused: Mapping[str, Sequence[str]]) -> str:
+    """One line for all keys that no row's reading used; nothing where there are none."""
+    told = ", ".join(f"{key} ({len(sources):,})" for key, sources in list(unused.items())[:20])
+    more = f" and {len(unused) - 20} more keys" if len(unused) > 20 else ""
+    first = next(iter(unused.values()))[0] if unused else ""
+    return f"What these keys hold is not used: {told}{more}, first in {first}." if unused else ""

@@ -1,16 +1,16 @@
-"""Which layers of a language model get an adapter."""
+"""Which layers of a language model get an adapter, and by what names peft finds just those."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
 from ..engine.errors import UserError
 from ..engine.interfaces import Target
 from .config import TextConfig
+from .layers import Layers, find_layers
 
-_LINEAR = ("Linear", "Linear8bitLt", "Linear4bit", "Conv1D")  # of torch, bitsandbytes, and GPT-2's in transformers
-_BLOCK = re.compile(r"\.\d+\.")  # the blocks are numbered; embeddings, norms and the head are not among them
+_PATTERN = re.compile(r"[*()|\\^$+\[\]?]")  # in no layer's name: peft's users write patterns
 
 
 def choose_text_targets(net: nn.Module, config: TextConfig) -> dict[str, Target]:
@@ -19,29 +19,60 @@ def choose_text_targets(net: nn.Module, config: TextConfig) -> dict[str, Target]
     Raises:
         UserError: where ``target_modules`` names a layer that there is not.
     """
-    found = find_linear_layers(net)
-    if not found:
+    found = find_layers(net)
+    layers = {**found.usable, **found.experts}
+    if not layers:
         raise UserError("cannot train this model: no linear layers were found in its blocks. Choose another model.")
-    wanted = config.target_modules.strip()
-    if wanted == "all-linear":
-        names = list(found)
-    elif wanted == "attention":
-        names = [name for name in found if _in_attention(net, name)]
-    else:
-        names = _choose_by_ends(found, [part for part in re.split(r"[,\s]+", wanted) if part])
+    names = _choose_names(net, found, config)
     if not names:
-        raise UserError(f"cannot train '{wanted}': the model has no such layers. {_list_ends(found)}")
-    return {name: Target(found[name], config.lora_rank, config.alpha, config.learning_rate) for name in names}
+        raise UserError(f"cannot train '{config.target_modules.strip()}': the model has no such layers. {_list_ends(layers)}")
+    targets = {}
+    for name in names:
+        rank = int(match_pattern(config.rank_pattern, name, config.lora_rank))
+        alpha = float(match_pattern(config.alpha_pattern, name, config.alpha))
+        targets[name] = Target(layers[name], rank, alpha, config.learning_rate)
+    return targets
+
+
+def _choose_names(net: nn.Module, found: Layers, config: TextConfig) -> list[str]:
+    wanted = config.target_modules.strip()
+    usual = {**found.usable, **(found.experts if config.train_experts else {})}
+    if wanted in ("all-linear", "all_linear", "all"):
+        return list(usual)
+    if wanted == "attention":
+        return [name for name in usual if _in_attention(net, name)]
+    layers = {**found.usable, **found.experts}  # whoever names experts' layers wants them
+    if _PATTERN.search(wanted):
+        try:
+            return [name for name in layers if re.fullmatch(wanted, name)]
+        except re.error as error:
+            raise UserError(f"cannot read the pattern '{wanted}': {error}. Mend target_modules, or give the ends of names.") from error
+    return _choose_by_ends(layers, [part for part in re.split(r"[,\s]+", wanted) if part])
+
+
+def match_pattern(patterns: Mapping[str, float], name: str, otherwise: float) -> float:
+    """What a pattern of peft's (`rank_pattern`, `alpha_pattern`) gives a layer: the first that its name ends with."""
+    return next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)), otherwise)
 
 
 def find_linear_layers(net: nn.Module) -> dict[str, nn.Module]:
-    """All linear layers of the numbered blocks, by their path."""
-    layers = {}
-    for name, module in net.named_modules():
-        kinds = {kind.__name__ for kind in type(module).__mro__}
-        if kinds & set(_LINEAR) and _BLOCK.search(f".{name}."):
-            layers[name] = module
-    return layers
+    """All layers that an adapter may go on, by their path."""
+    found = find_layers(net)
+    return {**found.usable, **found.experts}
+
+
+def say_left_out(net: nn.Module, config: TextConfig) -> list[str]:
+    """What of the model gets no adapter though all layers were asked for, a sentence each kind with its count."""
+    found, said = find_layers(net), []
+    if config.target_modules.strip() not in ("all-linear", "all_linear", "all"):
+        return []
+    for kind, names in found.left.items():
+        said.append(f"No adapter on {len(names)} {kind}: {names[0]}{' …' * (len(names) > 1)}.")
+    experts = [*([] if config.train_experts else found.experts), *found.parameters]
+    if experts:
+        option = "set train_experts: true to train them too" if found.experts else "peft's target_parameters would be needed for them"
+        said.append(f"No adapter on the experts of this mixture model ({len(experts)}: {experts[0]} …): {option}.")
+    return said
 
 
 def _in_attention(net: nn.Module, name: str) -> bool:
@@ -67,8 +98,45 @@ def _list_ends(found: Mapping[str, nn.Module]) -> str:
     return f"There are: all-linear, attention, {', '.join(ends)}."
 
 
-def shorten_targets(net_layers: Mapping[str, nn.Module], targets: Mapping[str, Target]) -> list[str]:
-    """The ends of names that select just these layers, as other programs expect them; all names where no ends do."""
-    ends = {name.rpartition(".")[2] for name in targets}
-    selected = {name for name in net_layers if name.rpartition(".")[2] in ends}
-    return sorted(ends) if selected == set(targets) else sorted(targets)
+# -- names for peft ------------------------------------------------------------------------------------------------------
+
+
+def name_targets(net: nn.Module, targets: Iterable[str]) -> list[str] | str:
+    """``target_modules`` such that peft finds just these layers in this model: the ends of their names, as short as they can be; a
+    pattern where no ends will do.
+
+    Peft compares ends with the names of all modules: `0` of a numbered layer would be decoder block 0 too.
+
+    Raises:
+        UserError: where peft would find others by any name.
+    """
+    names, wanted = [name for name, _ in net.named_modules() if name], set(targets)
+    found: list[str] | str = _shorten(wanted, names)
+    if resolve(found, names) != wanted:
+        found = "|".join(re.escape(name) for name in sorted(wanted))
+    if resolve(found, names) != wanted:
+        raise UserError("cannot name these layers so that peft finds them again. Choose others with target_modules.")
+    return found
+
+
+def resolve(target_modules: Sequence[str] | str, names: Iterable[str]) -> set[str]:
+    """The modules that peft puts adapters on, by its own words."""
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    config = LoraConfig(target_modules=target_modules if isinstance(target_modules, str) else list(target_modules))
+    return {name for name in names if check_target_module_exists(config, name)}
+
+
+def _shorten(wanted: set[str], names: Sequence[str]) -> list[str]:
+    """The shortest ends that only wanted names have."""
+    others: set[str] = set()
+    for name in names:
+        if name not in wanted:
+            parts = name.split(".")
+            others.update(".".join(parts[-count:]) for count in range(1, len(parts) + 1))
+    ends = set()
+    for name in wanted:
+        parts = name.split(".")
+        ends.add(next((end for n in range(1, len(parts)) if (end := ".".join(parts[-n:])) not in others), name))
+    return sorted(ends)

@@ -3,12 +3,16 @@
 Reads template files of Hugging Face (Jinja, JSON) and of text-generation-webui (YAML). Renders nothing; see rendering.py.
 """
 
+import datetime
 import difflib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import jinja2.meta
 import yaml
 
 from ..engine.errors import UserError
@@ -43,6 +47,13 @@ _VICUNA = """\
 """
 
 _BUILT_IN = dict(zip(BUILT_IN_TEMPLATES, (_CHATML, _ALPACA, _VICUNA, ""), strict=True))
+
+
+_DATE_NOW = re.compile(r"strftime_now\(\s*(?:format\s*=\s*)?(['\"])(.*?)\1\s*\)")
+_GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
+# What is handed to every template, by transformers or by us.
+_GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "strftime_now", "raise_exception", "namespace", "dict", "range"}
+_GIVEN |= {"bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token", "additional_special_tokens"}
 
 
 @dataclass(frozen=True)
@@ -100,3 +111,34 @@ def _parse(text: str, suffix: str) -> dict | None:
         return None
     values = json.loads(text) if suffix == ".json" else yaml.safe_load(text)
     return values if isinstance(values, dict) else {}
+
+
+def freeze_date(text: str, date: str) -> str:
+    """The template with that day (ISO) wherever it asks for today's: else a run that is resumed tomorrow would learn other texts."""
+    day = datetime.datetime.fromisoformat(date)
+    return _DATE_NOW.sub(lambda found: json.dumps(day.strftime(found.group(2))), text)
+
+
+def asks_for_date(text: str) -> bool:
+    """Whether the template writes today's date."""
+    return bool(_DATE_NOW.search(text))
+
+
+def list_arguments(text: str) -> set[str] | None:
+    """What the template can be told beside the messages, such as `enable_thinking`; None where that cannot be found out."""
+    try:
+        tree = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_GENERATION.sub("", text))
+    except jinja2.TemplateError:
+        return None
+    return jinja2.meta.find_undeclared_variables(tree) - _GIVEN
+
+
+def check_arguments(arguments: dict[str, Any], template: ChatTemplate) -> None:
+    """Raise UserError for an argument that the template knows nothing of: it would be asked for and not applied."""
+    known = list_arguments(template.text)
+    unknown = [name for name in arguments if known is not None and name not in known]
+    if unknown:
+        knows = f"it knows {', '.join(sorted(known))}" if known else "it takes none"
+        raise UserError(
+            f"cannot set {unknown[0]} in template_args: the chat template '{template.name}' does not know it ({knows}). Mend template_args."
+        )

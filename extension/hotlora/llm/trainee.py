@@ -21,11 +21,12 @@ from .conversation import TokenizedExample
 from .dataset import TextDataset, build_dataset, fingerprint_examples
 from .forward import LanguageLoss
 from .grading import grade_answer
+from .limits import check_limits
 from .look import show_example
 from .model import TextModel
 from .peft_folder import Origin, adopt_peft_folder, warn_other_base, write_peft_folder
 from .rendering import Renderer
-from .targets import choose_text_targets, find_linear_layers, shorten_targets
+from .targets import choose_text_targets, name_targets, say_left_out
 
 _SAMPLES_WITHOUT_PROMPTS = 3
 _EXAMPLES_SHOWN = 3
@@ -53,13 +54,15 @@ class TextTrainee:
         self.dataset: TextDataset = yield from build_dataset(self.config, self._renderer)
         self._examples: list[TokenizedExample] = [*self.dataset.train, *self.dataset.validation]
         self.data_fingerprint = fingerprint_examples(self.dataset.train)
+        self._warnings += check_limits(self._examples, self.model.net, self.model.tokenizer)
         self._language_loss = LanguageLoss(self.model, self.config)
         if self.device.type == "cpu":
             mean = sum(len(example.tokens) for example in self.dataset.train) / len(self.dataset.train)
             self.largest_batch = max(int(_PROCESSOR_TOKENS / mean), 1)
 
     def warnings(self) -> list[str]:
-        return [*self.model.warnings, *self._renderer.warnings, *self.dataset.problems, *self._language_loss.warnings, *self._warnings]
+        told = [*self.model.warnings, *self._renderer.warnings, *self.dataset.problems, *self._language_loss.warnings]
+        return [*told, *self._warnings, *say_left_out(self.model.net, self.config)]
 
     def summary(self) -> dict[str, Any]:
         return {"base model": self.model.name, **dict(self.dataset.facts), "packing": "yes" if self._language_loss.packs else "no"}
@@ -79,7 +82,10 @@ class TextTrainee:
         return AdapterChoice(start=self.config.lora_start, dora_axis="output")
 
     def targets(self) -> Mapping[str, Target]:
-        return choose_text_targets(self.model.net, self.config)
+        """Checked by name: peft finds the same ones by what the saved folder will say."""
+        targets = choose_text_targets(self.model.net, self.config)
+        name_targets(self.model.net, targets)
+        return targets
 
     def training(self) -> contextlib.AbstractContextManager[None]:
         return self.model.training(gradient_checkpointing=self.config.gradient_checkpointing)
@@ -152,7 +158,7 @@ class TextTrainee:
             base=str(self.model.path or self.model.name),
             fingerprint=self.fingerprint,
             template=self._renderer.template,
-            target_modules=shorten_targets(find_linear_layers(self.model.net), adapters.targets),
+            target_modules=name_targets(self.model.net, adapters.targets),
             facts=self.dataset.facts,
         )
         return write_peft_folder(adapters, path, self.config, origin, notes)

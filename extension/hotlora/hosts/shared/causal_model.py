@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ...engine.errors import UserError
+from ...llm.limits import find_learned_positions
 from .devices import autocast, random_numbers_kept
 from .modes import in_mode
 
@@ -60,11 +61,16 @@ class CausalModel:
     @torch.no_grad()
     def generate(self, tokens: Sequence[int], *, max_tokens: int, temperature: float, seed: int, stop: Sequence[int]) -> list[int]:
         """See :class:`hotlora.llm.model.TextModel`."""
+        limit = find_learned_positions(self.net)
+        max_tokens = max_tokens if limit is None else min(max_tokens, limit - len(tokens))
+        if max_tokens < 1:
+            return []
         rows = torch.tensor([list(tokens)], device=self.device)
-        options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if temperature:
-            options = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
-        with in_mode([self.net], training=False), random_numbers_kept(self.device), self.autocast():
+        options: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature else {}
+        quiet = (in_mode([self.net], training=False), random_numbers_kept(self.device), self.autocast(), _plain_generation(self.net))
+        with contextlib.ExitStack() as stack:
+            for context in quiet:
+                stack.enter_context(context)
             torch.manual_seed(seed)
             answer = type(self.net).generate(  # the class's own: a program may have put something before it
                 self.net,
@@ -79,6 +85,25 @@ class CausalModel:
         new = answer[0, len(tokens) :].tolist()
         end = next((place for place, token in enumerate(new) if token in stop), len(new))
         return new[:end]
+
+
+@contextlib.contextmanager
+def _plain_generation(net: nn.Module) -> Iterator[None]:
+    """Without what the model's makers wish for its answers, such as a penalty on repeating: temperature 0 is the likeliest token, and
+    what is asked for here is all that holds. The library fills up whatever is not asked for from the model's own wishes."""
+    found: Any = net.__dict__.get("generation_config")
+    if found is None:
+        yield
+        return
+    plain = type(found)()
+    for name in ("bos_token_id", "decoder_start_token_id", "cache_implementation"):
+        setattr(plain, name, getattr(found, name, None))
+    plain._from_model_config = False
+    net.__dict__["generation_config"] = plain
+    try:
+        yield
+    finally:
+        net.__dict__["generation_config"] = found
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from ...engine.errors import UserError
 from ...engine.files import replacing_folder
 from ...llm.peft_folder import read_peft_folder, warn_other_base
 from ..shared.causal_model import fingerprint_model
-from .texts import check_model_folder, load_tokenizer
+from .model_folder import check_model_folder
+from .texts import load_tokenizer
 
 
 @torch.no_grad()

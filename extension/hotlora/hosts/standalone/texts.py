@@ -10,6 +10,7 @@ from ...llm.config import TextConfig
 from ..shared.causal_model import CausalModel
 from ..shared.devices import choose_device, choose_dtype
 from .host import StandaloneHost
+from .model_folder import check_model_folder, quantization_of
 
 
 class TransformersHost(StandaloneHost):
@@ -35,42 +36,64 @@ def load_model(folder: Path, config: TextConfig, device: torch.device) -> Causal
     Raises:
         UserError: where there is none, it is no language model, or the device cannot do what is asked.
     """
-    from transformers import AutoModelForCausalLM
-
-    check_model_folder(folder)
+    said = check_model_folder(folder, trust_remote_code=config.trust_remote_code)
+    if quantization_of(said) and config.quantization != "none":
+        raise UserError(
+            f"cannot load '{folder}' in {config.quantization}: it is packed with {quantization_of(said)} already. Set quantization: none."
+        )
     dtype = choose_dtype(config.mixed_precision, device)
-    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
+    options: dict[str, Any] = {}
     if config.quantization != "none":
-        options |= {"quantization_config": _quantize(config.quantization, dtype, device), "device_map": {"": device}}
-    try:
-        net = AutoModelForCausalLM.from_pretrained(folder, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"cannot load '{folder}' as a language model: {' '.join(str(error).split())[:300]}") from error
-    if config.quantization == "none":
+        options = {"quantization_config": _quantize(config.quantization, dtype, device), "device_map": {"": device}}
+    elif quantization_of(said):
+        options = {"device_map": {"": device}}
+    tokenizer = load_tokenizer(folder, trust_remote_code=config.trust_remote_code)  # first: it is quick, and may be missing
+    net = load_net(folder, dtype, trust_remote_code=config.trust_remote_code, **options)
+    if not options:
         net.to(device)
     net.requires_grad_(False).eval()
-    return CausalModel(net, load_tokenizer(folder), name=folder.name, path=folder, compute_dtype=dtype)
+    return CausalModel(net, tokenizer, name=folder.name, path=folder, compute_dtype=dtype)
 
 
-def check_model_folder(folder: Path) -> None:
-    """Raise UserError where a path is not the folder of a Hugging Face model, saying what it is instead."""
-    if folder.suffix.lower() == ".gguf":
-        raise UserError(f"cannot train on '{folder}': GGUF files only answer. Give the folder of the same model in Hugging Face's format.")
-    if not folder.is_dir():
-        raise UserError(f"cannot find the model '{folder}'. Set base_model to the folder that holds its config.json.")
-    if not (folder / "config.json").is_file():
-        what = "a Stable Diffusion model: set task_type: image-generation" if (folder / "model_index.json").is_file() else "no model folder"
-        raise UserError(f"cannot train on '{folder}': it has no config.json, so it is {what}. Give the folder of a Hugging Face model.")
+def load_net(folder: Path, dtype: Any, *, trust_remote_code: bool = False, **options: Any) -> Any:
+    """The causal language model in a folder. Raises UserError where there is none, or its files lack some of its weights."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        net, told = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, trust_remote_code=trust_remote_code, output_loading_info=True, **options
+        )
+    except ImportError as error:
+        raise UserError(f"cannot load '{folder}': it needs a package that is not here ({_shorten(error)}). Install that.") from error
+    except Exception as error:  # whatever the library, the file's format or the model's own code raise for what they cannot read
+        raise UserError(f"cannot load '{folder}' as a language model: {_shorten(error)}. Give a complete model folder.") from error
+    lacking = sorted(set(told.get("missing_keys") or ()) & {name for name, _ in net.named_parameters()})
+    if lacking:
+        raise UserError(
+            f"cannot train on '{folder}': its files lack {len(lacking)} of the model's weights ({lacking[0]} …), which would be random "
+            "numbers. Download the whole model."
+        )
+    return net
 
 
-def load_tokenizer(folder: Path) -> Any:
+def _shorten(error: Exception) -> str:
+    return (" ".join(str(error).split())[:300] or type(error).__name__).rstrip(". ")
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer in a model's folder. Raises UserError where there is none."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot load the tokenizer of '{folder}': {' '.join(str(error).split())[:300]}") from error
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        if not len(tokenizer("a", add_special_tokens=False)["input_ids"]):
+            raise ValueError("it makes no tokens of a letter")
+    except Exception as error:  # as above
+        raise UserError(
+            f"cannot load the tokenizer of '{folder}': {_shorten(error)}. Put the model's tokenizer files (tokenizer.json, "
+            "tokenizer_config.json) into its folder."
+        ) from error
+    return tokenizer
 
 
 def _quantize(bits: str, dtype: torch.dtype, device: torch.device) -> Any:

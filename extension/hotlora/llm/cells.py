@@ -1,0 +1,103 @@
+"""A row or a turn by its keys, which remembers what of it was used: nothing of people's data is left out in silence. Pure."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .columns import PLURALS, normalise
+
+_NO = (False, 0, "false", "0", "no")
+_YES = (True, 1, "true", "1", "yes")
+# What says whether something is to be learned: by key, whether a yes means that it is.
+_LEARNED = dict.fromkeys(("train", "training", "trainable", "train_on", "learn", "loss", "use_for_training", "include"), True)
+_LEARNED |= dict.fromkeys(("masked", "ignore", "skip", "exclude", "excluded", "deleted", "do_not_train"), False)
+_GOOD = dict.fromkeys(("label", "kto_tag", "kto_label", "desirable", "is_desirable", "is_good", "accepted", "is_accepted"), True)
+_GOOD |= dict.fromkeys(("approved", "thumbs_up", "is_correct"), True)
+_GOOD |= dict.fromkeys(("rejected", "is_rejected", "is_bad", "spam", "thumbs_down", "undesirable"), False)
+_WEIGHTS = ("weight", "loss_weight", "loss_scale", "sample_weight")
+
+
+class Cells:
+    """Values by their normalised keys.
+
+    Attributes:
+        written: how the keys are written.
+        notes: what is to be said about values, as ends of sentences.
+    """
+
+    def __init__(self, row: Mapping[str, Any]):
+        self._values: dict[str, Any] = {}
+        self.written: dict[str, str] = {}
+        self._used: set[str] = set()
+        self._doubled: list[str] = []
+        self.notes: list[str] = []
+        for key, value in row.items():
+            name = normalise(key)
+            if isinstance(value, str):
+                name = PLURALS.get(name, name)
+            if name in self._values:
+                self._doubled.append(str(key))
+            else:
+                self._values[name], self.written[name] = value, str(key)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def get(self, name: str) -> Any:
+        """The value, which counts as used from here on; None where there is none."""
+        self._used.add(name)
+        return self._values.get(name)
+
+    def peek(self, name: str) -> Any:
+        """The value, without that it counts as used."""
+        return self._values.get(name)
+
+    def first_text(self, names: Sequence[str]) -> str:
+        """The first that says something."""
+        return next((text for name in names if name in self and (text := as_text(self.get(name)))), "")
+
+    def unused(self) -> list[str]:
+        """Keys, as they are written, of values that say something and were not used."""
+        left = [self.written[name] for name, value in self._values.items() if name not in self._used and not _says_nothing(value)]
+        return [key[:40] for key in (*left, *self._doubled)]
+
+    def why_not_learned(self, *, judged: bool = True) -> str:
+        """What says that this is not to be learned, such as `weight: 0`; nothing where nothing does. ``judged``: whether a label says
+        how good it is, and not what it is about."""
+        for name in (*_LEARNED, *(_GOOD if judged else ())):
+            value, wanted = self._values.get(name), (_LEARNED | _GOOD).get(name)
+            known = value.strip().lower() if isinstance(value, str) else value
+            if isinstance(known, bool | int | str) and known in (*_NO, *_YES):
+                self._used.add(name)
+                if (known in _YES) is not wanted:
+                    return f"{self.written[name]}: {str(value).lower()}"
+        return self._read_weights()
+
+    def _read_weights(self) -> str:
+        for name in _WEIGHTS:
+            try:
+                weight = float(self._values[name])
+            except (KeyError, TypeError, ValueError):
+                continue
+            self._used.add(name)
+            if weight <= 0:
+                return f"{self.written[name]}: {self._values[name]}"
+            if weight != 1:
+                self.notes.append(f"learned in full: weights other than 0 and 1 are not known ({self.written[name]})")
+        return ""
+
+
+def as_text(value: Any) -> str:
+    """Text as it is; what is none (an answer that is an object, a number) as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _says_nothing(value: Any) -> bool:
+    return value is None or value == "" or value == [] or value == {} or isinstance(value, str) and not value.strip()

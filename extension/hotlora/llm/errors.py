@@ -1,0 +1,5 @@
+"""Why something of a data set cannot be used."""
+
+
+class RowError(ValueError):
+    """The reason, as the end of a sentence."""

@@ -1,0 +1,178 @@
+"""How much a text looks like one that somebody wrote: whether its letters belong together in some language.
+
+Made for telling apart readings of the same bytes, of which all but one are nonsense; says nothing about good or bad texts. Pure.
+"""
+
+import functools
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+
+# Letters beyond a to z, the commonest first where it is another alphabet; and small words that are written without them.
+_LATIN = {
+    "English": ("éèêëïöüçñàâáôæœ", "the of and to is in you that it for are with be your how what can i we"),
+    "German": ("äöüßéèàáêç", "der die das und ist nicht ein eine zu den sie wir es mit wie was kann ich auf von im in"),
+    "French": ("éèêàçùûôîïâëœæüÿ", "le la les des est une un pour dans et de que vous nous pas avec qui je sur du en"),
+    "Spanish": ("áéíóúñüçº", "el la los de que en por con una un es para se las como del al no su lo"),
+    "Portuguese": ("áâãàçéêíóôõúüº", "o a os as de que para com uma um se do da no na em por mais"),
+    "Italian": ("àèéìíîòóùúº", "il di che la per non una un con sono del le si in da come e i gli"),
+    "Catalan": ("àçèéíïòóúü·", "el la els de que per amb una un no les del es i en"),
+    "Dutch": ("éëïóöüèêáà", "de het een van is en dat niet voor zijn met op ik je wij in te"),
+    "Swedish": ("åäöéüà", "och att det som en av den inte till med vi har du jag kan i"),
+    "Danish": ("æøåéöäüà", "og det er at en til af ikke der med vi har du jeg kan i"),
+    "Finnish": ("äöåšžé", "ja on ei se olen tai kun niin mutta ovat"),
+    "Icelandic": ("áðéíóúýþæö", "og er ekki til sem um hann en vi"),
+    "Polish": ("ąćęłńóśźż", "nie na to jest do w z co jak o po za od i tak"),
+    "Czech": ("áčďéěíňóřšťúůýž", "je na se to v a ne jak do za z od pro po k"),
+    "Slovak": ("áäčďéíĺľňóôŕšťúýž", "je na sa to v a nie ako do za z od pre po k"),
+    "Hungarian": ("áéíóöőúüű", "a az nem hogy van egy de is ez ha meg csak mint"),
+    "Romanian": ("ăâîşţșț", "de la nu este pe cu un o si se din care mai ce"),
+    "Croatian": ("čćđšž", "je i u na se da od za su s ne kako to kada"),
+    "Slovene": ("čšžćđ", "je in na se da v za so s ne kako to pri ki"),
+    "Albanian": ("ëç", "dhe i e nga me per ne nuk eshte"),
+    "Turkish": ("çğıöşüâîû", "bir ve bu da de ne mi icin var ile o ben sen gibi saat"),
+    "Lithuanian": ("ąčęėįšųūž", "ir yra kad tai su ne kaip bet o i per"),
+    "Latvian": ("āčēģīķļņšūž", "un ir ka no ar tas par uz ne kas es kad"),
+    "Estonian": ("äöõüšž", "ja on ei see et ta kui ma oma ka te"),
+    "Vietnamese": ("àáảãạăằắẳẵặâầấẩẫậđèéẻẽẹêềếểễệìíỉĩịòóỏõọôồốổỗộơờớởỡợùúủũụưừứửữựỳýỷỹỵ", "cho trong khi hay bao xin anh chi em"),
+}
+_OTHER = {
+    "Russian": "оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё",
+    "Ukrainian": "оаинвеітрсклумдпьязгбйчхшїєжюцщфґ'",
+    "Bulgarian": "аоиетнрсвлкдпмзъугбящчцжхйшюфь",
+    "Serbian": "аоиенстрјкдувлмпзгбчхцшљжњћђфџ",
+    "Greek": "αοιετσνηυρπκμλςωδγχθφβξζψάέήίόύώϊϋΐΰ",
+    "Hebrew": "יוהלאמרבתשנדעפקחסכגצטזםןךףץ",
+    "Arabic": "ايلمنرتبةعدفهوسكقحجأشصطخضذزثغئىإءظآؤ",
+    "Persian": "ایرندمهتسبشوکلخزفگعقپجحطصغژذضثئظآ",
+    "Thai": "านรอกเงมยลวดทสตบปคจพหชขแใไโผธณศซภฟถฐฎญฉษฆฬฮ" + "ะาำิีึืุูๆ็่้๊๋์ั",
+}
+_USUAL = set("“”„‘’‚–—…€«»‹›°§£©®™·•¿¡½¼¾²³×±´`¨ªº¥¢¦¶†‡‰÷µ№ \u200e\u200f\u200c\u200d؟،؛฿₪₫₽")
+_BORROWED, _BORROWED_WORTH = frozenset("éèêëïöüçñàâáôßäå"), 0.6  # in foreign words and names everywhere
+_INSIDE = re.compile(r"(?<=[^\W\d_])[^\w\s\x00-\x7f’‘·–—…“”„«»•|](?=[^\W\d_])")  # signs that stand within words
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def judge_text(text: str, codec: str) -> float:
+    """Between 0 and about 1; sound texts of some hundred letters have more than 0.9. ``codec``: what it was read with."""
+    if codec in _EAST_ASIAN:
+        return _judge_east_asian(text, codec)
+    letters = Counter(letter for letter in text if not letter.isascii() and letter not in _USUAL)
+    letters.update(sign for sign in _INSIDE.findall(text) if sign in _USUAL)  # `by³o`
+    if not letters:
+        return 0.9  # punctuation alone: whoever reads it as that reads it well
+    words = _WORD.findall(text)
+    mixed = sum(_mixes_scripts(word) for word in words) / max(1, sum(not word.isascii() for word in words))
+    lower = Counter()
+    for letter, count in letters.items():
+        lower["ı" if letter == "İ" else letter.lower()[0]] += count
+    best = max(*_judge_latin(lower, words).values(), *_judge_alphabets(lower).values())
+    return best - 0.5 * mixed - 0.5 * _shouting(words)
+
+
+def _judge_latin(letters: Mapping[str, int], words: list[str]) -> dict[str, float]:
+    """By language: the share of the letters that it has, and a little for words of it."""
+    count = sum(letters.values())
+    plain = Counter(word.lower() for word in words if word.isascii())
+    known = {name: sum(plain[word] for word in small) for name, (_, small) in _small_words().items()}
+    most = max(known.values()) or 1
+    trust = min(1.0, most / 6)  # a word or two is no witness
+    scores = {}
+    for name, (alphabet, _) in _small_words().items():
+        share = sum(n * (1 if letter in alphabet else _BORROWED_WORTH * (letter in _BORROWED)) for letter, n in letters.items()) / count
+        scores[name] = share * (0.85 + 0.15 * (known[name] / most if trust == 1.0 else 1 - trust * (1 - known[name] / most)))
+    return scores
+
+
+@functools.cache
+def _small_words() -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
+    return {name: (frozenset(letters), tuple(words.split())) for name, (letters, words) in _LATIN.items()}
+
+
+def _judge_alphabets(letters: Mapping[str, int]) -> dict[str, float]:
+    """By language: the share of its letters, and whether its commonest ones are common: in sound texts the mean letter is in the
+    first third of its alphabet, so ordered, in nonsense in the middle."""
+    count, scores = sum(letters.values()), {}
+    for name, alphabet in _OTHER.items():
+        places = {letter: place for place, letter in enumerate(alphabet)}
+        inside = {letter: number for letter, number in letters.items() if letter in places}
+        share = sum(inside.values()) / count
+        mean = sum(places[letter] * number for letter, number in inside.items()) / max(1, sum(inside.values())) / len(places)
+        scores[name] = share * max(0.0, min(1.0, 1.0 - 2.5 * (mean - 0.35))) * (1 - 0.5 / count)  # a single letter is anything
+    return scores
+
+
+def _mixes_scripts(word: str) -> bool:
+    """A word of Latin and other letters, or with a capital inside: `cafй`, `großЯ`."""
+    scripts = {unicodedata.name(letter, "?").split()[0] for letter in word if letter not in "ªºµ"}
+    return len(scripts & {"LATIN", "CYRILLIC", "GREEK", "HEBREW", "ARABIC", "THAI"}) > 1
+
+
+def _shouting(words: list[str]) -> float:
+    """The share of the not plain words that turn from small to capital letters, and half of the share of those all in capitals: how
+    KOI8 looks in Windows-1251, and Hebrew in KOI8."""
+    telling = [word for word in words if not word.isascii() and len(word) > 2 and word.lower() != word.upper()]
+    odd = sum(0.5 if word == word.upper() else word[1:] != word[1:].lower() for word in telling)
+    return odd / max(1, len(telling))
+
+
+# -- East Asia -----------------------------------------------------------------------------------------------------------
+
+_COMMON_HAN = set(  # about 400 characters, and how they are written in Taiwan; two fifths of what is written in Chinese
+    "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事成方多经么去法学如都同现"
+    "当没动面起看定天分还进好小部其些主样理心她本前开但因只从想实日者意无力它与长把机十民第公此已工使情明性知全三又关点正业外将两高间由问很最重并物"
+    "手应向头文体美相见被利什二等产新己制身果加西月话合回特代内信表化老给世位次度门任常先通教儿原东声提立及比员解水名真处走各入几口认条平系气题活更"
+    "别打女变四总何电数安少报才结反受目太量再感建务做接必场件计管期市直资金指许统区保至便空决科司五基书非则听白光放强即难且权完设式色路记品住告类求"
+    "据程北边该交规万取望术领共确传师清今切院让识候带导请您吗呢吧货单付款退订购店客服务时早晚午九六七八号码网页"
+    "這個們來為國說時會對過發後裡經麼學當沒動還進樣開無與長機關點業將兩間問應頭體見產話給門兒東聲員處條氣題別變總電數報結務場計資許統區決書則聽強難權"
+    "設記類據邊該規萬術領確傳師讓識帶導請嗎貨單訂購號碼網頁"
+)
+_COMMON_SHARE = 0.25  # less than any Chinese text has, more than other bytes that look like one
+
+_EAST_ASIAN = ("gb18030", "big5hkscs", "cp949", "cp932", "euc_jp")
+
+
+def _judge_east_asian(text: str, codec: str) -> float:
+    """The share of characters that are everyday ones of the codec's language."""
+    letters = [letter for letter in text if not letter.isascii() and unicodedata.category(letter)[0] in "LMNC"]
+    if not letters:
+        return 0.0
+    if codec in ("cp932", "euc_jp"):
+        return _judge_japanese(letters, codec)
+    everyday = {"gb18030": _is_everyday_simplified, "big5hkscs": _is_everyday_traditional, "cp949": _is_everyday_korean}[codec]
+    share = sum(everyday(letter) for letter in letters) / len(letters)
+    if codec != "cp949":
+        common = sum(letter in _COMMON_HAN for letter in letters) / len(letters)
+        share *= 0.7 + 0.3 * min(1.0, common / _COMMON_SHARE)
+    return share
+
+
+def _judge_japanese(letters: list[str], codec: str) -> float:
+    """Everyday signs with kana among them; half-width kana are what other bytes look like."""
+    kana = sum("\u3040" <= letter <= "\u30ff" for letter in letters) / len(letters)
+    everyday = sum(_lead(letter, "euc_jp") in range(0xA4, 0xD0) for letter in letters) / len(letters)
+    return everyday * min(1.0, 0.6 + 2 * kana)
+
+
+def _is_everyday_simplified(letter: str) -> bool:
+    """The first level of GB 2312: 3,755 characters in the order of their sounds."""
+    return _lead(letter, "gb2312") in range(0xB0, 0xD8)
+
+
+def _is_everyday_traditional(letter: str) -> bool:
+    """The first level of Big5: 5,401 characters."""
+    return _lead(letter, "big5") in range(0xA4, 0xC7)
+
+
+def _is_everyday_korean(letter: str) -> bool:
+    return _lead(letter, "euc_kr") in range(0xB0, 0xC9)
+
+
+@functools.lru_cache(maxsize=65536)
+def _lead(letter: str, codec: str) -> int:
+    """The first byte; 0 where the codec has no such character."""
+    try:
+        return letter.encode(codec)[0]
+    except UnicodeEncodeError:
+        return 0
