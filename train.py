@@ -16,16 +16,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its notes are about picture processors that nobody uses here
 sys.path.insert(0, str(Path(__file__).resolve().parent / "extension"))
 
-import yaml
 from hotlora.engine.config import RunConfig
 from hotlora.engine.console import Console, paint
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed
 from hotlora.engine.interfaces import Host
 from hotlora.engine.job import Job
-from hotlora.engine.options import build
 from hotlora.engine.probe import Estimate, look_ahead
-from hotlora.engine.run import Run, check_unchanged, read_run_config, read_yaml
+from hotlora.engine.recipe import read_options
+from hotlora.engine.run import Run
 from hotlora.engine.tensorboard import add_tensorboard
 from hotlora.llm.config import TextConfig
 from hotlora.sd.config import ImageConfig
@@ -79,30 +78,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def read_config(options: argparse.Namespace) -> RunConfig:
     """The run's options: of the resumed run, then the file's, then ``--set``."""
-    values = read_run_config(options.resume) if options.resume else {}
-    old = build(choose_task(values), values) if options.resume else None
-    if options.config:
-        values.update(read_yaml(options.config))
-    for override in options.set:
-        key, separator, text = override.partition("=")
-        if not separator:
-            raise UserError(f"cannot read --set {override}: it must be KEY=VALUE.")
-        values[key.strip()] = read_value(text)
-    if options.resume:
-        values["output_dir"] = str(options.resume)
-    config = build(choose_task(values), values)
-    if old:
-        check_unchanged(old, config)
-        config.given = frozenset()  # what init_lora may take over was settled when the run started
-    return config
-
-
-def choose_task(values: dict[str, Any]) -> type[RunConfig]:
-    """The config class of the run's ``task_type``; pictures where it is not said."""
-    task = values.get("task_type", ImageConfig.TASK)
-    if task not in TASKS:
-        raise UserError(f"cannot train task_type '{task}': it takes one of {', '.join(TASKS)}.")
-    return TASKS[task]
+    return read_options(TASKS, options.config, options.set, options.resume)
 
 
 def make_host(config: RunConfig) -> Host:
@@ -114,14 +90,6 @@ def make_host(config: RunConfig) -> Host:
     from hotlora.hosts.standalone.images import DiffusersHost
 
     return DiffusersHost()
-
-
-def read_value(text: str) -> Any:
-    """A value of ``--set`` as YAML would read it."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
 
 
 def check(config: RunConfig, host: Host, console: Console) -> None:
@@ -137,7 +105,7 @@ def check(config: RunConfig, host: Host, console: Console) -> None:
         print(paint(example))
     for key, value in trainee.summary().items():
         print(f"{key}: {value}")
-    for message in trainee.warnings():
+    for message in (*config.notes, *trainee.warnings()):
         print(f"note: {message}")
     print(f"trainable parameters: {estimate.trainable_parameters:,}")
     print(

@@ -71,7 +71,7 @@ class Job:
                     self._wait_for_model()
         except UserError as error:
             self._fail(Failed(str(error), bug=False))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a library that ends the program must not end the run as if it were done
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of files that libraries write, such as TensorBoard's
                 self._fail(Failed(str(disk_full(self.run_folder.folder)), bug=False))
                 return self.outcome

@@ -46,7 +46,7 @@ class Session:
 
     def __init__(self, trainee: Trainee, config: RunConfig, run: Run):
         self.trainee, self.config, self.run = trainee, config, run
-        self.warnings: list[str] = []
+        self.warnings: list[str] = list(config.notes)
         state = run.load_state()
         initial = None if state or not config.init_lora else self._read_initial()
         self.adapters = AdapterSet(
