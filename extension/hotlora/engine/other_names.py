@@ -32,7 +32,7 @@ def say_unknown(key: Any, known: Collection[str], others: Mapping[str, OtherName
         return f"{start}: it is written '{folded[fold(key)]}'. Rename it."
     other = {fold(name): other for name, other in others.items()}.get(fold(key))
     if other and other.option:
-        return f"{start}: here it is called '{other.option}'.{' ' + other.note if other.note else ''} Rename it."
+        return f"{start}: here it is called '{other.option}'. {f'{other.note} Use that instead.' if other.note else 'Rename it.'}"
     if other:
         return f"{start}: {other.note[:1].lower()}{other.note[1:]} Leave it out."
     near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)

@@ -17,6 +17,7 @@ _LARGEST_BYTES = 4_000_000  # of a run file; the longest lists of prompts have s
 _LONGEST_NUMBER = 40
 _TOML_LINE = re.compile(r"(?m)^\s*(\[\[?[\w.\- \"]+\]\]?\s*(#.*)?$|[\w.\-]+\s*=\s*\S)")
 _COPIED_PATH = re.compile(r'(?m)(^\s*(?:[\w-]+\s*:|-)\s+|^)"((?:[A-Za-z]:|\\)\\[^"\n]*)"(?=\s*(?:#.*)?$)')
+_DEEP = re.compile(r"(?:[\[{]\s*){60}|^(?:[-?] ){60}", re.MULTILINE)
 _ADVICE = (  # part of PyYAML's message -> what to do
     ("\\t", "Indent with spaces instead of tabs."),
     ("escape character", "Put paths with backslashes in single quotes."),
@@ -83,6 +84,8 @@ def read_value(text: str) -> Any:
 def _load(text: str, notes: list[str] | None) -> Any:
     """Raises UserError with the reason, for whatever PyYAML raises."""
     loader = None
+    if _DEEP.search(text):  # it would only be refused after seconds
+        raise UserError("it is nested too deeply. Write it as lines of 'key: value'.")
     try:
         loader = _Loader(_mend_copied_paths(text))
         loader.notes = [] if notes is None else notes

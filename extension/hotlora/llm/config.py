@@ -6,6 +6,8 @@ from typing import ClassVar
 from ..engine.config import RunConfig
 from ..engine.errors import UserError
 from ..engine.options import option
+from ..engine.spellings import TASKS
+from .other_names import NAMES
 
 BUILT_IN_TEMPLATES = ("chatml", "alpaca", "vicuna", "none")
 
@@ -15,10 +17,13 @@ class TextConfig(RunConfig):
     """All options of training a text LoRA."""
 
     TASK: ClassVar[str] = "text-generation"
+    OTHER_NAMES: ClassVar = NAMES
     FILE_SUFFIX: ClassVar[str] = ""  # peft adapters are folders
 
     # other defaults than an image run has
-    task_type: str = option("text-generation", "What is trained.", choices=("image-generation", "text-generation"), group="Run")
+    task_type: str = option(
+        "text-generation", "What is trained.", choices=("image-generation", "text-generation"), spellings=TASKS, group="Run"
+    )
     base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, fixed=True, path=True)
     train_data_dir: str = option(
         "",
@@ -38,6 +43,7 @@ class TextConfig(RunConfig):
     target_modules: str = option(
         "all-linear",
         "Layers that get an adapter: `all-linear`, `attention`, or the ends of their names, such as `q_proj, v_proj`.",
+        many=True,
         advanced=False,
         fixed=True,
         group="Layers",

@@ -10,7 +10,6 @@ from ..engine.errors import UserError
 from ..engine.options import option
 from .buckets import check_sizes
 
-
 _SIDES = re.compile(r"[\[(]?\s*(\d{1,9})\s*[,;x×*]\s*(\d{1,9})\s*[\])]?")
 
 

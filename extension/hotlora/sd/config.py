@@ -1,11 +1,14 @@
 """Options of a Stable Diffusion run: what only these models have."""
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..engine.errors import UserError
 from ..engine.options import option
 from ..pictures.config import PictureConfig
+from .recipes.names import NAMES
 
 NETWORKS = {"standard": "lora", "networks.lora": "lora", "lierla": "lora", "lycoris_lora": "lora"}
 PREDICTIONS = {
@@ -25,6 +28,7 @@ class ImageConfig(PictureConfig):
 
     TASK: ClassVar[str] = "image-generation"
     LATENT_PIXELS: ClassVar[int] = 8
+    OTHER_NAMES: ClassVar = NAMES
 
     # captions, as CLIP reads them
     clip_skip: int | None = option(
@@ -99,8 +103,7 @@ class ImageConfig(PictureConfig):
         rates = [self.learning_rate] if self.train_unet else []
         if self.train_text_encoder:
             rates.append(self.learning_rate if self.text_encoder_lr is None else self.text_encoder_lr)
-        numbers = (rate for rate in self.block_lrs.values() if isinstance(rate, (int, float)))
-        return [*rates, *map(float, numbers)] if self.train_unet else rates
+        return [*rates, *_read_rates(self.block_lrs.values())] if self.train_unet else rates
 
     def check(self) -> None:
         """Raise UserError where options contradict each other."""
@@ -113,3 +116,12 @@ class ImageConfig(PictureConfig):
             raise UserError("cannot train nothing: train_unet and train_text_encoder are both off. Switch one of them on.")
         if self.use_dora and self.network_type != "lora":
             raise UserError(f"cannot use DoRA with {self.network_type}: it is made for LoRA. Set network_type: lora or use_dora: false.")
+
+
+def _read_rates(values: Iterable[Any]) -> list[float]:
+    """Those that are numbers; what is wrong with others is said where blocks are known."""
+    rates = []
+    for value in values:
+        with contextlib.suppress(TypeError, ValueError):
+            rates.append(float(value))
+    return rates
