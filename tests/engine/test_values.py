@@ -117,8 +117,9 @@ learning_rate: 1e-4
 mixed_precision: fp16
 trigger_word:
 """
-    with pytest.raises(UserError, match="'trigger_word': it is an option of pictures"):
-        read(tmp_path, text, TextConfig)
+    (tmp_path / "seed.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="'trigger_word': it is an option of image-generation. Leave it out"):
+        read_options(TASKS, tmp_path / "seed.yaml")
     config = read(tmp_path, text.replace("trigger_word:\n", ""), TextConfig)
     assert (config.optimizer, config.scheduler, config.target_modules) == ("AdamW8bit", "cosine", "q_proj, v_proj")
 

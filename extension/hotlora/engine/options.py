@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .errors import UserError
-from .other_names import say_unknown
+from .other_names import OtherName, say_unknown
 from .values import EMPTY, convert
 
 
@@ -59,8 +59,11 @@ def groups_of(config_class: type) -> dict[str, list[dataclasses.Field]]:
     return groups
 
 
-def build(config_class: type, values: Mapping[Any, Any]) -> Any:
+def build(config_class: type, values: Mapping[Any, Any], tasks: Mapping[str, type] = MappingProxyType({})) -> Any:
     """A checked config from values as people write them.
+
+    Args:
+        tasks: config class by task, for what is said of an option that another task has.
 
     Raises:
         UserError: for unknown keys (all of them, each with the right name), values of the wrong type or out of range, and
@@ -69,9 +72,10 @@ def build(config_class: type, values: Mapping[Any, Any]) -> Any:
     known = options_of(config_class)
     types_of = typing.get_type_hints(config_class)
     problems, checked = [], {}
+    elsewhere = {key: OtherName("", f"It is an option of {task}.") for task, other in tasks.items() for key in options_of(other)}
     for key, value in values.items():
         if key not in known:
-            problems.append(say_unknown(key, known, config_class.OTHER_NAMES))
+            problems.append(say_unknown(key, known, {**elsewhere, **config_class.OTHER_NAMES}))
             continue
         try:
             converted = convert(known[key], types_of[key], value)

@@ -44,7 +44,7 @@ def read_options(
     if resume:
         values["output_dir"] = str(resume)
     values = read_prompt_files(values, notes, [Path.cwd(), *([file.absolute().parent] if file else [])])
-    config = build(choose_task(values, tasks), values)
+    config = build(choose_task(values, tasks), values, tasks)
     config.notes[:0] = notes
     try_optimizer(config)
     if old:

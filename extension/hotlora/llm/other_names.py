@@ -77,9 +77,6 @@ _NONE = {
         logging_steps logging_dir plot_loss wandb_project wandb_entity hub_model_id""",
     "`--resume` goes on with a run.": "resume_from_checkpoint auto_resume_from_checkpoints overwrite_output_dir",
     "The tokenizer is the model's own.": "tokenizer tokenizer_type special_tokens add_eos_token add_bos_token use_fast_tokenizer",
-    "It is an option of pictures; task_type: image-generation has it.": """
-        resolution train_unet train_text_encoder text_encoder_lr clip_skip network_type conv_rank trigger_word enable_bucket
-        noise_offset min_snr_gamma flip_aug crop vae caption_dropout_rate shuffle_caption keep_tokens""",
 }
 
 NAMES = {
