@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .engine.config import RunConfig
-from .engine.errors import UserError
 from .llm.config import TextConfig
 from .sd.config import ImageConfig
 from .shipped import find_shipped
@@ -40,13 +39,6 @@ class Task:
     def name(self) -> str:
         """The run's ``task_type``."""
         return self.config_class.TASK
-
-
-def find_task(name: str) -> Task:
-    """The task of that ``task_type``. Raises UserError, naming those there are."""
-    if name not in TASKS:
-        raise UserError(f"cannot train task_type '{name}': it takes one of {', '.join(TASKS)}.")
-    return TASKS[name]
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------

@@ -7,26 +7,24 @@ import signal
 import sys
 from typing import Any
 
-import yaml
-
 from ..engine.config import RunConfig
 from ..engine.console import Console, paint
-from ..engine.errors import UserError
 from ..engine.events import Failed
 from ..engine.interfaces import Host, Showing
 from ..engine.job import Job
-from ..engine.options import build
 from ..engine.probe import Estimate, look_ahead
-from ..engine.run import Run, check_unchanged, read_run_config, read_yaml
+from ..engine.recipe import read_options
+from ..engine.run import Run
 from ..engine.tensorboard import add_tensorboard
-from ..tasks import IMAGES, TASKS, find_task
+from ..tasks import TASKS
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, or check; returns the exit code. Raises UserError for what is wrong before training starts."""
     console = Console()
     try:
-        config = read_config(options)
+        kinds = {name: task.config_class for name, task in TASKS.items()}
+        config = read_options(kinds, options.config, options.set, options.resume)
         host = TASKS[config.TASK].make_host()
         if options.check:
             check(config, host, console)
@@ -54,39 +52,6 @@ def train(config: RunConfig, host: Host, console: Console, *, resume: bool) -> i
     return 1 if outcome.bug else 2
 
 
-def read_config(options: argparse.Namespace) -> RunConfig:
-    """The run's options: of the resumed run, then the file's, then ``--set``."""
-    values = read_run_config(options.resume) if options.resume else {}
-    old = build(choose_config_class(values), values) if options.resume else None
-    if options.config:
-        values.update(read_yaml(options.config))
-    for override in options.set:
-        key, separator, text = override.partition("=")
-        if not separator:
-            raise UserError(f"cannot read --set {override}: it must be KEY=VALUE.")
-        values[key.strip()] = read_value(text)
-    if options.resume:
-        values["output_dir"] = str(options.resume)
-    config = build(choose_config_class(values), values)
-    if old:
-        check_unchanged(old, config)
-        config.given = frozenset()  # what init_lora may take over was settled when the run started
-    return config
-
-
-def choose_config_class(values: dict[str, Any]) -> type[RunConfig]:
-    """That of the run's ``task_type``; pictures where it is not said."""
-    return find_task(values.get("task_type", IMAGES.name)).config_class
-
-
-def read_value(text: str) -> Any:
-    """A value of ``--set`` as YAML would read it."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
-
 def check(config: RunConfig, host: Host, console: Console) -> None:
     """Everything short of training: options, base model, data, cached latents, and two measured steps."""
     trainee = host.borrow(config)
@@ -100,7 +65,7 @@ def check(config: RunConfig, host: Host, console: Console) -> None:
         print(paint(example))
     for key, value in trainee.summary().items():
         print(f"{key}: {value}")
-    for message in trainee.warnings():
+    for message in (*config.notes, *trainee.warnings()):
         print(f"note: {message}")
     print(f"trainable parameters: {estimate.trainable_parameters:,}")
     print(

@@ -75,7 +75,7 @@ class Gradients:
         device = self._trainee.device
         cuda = [device.index or 0] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed((self._config.seed * 1_000_003 + step) * 4_099 + first)
+            torch.manual_seed(((self._config.seed * 1_000_003 + step) * 4_099 + first) % 2**63)
             yield
 
 

@@ -21,6 +21,7 @@ from .events import Failed
 from .history import History
 from .interfaces import Host
 from .job import Job
+from .optimizers import try_optimizer
 from .options import build
 from .outlook import Outlook
 from .run import Run, check_unchanged, has_trained, read_run_config
@@ -82,6 +83,7 @@ class Jobs:
         values |= {"output_name": name, "output_dir": str(self.folder / name)}
         config = build(self.config_class, values)
         self._check_access(config)
+        try_optimizer(config)
         return config
 
     def start(self, values: Mapping[str, Any]) -> Job:

@@ -14,6 +14,7 @@ from .events import EventLog
 from .files import remove_leftovers, write_text
 from .options import as_plain, options_of
 from .sealed import read_sealed, write_sealed
+from .yaml_file import read_yaml
 
 _STATES_KEPT = 2
 _LOCK_NAME = ".lock"
@@ -163,21 +164,6 @@ def read_run_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"cannot resume '{folder}': there is no run in it. Give the folder that holds its config.yaml.")
     values = read_yaml(path)
     values["output_dir"] = str(folder)
-    return values
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file of options. Raises UserError for a missing or malformed one."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"cannot read '{path}': there is no such file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read '{path}': it is not valid YAML ({' '.join(str(error).split())}).") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError(f"cannot read '{path}': it must be lines of 'key: value'.")
     return values
 
 

@@ -55,7 +55,7 @@ class Session:
 
     def __init__(self, trainee: Trainee, config: RunConfig, run: Run):
         self.trainee, self.config, self.run = trainee, config, run
-        self.warnings: list[str] = []
+        self.warnings: list[str] = list(config.notes)
         self.position, self.losses, self.judgement, self.beginning = Position(), LossRecord(), Judgement(), Beginning()
         self._showing_best = False
         self._weights_lock = threading.RLock()  # the newest adapter is also written from outside (see Control.newest)

@@ -1,12 +1,14 @@
 """Options of a text run: everything that only means something for language models."""
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..engine.config import RunConfig
 from ..engine.errors import UserError
 from ..engine.options import option
+from .other_names import NAMES
 
 BUILT_IN_TEMPLATES = ("chatml", "alpaca", "vicuna", "none")
 
@@ -16,10 +18,18 @@ class TextConfig(RunConfig):
     """All options of training a text LoRA."""
 
     TASK: ClassVar[str] = "text-generation"
+    TASK_SPELLINGS: ClassVar[Sequence[str]] = ("text", "texts", "language", "chat", "llm", "causal-lm", "text2text", "sft")
+    OTHER_NAMES: ClassVar = NAMES
     FILE_SUFFIX: ClassVar[str] = ""  # peft adapters are folders
 
     # other defaults than an image run has
-    task_type: str = option(TASK, "What is trained: `image-generation` or `text-generation`.", group="Run")
+    task_type: str = option(
+        TASK,
+        "What is trained: `image-generation` or `text-generation`.",
+        choices=(TASK,),
+        spellings=dict.fromkeys(TASK_SPELLINGS, TASK),
+        group="Run",
+    )
     base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, fixed=True, path=True, personal=True)
     train_data_dir: str = option(
         "",
@@ -42,6 +52,7 @@ class TextConfig(RunConfig):
     target_modules: str = option(
         "all-linear",
         "Layers that get an adapter: `all-linear`, `attention`, or the ends of their names, such as `q_proj, v_proj`.",
+        many=True,
         advanced=False,
         fixed=True,
         group="Layers",

@@ -11,7 +11,7 @@ from ..engine.errors import UserError
 from ..engine.files import write_text
 from ..engine.names import check_name
 from ..engine.options import as_plain, build, options_of
-from ..engine.run import read_yaml
+from ..engine.yaml_file import read_yaml
 from .studio import Studio
 
 
