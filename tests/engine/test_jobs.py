@@ -15,7 +15,7 @@ from hotlora.engine.history import steps_of
 from hotlora.engine.interfaces import Progress
 from hotlora.engine.jobs import STATUSES, Jobs
 from safetensors.torch import load_file
-from toy import ToyHost, ToyTrainee
+from toy import ToyConfig, ToyHost, ToyTrainee
 from waiting import wait_until
 
 OPTIONS = {"lora_rank": 2, "max_steps": 12, "batch_size": 4, "learning_rate": 1e-2, "tensorboard": False, "sheet_weights": []}
@@ -35,7 +35,7 @@ class Program:
         self.let_go.set()
         self.hosts: list[ToyHost] = []
         self.ended: list[str] = []
-        self.jobs = Jobs(self.make_host, folder, RunConfig, on_end=lambda job: self.ended.append(job.name))
+        self.jobs = Jobs(self.make_host, folder, ToyConfig, on_end=lambda job: self.ended.append(job.name))
 
     def make_host(self) -> ToyHost:
         self.hosts.append(ToyHost(self.make_trainee))
@@ -193,7 +193,7 @@ def test_no_name_leads_out_of_the_folder(program, name):
 def test_a_runs_folder_is_below_the_programs_whatever_output_dir_says(program, tmp_path):
     job = program.jobs.start({**OPTIONS, "output_dir": str(tmp_path / "elsewhere" / "cat")})
     program.wait_for("cat", "done")
-    assert job.run_folder.folder == program.jobs.folder / "cat" and not (tmp_path / "elsewhere").exists()
+    assert job.run.folder == program.jobs.folder / "cat" and not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("ask", ["status", "history", "values", "delete", "resume", "stop", "control"])
@@ -209,7 +209,7 @@ def test_what_may_not_be_asked_for_is_refused_before_anything_is_made(program):
     def refuse(config):
         raise UserError("cannot read that folder here.")
 
-    jobs = Jobs(program.make_host, program.jobs.folder, RunConfig, check_access=refuse)
+    jobs = Jobs(program.make_host, program.jobs.folder, ToyConfig, check_access=refuse)
     for ask in (jobs.start, jobs.look_ahead):
         with pytest.raises(UserError, match="cannot read that folder here"):
             ask({**OPTIONS, "output_name": "cat"})
@@ -498,7 +498,7 @@ def test_a_run_whose_model_is_away_waits_and_equals_one_that_never_did(program, 
     program.let_go.set()
     program.wait_for("a", "paused")
     time.sleep(0.05)  # some looks for the model
-    waits = [e for e in read_events(job.run_folder.events.path) if isinstance(e, Paused)]
+    waits = [e for e in read_events(job.run.events.path) if isinstance(e, Paused)]
     assert len(waits) == 1 and "another toy is loaded. Load this one." in waits[0].message
     assert program.jobs.status("a") == "paused" and program.jobs.current is job
     host.away = False

@@ -23,9 +23,9 @@ from hotlora.engine.options import build, options_of
 from hotlora.engine.probe import Estimate
 from hotlora.pictures.album import look_at_pictures
 from hotlora.sd.config import ImageConfig
+from hotlora.tasks import IMAGES
 from hotlora.ui import studio as studio_module
 from hotlora.ui.charts import draw_losses
-from hotlora.ui.presets import IMAGE_PRESETS
 from hotlora.ui.views import describe_row, show_data, show_log, show_outlook, show_runs, show_samples, show_status
 from pictures import make_pictures
 
@@ -199,7 +199,7 @@ def test_every_text_has_its_chinese(tab, tmp_path, chinese):
 def test_no_chinese_text_is_left_over(tab, tmp_path, chinese):
     known = set().union(*shown(tab, tmp_path / "data").values())
     options = options_of(ImageConfig).values()
-    known |= {str(choice) for field in options for choice in field.metadata["choices"] or ()} | set(IMAGE_PRESETS)
+    known |= {str(choice) for field in options for choice in field.metadata["choices"] or ()} | set(IMAGES.presets)
     sentences = {
         node.value
         for _, tree in sources()

@@ -7,7 +7,7 @@ from hotlora.engine.examples import DataView, Example
 from hotlora.engine.interfaces import Progress
 from hotlora.engine.jobs import Jobs
 from hotlora.sd.config import ImageConfig
-from hotlora.ui.presets import IMAGE_PRESETS
+from hotlora.tasks import IMAGES
 from hotlora.ui.studio import Studio
 from toy import ToyHost, ToyTrainee
 
@@ -40,7 +40,7 @@ def toy_studio(folder: Path, **options) -> Studio:
         look_at=look,
         datasets=folder / "data",
         presets=folder / "presets",
-        shipped_presets=IMAGE_PRESETS,
+        shipped_presets=IMAGES.presets,
         upload_suffixes=(".png", ".txt"),
         hides=("base_model",),
         **options,

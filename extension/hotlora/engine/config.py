@@ -1,6 +1,6 @@
 """The options every kind of training run has. ``sd`` and ``llm`` add their own in subclasses.
 
-One dataclass is the single source of YAML keys, ``--set`` overrides, the README table, metadata and widgets.
+One dataclass is the single source of YAML keys, ``--set`` overrides, the tables in docs/options.md, metadata and widgets.
 """
 
 from dataclasses import dataclass, field
@@ -20,16 +20,18 @@ class RunConfig:
     """Options of a training run, whatever it trains."""
 
     TASK: ClassVar[str] = ""
-    FILE_SUFFIX: ClassVar[str] = ".safetensors"  # of an adapter; none where it is a folder
+    FILE_SUFFIX: ClassVar[str] = ""  # of an adapter; none where it is a folder
 
-    task_type: str = option("image-generation", "What is trained.", choices=("image-generation", "text-generation"), group="Run")
+    task_type: str = option("", "What is trained.", group="Run")
     base_model: str = option(
-        "", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True, path=True
+        "", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True, path=True, personal=True
     )
-    train_data_dir: str = option("", "Folder with the training data, searched recursively.", advanced=False, fixed=True, path=True)
+    train_data_dir: str = option(
+        "", "Folder with the training data, searched recursively.", advanced=False, fixed=True, path=True, personal=True
+    )
     metadata_path: str = option("", "File that names the examples; looked for in `train_data_dir` when empty.", path=True)
-    output_dir: str = option("output/my_lora", "Folder of this run: everything it writes goes there.", advanced=False)
-    output_name: str = option("", "Name of the finished LoRA; the name of `output_dir` when empty.", advanced=False)
+    output_dir: str = option("output/my_lora", "Folder of this run: everything it writes goes there.", advanced=False, personal=True)
+    output_name: str = option("", "Name of the finished LoRA; the name of `output_dir` when empty.", advanced=False, personal=True)
 
     lora_rank: int = option(
         16, "Rank of the adapter: how much it can learn, and how large the file is.", minimum=1, advanced=False, fixed=True, group="Adapter"
@@ -40,7 +42,7 @@ class RunConfig:
     lora_dropout: float = option(0.0, "Chance to drop an adapter's input value during training.", minimum=0, maximum=0.95)
     use_rslora: bool = option(False, "Scale by alpha / sqrt(rank), so that high ranks keep learning (arXiv 2312.03732).", fixed=True)
     use_dora: bool = option(False, "Learn magnitude and direction of the weights separately (arXiv 2402.09353).", fixed=True)
-    init_lora: str = option("", "Go on from this LoRA file, on new data; its rank is taken over.", fixed=True, path=True)
+    init_lora: str = option("", "Go on from this LoRA file, on new data; its rank is taken over.", fixed=True, path=True, personal=True)
 
     batch_size: int = option(1, "Examples that go through the model at once.", minimum=1, advanced=False, fixed=True, group="Learning")
     gradient_accumulation_steps: int = option(1, "Batches per optimizer step; equal to a batch that much larger.", minimum=1, fixed=True)
@@ -71,10 +73,10 @@ class RunConfig:
     save_epochs: int = option(0, "Save a usable LoRA every so many epochs; 0 for none.", minimum=0)
     keep_last: int = option(0, "Keep only so many of those; 0 keeps all.", minimum=0)
     save_precision: str = option("fp16", "Number format in the saved file.", choices=("fp32", "fp16", "bf16"))
-    state_minutes: float = option(5.0, "How often the state for resuming is written, at the latest.", minimum=0)
+    state_minutes: float = option(1.0, "How often the state for resuming is written, at the latest.", minimum=0)
 
     sample_prompts: list = option(
-        [], "Prompts for samples during training and for the comparison at the end.", advanced=False, group="Samples"
+        [], "Prompts for samples during training and for the comparison at the end.", advanced=False, group="Samples", personal=True
     )
     sample_every_steps: int = option(0, "Make samples every so many steps; 0 for none.", minimum=0, advanced=False)
     sample_every_epochs: int = option(0, "Make samples every so many epochs; 0 for none.", minimum=0)
@@ -119,6 +121,8 @@ class RunConfig:
 
     def check(self) -> None:
         """Raise UserError where options contradict each other."""
+        if self.task_type != self.TASK:
+            raise UserError(f"cannot train task_type '{self.task_type}' here: this is {self.TASK}. Set task_type: {self.TASK}.")
         check_name(self.name, "the LoRA", forbidden=",")  # which parts the words of a prompt
         bad = [weight for weight in self.sheet_weights if not isinstance(weight, (int, float))]
         if bad:

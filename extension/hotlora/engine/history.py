@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import UserError
 from .events import Event, Failed, Finished, Graded, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, parse_event
 
 _RECENT_STEPS = 30
@@ -31,7 +30,6 @@ class History:
         self._is_outline = is_outline
         self.count, self._offset = 0, 0
         self._seen = (0, 0)  # size and time of the file that was read last
-        self._error: UserError | None = None  # what was wrong with it
         self.started: Started | None = None
         self.latest: Event | None = None
         self.steps: list[Step] = []
@@ -45,62 +43,54 @@ class History:
             self.add(event)
 
     def read_on(self, path: Path) -> "History":
-        """Take in what has been written to an event file since the last look; the file is opened only if it has changed.
-
-        Raises:
-            UserError: for a line that is damaged, or of a newer version; at every further look too.
-        """
+        """Take in what has been written to an event file since the last look; the file is opened only if it has changed."""
         try:
             found = os.stat(path)
         except FileNotFoundError:
             return self
         state = (found.st_size, found.st_mtime_ns)
         if state != self._seen:
-            if self._error or found.st_size < self._offset:  # smaller: a start that had failed was made anew
+            if found.st_size < self._offset:  # a start that had failed was made anew
                 self.__init__(is_outline=self._is_outline)
-            try:
-                with open(path, "rb") as file:
-                    file.seek(self._offset)
-                    (self._read_outline if self._is_outline else self._read_all)(file, path)
-            except UserError as error:
-                self._error = error
+            with open(path, "rb") as file:
+                file.seek(self._offset)
+                (self._read_outline if self._is_outline else self._read_all)(file)
             self._seen = state
-        if self._error:
-            raise self._error
         return self
 
-    def _read_all(self, lines: Iterable[bytes], path: Path) -> None:
+    def _read_all(self, lines: Iterable[bytes]) -> None:
         for line in lines:
             if line.endswith(b"\n"):  # else it is being written
-                self.add(_parse(line, self.count + 1, path))
                 self._offset += len(line)
+                self.add(parse_event(line))
 
-    def _read_outline(self, lines: Iterable[bytes], path: Path) -> None:
+    def _read_outline(self, lines: Iterable[bytes]) -> None:
         """Of steps that follow each other, parse the first, which may go back, and the last few."""
-        held: deque[tuple[bytes, int]] = deque(maxlen=_RECENT_STEPS)  # steps, in order, that nothing has gone back behind
+        held: deque[bytes] = deque(maxlen=_RECENT_STEPS)  # steps, in order, that nothing has gone back behind
         last = math.inf
-        for number, line in enumerate(lines, self.count + 1):
+        for count, line in enumerate(lines, self.count + 1):
             if not line.endswith(b"\n"):
                 break
             match = _STEP_LINE.match(line)
             step = int(match[1]) if match else math.inf
             if last < step < math.inf:
-                held.append((line, number))
+                held.append(line)
                 last = step
             elif _LEAVES_STEPS_ALONE.match(line):
-                self.add(_parse(line, number, path))
+                self.add(parse_event(line))
             else:
-                self._take_steps(held, path)
-                self.add(_parse(line, number, path))
+                self._take_steps(held)
+                self.add(parse_event(line))
                 last = step
-            self.count, self._offset = number, self._offset + len(line)
-        self._take_steps(held, path)
+            self.count, self._offset = count, self._offset + len(line)
+        self._take_steps(held)
 
-    def _take_steps(self, held: deque[tuple[bytes, int]], path: Path) -> None:
-        if held:
-            self.steps = [*self.steps, *(_parse(line, number, path) for line, number in held)][-_RECENT_STEPS:]
-            self.latest = self.steps[-1]
-            held.clear()
+    def _take_steps(self, held: deque[bytes]) -> None:
+        whole = [event for event in map(parse_event, held) if isinstance(event, Step)]  # the others are damaged
+        if whole:
+            self.steps = [*self.steps, *whole][-_RECENT_STEPS:]
+            self.latest = whole[-1]
+        held.clear()
 
     def add(self, event: Event) -> None:
         """Take in one event."""
@@ -159,13 +149,6 @@ class History:
             return None
         each = (recent[-1].time - recent[0].time) / (len(recent) - 1)
         return each * (self.started.total_steps - self.step)
-
-
-def _parse(line: bytes, number: int, path: Path) -> Event:
-    try:
-        return parse_event(line.decode("utf-8"), path)
-    except (ValueError, TypeError, LookupError) as error:
-        raise UserError(f"cannot read '{path}': line {number} is damaged. Remove that line, or delete the run.") from error
 
 
 def steps_of(events: Iterable[Event]) -> list[Step]:

@@ -26,7 +26,7 @@ from .outlook import Outlook
 from .run import Run, check_unchanged, has_trained, read_run_config
 from .tensorboard import add_tensorboard
 
-STATUSES = ("waiting", "preparing", "training", "paused", "done", "stopped", "failed", "interrupted", "not started")
+STATUSES = ("waiting", "preparing", "training", "paused", "stopping", "done", "stopped", "failed", "interrupted", "not started")
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Jobs:
     def find_job(self, name: str) -> Job | None:
         """The run that trains or waits under this name."""
         wanted = os.path.normcase(name)
-        return next((job for job in list(self._line) if os.path.normcase(job.run_folder.folder.name) == wanted), None)
+        return next((job for job in list(self._line) if os.path.normcase(job.run.name) == wanted), None)
 
     def control(self, name: str) -> Control:
         """To stop, pause, sample and save. Raises UserError where the run does not train."""
@@ -170,6 +170,7 @@ class Jobs:
             waiting = next((job for job in self._line[1:] if job.control is control), None)
             if waiting:
                 self._line.remove(waiting)
+                waiting.run.close()
                 return
         control.stop()
 
@@ -200,7 +201,7 @@ class Jobs:
 
     def list_all(self) -> list[Entry]:
         """Every run, the one that was worked on last first. Takes time in proportion to their number."""
-        current, line = self.current, {os.path.normcase(job.run_folder.folder.name): job for job in list(self._line)}
+        current, line = self.current, {os.path.normcase(job.run.name): job for job in list(self._line)}
         entries = []
         for name, outline in self._archive.look().items():
             if isinstance(outline, UserError):
@@ -215,7 +216,7 @@ class Jobs:
         job = self.current
         if job is None or job.phase != "paused":
             return ""
-        away = getattr(self.outline(job.run_folder.folder.name).latest, "message", "")
+        away = getattr(self.outline(job.run.name).latest, "message", "")
         return away or f"'{job.name}' is paused and stands before it. Go on with it, or stop it."
 
     def values(self, name: str) -> dict[str, Any]:
@@ -284,7 +285,7 @@ def _name_status(job: Job | None, outline: History, *, is_current: bool) -> str:
 def _run(job: Job) -> None:
     tensorboard = add_tensorboard(job)
     try:
-        job.run()
+        job.work()
     finally:
         if tensorboard:
             tensorboard.close()

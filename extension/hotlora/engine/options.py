@@ -1,4 +1,4 @@
-"""How a dataclass becomes YAML keys, command-line overrides, a README table and, later, widgets.
+"""How a dataclass becomes YAML keys, command-line overrides, tables in the documentation, and widgets.
 
 A field made by :func:`option` carries its documentation, limits and choices; everything that lists options reads them
 from there, so that the list exists once.
@@ -7,12 +7,15 @@ from there, so that the list exists once.
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+
+_CODE_WITH_BARS = re.compile(r"`([^`]*\|[^`]*)`")
 
 
 def option(
@@ -26,12 +29,13 @@ def option(
     fixed: bool = False,
     group: str = "",
     path: bool = False,
+    personal: bool = False,
 ) -> Any:
     """A config field: its default, one line of documentation, and what values it takes. ``fixed``: a run cannot be resumed with
     another value, because what it has learned so far depends on it. ``group``: the heading that begins with this field. ``path``: it
-    names a file or folder that people choose (see access.py)."""
+    names a file or folder that people choose (see access.py). ``personal``: it belongs to one run, and presets leave it out."""
     limits = {"choices": choices, "minimum": minimum, "maximum": maximum}
-    metadata = {"doc": doc, **limits, "advanced": advanced, "fixed": fixed, "group": group, "path": path}
+    metadata = {"doc": doc, **limits, "advanced": advanced, "fixed": fixed, "group": group, "path": path, "personal": personal}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -73,7 +77,7 @@ def build(config_class: type, values: dict[str, Any]) -> Any:
 
 def _suggestion(key: str, known: dict) -> str:
     near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-    return f" Did you mean '{near[0]}'?" if near else " See the table of options in README.md."
+    return f" Did you mean '{near[0]}'?" if near else " See the table of options in docs/options.md."
 
 
 def _convert(field: dataclasses.Field, wanted: Any, value: Any) -> Any:
@@ -143,16 +147,26 @@ def as_plain(config: Any) -> dict[str, Any]:
 
 
 def markdown_table(config_class: type, beyond: type | None = None) -> str:
-    """The README's table of options: key, default, what it does; with ``beyond`` only where they differ from that class's."""
-    rows = ["| key | default | what it does |", "|---|---|---|"]
+    """The documentation's tables of options, one under each heading: key, default, what it does. With ``beyond`` only where they
+    differ from that class's."""
     told = options_of(beyond) if beyond else {}
-    for name, field in options_of(config_class).items():
-        if name in told and told[name] is field:
-            continue
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-        shown = "" if default is None or default == "" else f"`{str(default).lower() if isinstance(default, bool) else default}`"
-        doc = field.metadata["doc"]
-        if field.metadata["choices"]:
-            doc += " One of " + ", ".join(f"`{c}`" for c in field.metadata["choices"]) + "."
-        rows.append(f"| `{name}` | {shown} | {doc} |".replace("{a|b}", "{a\\|b}"))
-    return "\n".join(rows)
+    tables = []
+    for heading, fields in groups_of(config_class).items():
+        rows = [_table_row(field) for field in fields if told.get(field.name) is not field]
+        if rows:
+            tables.append("\n".join([f"### {heading}\n", "| key | default | what it does |", "|---|---|---|", *rows]))
+    return "\n\n".join(tables)
+
+
+def _table_row(field: dataclasses.Field) -> str:
+    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    shown = "" if default is None or default == "" else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    doc = field.metadata["doc"]
+    if field.metadata["choices"]:
+        doc += " One of " + ", ".join(f"`{c}`" for c in field.metadata["choices"]) + "."
+    return f"| `{field.name}` | {shown} | {_CODE_WITH_BARS.sub(_spell_out, doc)} |"
+
+
+def _spell_out(code: re.Match) -> str:
+    """A bar would end the table's cell; escaped, some renderers show the backslash."""
+    return f"<code>{code[1].replace('|', '&#124;')}</code>"

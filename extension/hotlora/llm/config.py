@@ -18,20 +18,23 @@ class TextConfig(RunConfig):
     FILE_SUFFIX: ClassVar[str] = ""  # peft adapters are folders
 
     # other defaults than an image run has
-    task_type: str = option("text-generation", "What is trained.", choices=("image-generation", "text-generation"), group="Run")
-    base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, fixed=True, path=True)
+    task_type: str = option(TASK, "What is trained: `image-generation` or `text-generation`.", group="Run")
+    base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, fixed=True, path=True, personal=True)
     train_data_dir: str = option(
         "",
         "Folder (or one file) with the training data: questions and answers, conversations, or plain text. The format is found out.",
         advanced=False,
         fixed=True,
         path=True,
+        personal=True,
     )
     batch_size: int = option(4, "Examples that go through the model at once.", minimum=1, advanced=False, fixed=True, group="Learning")
     epochs: int = option(3, "Times every example is seen; `max_steps` goes before it.", minimum=1, advanced=False)
     learning_rate: float = option(2e-4, "How far each step goes. With Prodigy leave it at 1.0.", minimum=0, advanced=False)
     weight_decay: float = option(0.0, "Pull of the adapter's weights towards zero.", minimum=0)
-    sample_prompts: list = option([], "Questions to answer during training, and once more at the end.", advanced=False, group="Samples")
+    sample_prompts: list = option(
+        [], "Questions to answer during training, and once more at the end.", advanced=False, group="Samples", personal=True
+    )
     sheet_weights: list = option([0, 1.0], "Weights of the LoRA on the comparison at the end; 0 is the model without it.")
 
     # adapter
@@ -93,10 +96,10 @@ class TextConfig(RunConfig):
         minimum=0,
     )
 
+    test_answers_share: float = option(0.1, "Share of a run's time that test answers may take; 1 asks all of them.", minimum=0, maximum=1)
+
     def check(self) -> None:
         super().check()
-        if self.task_type != self.TASK:
-            raise UserError(f"cannot train task_type '{self.task_type}' here: this is {self.TASK}. Set task_type: {self.TASK}.")
         if self.overlap_tokens >= self.max_tokens:
             raise UserError(
                 f"cannot overlap pieces of {self.max_tokens} tokens by {self.overlap_tokens}: nothing would be left. Set overlap_tokens lower."

@@ -50,6 +50,6 @@ class TokenizedExample:
     prompt: str = ""
 
     @property
-    def weight(self) -> float:
+    def count(self) -> float:
         """Tokens that are learned."""
         return float(sum(self.trained))

@@ -46,7 +46,7 @@ class PictureConfig(RunConfig):
 
     # captions
     trigger_word: str = option(
-        "", "Word that calls the LoRA: put before every caption, and the whole caption where there is none.", advanced=False
+        "", "Word that calls the LoRA: put before every caption, and the whole caption where there is none.", advanced=False, personal=True
     )
     caption_prefix: str = option("", "Text before every caption.", group="Captions")
     caption_suffix: str = option("", "Text after every caption.")

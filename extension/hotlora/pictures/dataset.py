@@ -47,6 +47,13 @@ class Dataset:
     validation: list[Example]
     problems: list[str]  # what was left out, with `on_bad_data: skip`
 
+    def fingerprint(self) -> str:
+        """SHA-256 over the training pictures' contents, captions, masks and repeats, in their order; not over where they lie."""
+        whole = hashlib.sha256()
+        for example in self.train:
+            whole.update(repr((example.digest, example.caption, example.mask_digest, example.repeats, example.is_reg)).encode())
+        return whole.hexdigest()
+
     def count(self, *, is_reg: bool = False) -> int:
         """Pictures of an epoch with repeats: `ss_num_train_images`, `ss_num_reg_images`."""
         return sum(e.repeats for e in self.train if e.is_reg == is_reg)

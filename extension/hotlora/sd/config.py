@@ -15,6 +15,8 @@ class ImageConfig(PictureConfig):
     TASK: ClassVar[str] = "image-generation"
     LATENT_PIXELS: ClassVar[int] = 8
 
+    task_type: str = option(TASK, "What is trained: `image-generation` or `text-generation`.", group="Run")
+
     # captions, as CLIP reads them
     clip_skip: int | None = option(
         None,

@@ -11,7 +11,7 @@ from ..engine.config import RunConfig
 from ..engine.options import build, groups_of
 from .compat import answer, message, uploaded_paths
 from .draw import escape, hint
-from .presets import PERSONAL, export_recipe, import_recipe, list_presets, read_preset, save_preset
+from .presets import export_recipe, import_recipe, list_presets, personal_options, read_preset, save_preset
 from .studio import BorrowedPrompt, Studio
 from .widgets import OptionWidgets
 
@@ -131,7 +131,8 @@ class RecipeSection:
 
     def _show_preset(self, name: str, *shown: Any) -> list:
         wanted = read_preset(name, self._studio)
-        mine = {key: value for key, value in self.options.values(shown).items() if key in PERSONAL}
+        personal = personal_options(self._config_class)
+        mine = {key: value for key, value in self.options.values(shown).items() if key in personal}
         return ["", *self.options.show(dict(self._studio.defaults) | wanted | mine)]
 
     def _keep_preset(self, name: str, *shown: Any) -> tuple:

@@ -19,7 +19,7 @@ from .draw import escape, hint
 from .studio import Studio
 from .views import describe_row, show_log, show_outlook, show_runs, show_samples, show_status
 
-_ALIVE = ("preparing", "training", "paused")
+_ALIVE = ("preparing", "training", "paused", "stopping")
 _RESUMABLE = ("stopped", "failed", "interrupted", "not started")
 
 

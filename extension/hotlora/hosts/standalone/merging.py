@@ -9,7 +9,8 @@ import torch
 from ...engine.errors import UserError
 from ...engine.files import replacing_folder
 from ...llm.peft_folder import read_peft_folder, warn_other_base
-from .texts import check_model_folder, fingerprint_model, load_tokenizer
+from ..shared.causal_model import fingerprint_model
+from .texts import check_model_folder, load_tokenizer
 
 
 @torch.no_grad()
@@ -36,7 +37,7 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> str:
     file = read_peft_folder(adapter)
     net = AutoModelForCausalLM.from_pretrained(base, dtype="auto", local_files_only=True)
     stored = {name: parameter.dtype for name, parameter in net.named_parameters()}
-    told = warn_other_base(file, fingerprint_model(net), base.name)
+    warning = warn_other_base(file, fingerprint_model(net), base.name)
     try:
         net = PeftModel.from_pretrained(net.float(), str(adapter)).merge_and_unload()
     except (RuntimeError, ValueError) as error:
@@ -50,4 +51,4 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> str:
         for name in ("chat_template.jinja",):
             if (adapter / name).is_file():
                 shutil.copy2(adapter / name, folder / name)
-    return told
+    return warning
