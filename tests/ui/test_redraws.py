@@ -99,7 +99,7 @@ def test_two_browsers_are_each_sent_what_they_have_not(page):
 def test_a_run_that_cannot_be_read_is_shown_so_and_the_page_goes_on(page):
     events = page.watch._jobs.folder / "run 0002" / "events.jsonl"
     events.unlink()
-    events.mkdir()
+    events.mkdir()  # as good as a file that may not be read
     browser = Browser(page.watch)
     browser.selected, browser.compared = "run 0002", ["run 0001"]
     browser.look()

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import UserError
 from .events import Event, Failed, Finished, Graded, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, parse_event
 
 _RECENT_STEPS = 30
@@ -70,14 +69,14 @@ class History:
     def _read_all(self, lines: Iterable[bytes]) -> None:
         for line in lines:
             if line.endswith(b"\n"):  # else it is being written
-                self.add(parse_event(line))
                 self._offset += len(line)
+                self.add(parse_event(line))
 
     def _read_outline(self, lines: Iterable[bytes]) -> None:
         """Of steps that follow each other, parse the first, which may go back, and the last few."""
         held: deque[bytes] = deque(maxlen=_RECENT_STEPS)  # steps, in order, that nothing has gone back behind
         last = math.inf
-        for number, line in enumerate(lines, self.count + 1):
+        for count, line in enumerate(lines, self.count + 1):
             if not line.endswith(b"\n"):
                 break
             match = _STEP_LINE.match(line)
@@ -91,14 +90,15 @@ class History:
                 self._take_steps(held)
                 self.add(parse_event(line))
                 last = step
-            self.count, self._offset = number, self._offset + len(line)
+            self.count, self._offset = count, self._offset + len(line)
         self._take_steps(held)
 
     def _take_steps(self, held: deque[bytes]) -> None:
-        if held:
-            self.steps = [*self.steps, *(parse_event(line) for line in held)][-_RECENT_STEPS:]
-            self.latest = self.steps[-1]
-            held.clear()
+        whole = [event for event in map(parse_event, held) if isinstance(event, Step)]  # the others are damaged
+        if whole:
+            self.steps = [*self.steps, *whole][-_RECENT_STEPS:]
+            self.latest = whole[-1]
+        held.clear()
 
     def add(self, event: Event) -> None:
         """Take in one event."""
