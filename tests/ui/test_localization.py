@@ -31,7 +31,7 @@ from pictures import make_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "extension" / "hotlora"
-NOT_IN_THE_WEBUI = ("llm", "textgen", "transformers", "diffusers", "shelf")  # files of other hosts and other tasks
+NOT_IN_THE_WEBUI = ("llm", "textgen", "standalone/images", "standalone/texts", "causal_model", "shelf")  # other hosts, other tasks
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 NAMES = "※"  # stands in all that people have written
 THE_SAME_IN_EVERY_LANGUAGE = {"…", ":", "/", "+"}
