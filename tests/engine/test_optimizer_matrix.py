@@ -165,5 +165,5 @@ def test_exit_in_the_middle_of_a_run_is_no_success(tmp_path):
 
     config = toy_config(tmp_path / "run")
     job = Job(ToyHost(Rude), config, Run.start(config))
-    outcome = job.run()
+    outcome = job.work()
     assert isinstance(outcome, Failed) and outcome.bug and "SystemExit" in outcome.message

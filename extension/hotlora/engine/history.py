@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
+from .errors import UserError
 from .events import Event, Failed, Finished, Graded, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, parse_event
 
 _RECENT_STEPS = 30

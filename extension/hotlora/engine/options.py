@@ -39,7 +39,8 @@ def option(
     """A config field: its default, one line of documentation, and what values it takes. ``fixed``: a run cannot be resumed with
     another value, because what it has learned so far depends on it. ``group``: the heading that begins with this field. ``path``: it
     names a file or folder that people choose (see access.py); ``written``: one that the run makes. ``personal``: it belongs to one run, and
-    presets leave it out. ``many``: a text that may be given as a list. ``spellings``: other words for the choices. ``read``: makes a plain value of one written in another way."""
+    presets leave it out. ``many``: a text that may be given as a list. ``spellings``: other words for the choices. ``read``:
+    makes a plain value of one written in another way."""
     limits = {"choices": choices, "minimum": minimum, "maximum": maximum}
     reading = {"path": path, "written": written, "many": many, "spellings": spellings, "read": read}
     metadata = {"doc": doc, **limits, "advanced": advanced, "fixed": fixed, "group": group, "personal": personal, **reading}

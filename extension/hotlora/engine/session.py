@@ -334,15 +334,16 @@ class Session:
             f"The training data has changed since step {self.step}: epoch {self.position.epoch + 1} begins now, with what is there."
         )
 
-    def _build_scheduler(self) -> torch.optim.lr_scheduler.LambdaLR:
+    def _build_scheduler(self) -> torch.optim.lr_scheduler.LRScheduler:
         """The schedule at the run's step: by the options as they are now, whatever they were when the run began."""
         factor = 0.5 if self.losses.rate_lowered else 1.0
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = group["initial_lr"] = rate * factor
         scheduler = build_scheduler(self.config, self.optimizer, self.plan.total_steps)
         scheduler.last_epoch = self.step
-        for group, rate, factor_at in zip(self.optimizer.param_groups, self.rates, scheduler.lr_lambdas, strict=True):
-            group["lr"] = rate * factor * factor_at(self.step)
+        if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):  # else the optimizer chooses its rates by itself
+            for group, rate, factor_at in zip(self.optimizer.param_groups, self.rates, scheduler.lr_lambdas, strict=True):
+                group["lr"] = rate * factor * factor_at(self.step)
         scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
         return scheduler
 
