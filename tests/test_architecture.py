@@ -135,7 +135,10 @@ def test_forbidden_arrows_are_found(path, source):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("extension/hotlora/sd/trainee.py", "from ..engine.errors import UserError\nfrom ..pictures.reading import read_picture\nimport torch"),
+        (
+            "extension/hotlora/sd/trainee.py",
+            "from ..engine.errors import UserError\nfrom ..pictures.reading import read_picture\nimport torch",
+        ),
         ("extension/hotlora/hosts/a1111/host.py", "from modules import shared\nfrom ...sd.model import ImageModel"),
         ("extension/hotlora/hosts/standalone/images.py", "def f():\n    from diffusers import AutoencoderKL"),
         ("extension/hotlora/ui/tab.py", "import gradio as gr\nfrom ..sd.config import ImageConfig\nfrom ..engine.job import Job"),
