@@ -3,7 +3,7 @@
 import torch
 
 
-def make_llama(seed: int = 0, vocabulary: int = 128, **options):
+def make_llama(seed: int = 0, vocabulary: int = 128, inner: int = 64, **options):
     """Llama of two layers, 32 wide."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -11,7 +11,7 @@ def make_llama(seed: int = 0, vocabulary: int = 128, **options):
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=32,
-        intermediate_size=64,
+        intermediate_size=inner,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -17,7 +17,8 @@ from .conversation import TokenizedExample
 from .losses import sum_cross_entropy
 from .model import TextModel
 
-_SAME = 1e-2  # of the hidden states' size: rounding of half precision stays below, another document's words do not
+_SAME = 1e-2  # of the answers' size: rounding of half precision stays below, another document's words do not
+_UNTOUCHED = 1e-4  # of each answer's size, or the precision's own step: what cannot be seen has no influence but rounding
 _PROBE_TOKENS = 12
 
 
@@ -50,7 +51,12 @@ class LanguageLoss:
         self.packs = able
 
     def total(self, examples: Sequence[TokenizedExample], draws: Draws | None = None) -> torch.Tensor:
-        """Sum over all learned tokens of all examples; a scalar. ``draws``: of a training step, for NEFTune's noise."""
+        """Sum over all learned tokens of all examples; a scalar. ``draws``: of a training step, for NEFTune's noise; without them the
+        model judges, in evaluation mode: many a base has dropout of its own."""
+        with contextlib.nullcontext() if draws else _as_found(self._model.net):
+            return self._total(examples, draws)
+
+    def _total(self, examples: Sequence[TokenizedExample], draws: Draws | None) -> torch.Tensor:
         cut = [example.tokens[: _last_trained(example)] for example in examples]  # nothing learns from what comes later
         alpha = self._config.neftune_alpha if draws else 0.0
         noise = _draw_noise(cut, alpha, draws, self._model.net) if alpha else None
@@ -140,17 +146,17 @@ def _decoder(net: nn.Module) -> nn.Module:
     return net.get_decoder() if hasattr(net, "get_decoder") else net.base_model
 
 
-def _probe_rows(net: nn.Module, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two short texts of different words, [1, _PROBE_TOKENS] each."""
+def _probe_rows(net: nn.Module, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Three short texts of different words, [1, _PROBE_TOKENS] each."""
     count = net.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, count, (2, 1, _PROBE_TOKENS), generator=generator).to(device)
-    return ids[0], ids[1]
+    ids = torch.randint(0, count, (3, 1, _PROBE_TOKENS), generator=generator).to(device)
+    return ids[0], ids[1], ids[2]
 
 
 def _head_can_be_split(net: nn.Module, device: torch.device) -> bool:
     """Whether decoder and output embeddings, one after the other, are all of the model: some scale or cap their logits."""
-    tokens, _ = _probe_rows(net, device)
+    tokens, *_ = _probe_rows(net, device)
     head = net.get_output_embeddings()
     try:
         apart = head(_decoder(net)(input_ids=tokens, use_cache=False).last_hidden_state)
@@ -160,16 +166,22 @@ def _head_can_be_split(net: nn.Module, device: torch.device) -> bool:
 
 
 def _can_pack(net: nn.Module, device: torch.device) -> bool:
-    """Whether the second of two packed texts comes out as it does alone."""
-    first, second = _probe_rows(net, device)
-    positions = torch.arange(_PROBE_TOKENS, device=device)[None]
-    packed = {"input_ids": torch.cat([first, second], 1), "position_ids": torch.cat([positions, positions], 1)}
+    """Whether the second of two packed texts comes out as it does alone, and is none the other for another text before it: in hybrids a
+    convolution or a state carries a little over, which alone would pass for rounding."""
+    first, second, other = _probe_rows(net, device)
+    positions = torch.arange(_PROBE_TOKENS, device=device)[None].repeat(1, 2)
     try:
-        together = net(**packed, use_cache=False).logits[:, _PROBE_TOKENS:].float()
+        after_one, after_other = (
+            net(input_ids=torch.cat([before, second], 1), position_ids=positions, use_cache=False).logits[0, _PROBE_TOKENS:]
+            for before in (first, other)
+        )
     except TypeError:  # it takes no positions
         return False
-    alone = net(input_ids=second, use_cache=False).logits.float()
-    return bool((together - alone).norm() < _SAME * alone.norm())
+    alone = net(input_ids=second, use_cache=False).logits[0]
+    limit = max(_UNTOUCHED, torch.finfo(after_one.dtype).eps)
+    size = after_one.float().norm(dim=-1)
+    untouched = ((after_one.float() - after_other.float()).norm(dim=-1) <= limit * size).all()
+    return bool(untouched) and bool((after_one.float() - alone.float()).norm() < _SAME * alone.float().norm())
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ _INSIDE_MAMBA = ("out_proj", "x_proj", "dt_proj", "conv1d")  # fast kernels take
 _MAMBA_OF_PEFT = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}  # in which peft refuses every out_proj
 
 SENSES, ROUTERS, EXPERTS, MAMBA = "layers that see or hear", "routers", "experts", "Mamba layers that kernels pass over"
+TAKEN = "layers whose names this peft reads as the experts' in this kind of model"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Layers:
 def find_layers(net: nn.Module) -> Layers:
     """All linear layers of the numbered blocks, and whether they are for an adapter."""
     layers, modules = Layers(), dict(net.named_modules())
+    taken = _find_taken_ends(net)
     for name, module in modules.items():
         if not _BLOCK.search(f".{name}."):
             continue
@@ -46,7 +48,7 @@ def find_layers(net: nn.Module) -> Layers:
             if _is_expert(f"{name}."):
                 layers.parameters.extend(_find_expert_parameters(name, module))
             continue
-        kind = _find_kind(net, modules, name)
+        kind = _find_kind(net, modules, name) or (TAKEN if name.rpartition(".")[2] in taken else "")
         if kind == EXPERTS:
             layers.experts[name] = module
         elif kind:
@@ -100,3 +102,22 @@ def _is_expert(name: str) -> bool:
 
 def _find_expert_parameters(name: str, module: nn.Module) -> Iterator[str]:
     yield from (f"{name}.{own}" for own, parameter in module.named_parameters(recurse=False) if parameter.dim() == 3)
+
+
+def _find_taken_ends(net: nn.Module) -> set[str]:
+    """Ends of names that peft turns into experts' parameters, whatever stands before them: since transformers 5 the experts of some
+    mixtures are one parameter, and peft translates the names that older adapters have for them."""
+    try:
+        from peft import LoraConfig
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers, get_model_conversion_mapping
+    except ImportError:  # older ones translate nothing
+        return set()
+    if not hasattr(net.config, "model_type"):
+        return set()
+    names = {"w1", "w2", "w3", "gate_proj", "up_proj", "down_proj", "gate"}
+    config = LoraConfig(target_modules=set(names))
+    try:
+        convert_peft_config_for_transformers(config, model=net, conversions=get_model_conversion_mapping(net))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return names
+    return names - set(config.target_modules)

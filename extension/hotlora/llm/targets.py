@@ -111,7 +111,7 @@ def name_targets(net: nn.Module, targets: Iterable[str]) -> list[str] | str:
         UserError: where peft would find others by any name.
     """
     names, wanted = [name for name, _ in net.named_modules() if name], set(targets)
-    found: list[str] | str = _shorten(wanted, names)
+    found: list[str] | str = shorten_names(wanted, names)
     if resolve(found, names) != wanted:
         found = "|".join(re.escape(name) for name in sorted(wanted))
     if resolve(found, names) != wanted:
@@ -128,7 +128,7 @@ def resolve(target_modules: Sequence[str] | str, names: Iterable[str]) -> set[st
     return {name for name in names if check_target_module_exists(config, name)}
 
 
-def _shorten(wanted: set[str], names: Sequence[str]) -> list[str]:
+def shorten_names(wanted: set[str], names: Sequence[str]) -> list[str]:
     """The shortest ends that only wanted names have."""
     others: set[str] = set()
     for name in names:

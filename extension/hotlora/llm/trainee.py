@@ -14,6 +14,7 @@ import torch
 from ..engine.examples import Example
 from ..engine.interfaces import AdapterChoice, Adapters, Draws, Loss, PreviewRequest, Progress, Target
 from ..engine.run import Run
+from .adopting import adopt_peft_folder
 from .batches import TextBatch, make_batch, plan_text_batches
 from .comparison import Completion, write_comparison
 from .config import TextConfig
@@ -24,7 +25,8 @@ from .grading import grade_answer
 from .limits import check_limits
 from .look import show_example
 from .model import TextModel
-from .peft_folder import Origin, adopt_peft_folder, warn_other_base, write_peft_folder
+from .peft_folder import Origin, write_peft_folder
+from .peft_reading import PeftFile, warn_other_base
 from .rendering import Renderer
 from .targets import choose_text_targets, name_targets, say_left_out
 
@@ -46,11 +48,14 @@ class TextTrainee:
         self._renderer = Renderer(model.tokenizer, config, model.chat_template)
         self._warnings: list[str] = []
         self.data_fingerprint = ""
+        self._initial: PeftFile | None = None
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
     def prepare(self) -> Iterator[Progress]:
         """Read, render and check the texts, and try whether the model can take several in a row."""
+        if self.config.init_lora and not any((Path(self.config.output_dir) / "state").glob("*.pt")):
+            self.read(Path(self.config.init_lora))  # what is wrong with it is said before texts are read
         self.dataset: TextDataset = yield from build_dataset(self.config, self._renderer)
         self._examples: list[TokenizedExample] = [*self.dataset.train, *self.dataset.validation]
         self.data_fingerprint = fingerprint_examples(self.dataset.train)
@@ -164,8 +169,8 @@ class TextTrainee:
         return write_peft_folder(adapters, path, self.config, origin, notes)
 
     def read(self, path: Path) -> dict[str, dict[str, torch.Tensor]]:
-        file = adopt_peft_folder(path, self.config)
-        other = warn_other_base(file, self.fingerprint, self.model.name)
-        if other:
-            self._warnings.append(other)
-        return file.tensors
+        if self._initial is None:
+            self._initial = adopt_peft_folder(path, self.config, self.model.net)
+            other = warn_other_base(self._initial.base, self._initial.fingerprint, self.fingerprint, self.model.name)
+            self._warnings += [*self._initial.notes, *([other] if other else [])]
+        return self._initial.tensors

@@ -241,7 +241,7 @@ def by_hand(program, weights):
     """The logits of a copy whose weights are changed by scale * B A of each adapter."""
     import copy
 
-    from hotlora.llm.peft_folder import read_peft_folder
+    from hotlora.llm.peft_reading import read_peft_folder
 
     net = copy.deepcopy(program.shared.model)
     for name, weight in weights.items():

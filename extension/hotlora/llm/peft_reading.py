@@ -1,0 +1,210 @@
+"""Reading adapters that this program, peft or another has written, to go on from them: folders, and weights alone.
+
+Knows what peft's config may say and which of it can be gone on from. Knows no model; see adopting.py.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..engine.errors import UserError
+from .targets import match_pattern
+
+CONFIG, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+PREFIX = "base_model.model."
+_TENSORS = ("lora_A", "lora_B", "lora_magnitude_vector")
+_PEFT_RANK, _PEFT_ALPHA = 8, 8.0  # what peft takes where its config does not say
+
+# Of image programs: kohya's, LyCORIS', diffusers'.
+_IMAGE_STARTS = ("lora_unet_", "lora_te", "lycoris_", "unet.", "text_encoder", "diffusion_model.", "transformer.transformer_blocks")
+_IMAGE_PARTS = ("transformer_blocks", ".hada_", "_hada_", ".lokr_", "down_blocks", "input_blocks")
+
+_HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal", "default")  # those that leave the model's weights as they are
+_UNKNOWN = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication", "lora_bias", "use_qalora", "use_bdlora")
+_UNKNOWN += ("alora_invocation_tokens", "arrow_config", "velora_config", "kasa_config")
+
+
+@dataclass(frozen=True)
+class PeftFile:
+    """An adapter that was read.
+
+    Attributes:
+        tensors: path in the model -> peft's tensor name -> fp32.
+        rank: of most layers; alpha likewise.
+        ranks: path -> rank, of every layer; alphas likewise.
+        starts_at_pissa: whether it is to be added to a model that its main directions were taken out of.
+        fingerprint: of the base model it was trained on; empty where it does not say.
+        notes: what people should know.
+    """
+
+    tensors: dict[str, dict[str, torch.Tensor]]
+    rank: int
+    alpha: float
+    ranks: Mapping[str, int]
+    alphas: Mapping[str, float]
+    use_rslora: bool
+    use_dora: bool
+    starts_at_pissa: bool
+    base: str
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+def read_peft_folder(path: Path) -> PeftFile:
+    """A folder, or its weights alone.
+
+    Raises:
+        UserError: where it is none, is of another family, or holds what cannot be gone on from.
+    """
+    place = path.expanduser()
+    weights = _find_weights(place)
+    flat, metadata = _read_weights(weights, place)
+    _refuse_images(flat, place)
+    said = _read_config(weights.parent, place)
+    _refuse_unknown(said, place)
+    tensors: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in flat.items():
+        name, tensor = _split_key(key, place)
+        tensors.setdefault(name, {})[tensor] = value.float()
+    ranks = dict(_read_ranks(tensors, place))
+    rank = int(said.get("r") or Counter(ranks.values()).most_common(1)[0][0])
+    if rank not in ranks.values():
+        rank = Counter(ranks.values()).most_common(1)[0][0]
+    alpha = float(said.get("lora_alpha") or (_PEFT_ALPHA if said else rank))
+    patterns = said.get("alpha_pattern") or {}
+    alphas = {name: float(match_pattern(patterns, name, alpha if said else own)) for name, own in ranks.items()}
+    return PeftFile(
+        tensors,
+        rank=rank,
+        alpha=alpha,
+        ranks=ranks,
+        alphas=alphas,
+        use_rslora=bool(said.get("use_rslora")),
+        use_dora=any("lora_magnitude_vector" in parts for parts in tensors.values()),
+        starts_at_pissa=str(said.get("init_lora_weights", "")).lower().startswith("pissa"),
+        base=str(said.get("base_model_name_or_path") or ""),
+        fingerprint=metadata.get("hotlora_base_fingerprint", ""),
+        notes=() if said else (f"'{place}' says no alpha: its rank was taken, so that what it has learned counts in full.",),
+    )
+
+
+def read_fingerprint(folder: Path) -> str:
+    """Of the base model that an adapter was trained on; empty where it does not say."""
+    try:
+        with safe_open(str(folder / WEIGHTS), "pt") as file:
+            return (file.metadata() or {}).get("hotlora_base_fingerprint", "")
+    except (SafetensorError, OSError):
+        return ""
+
+
+def warn_other_base(base: str, theirs: str, fingerprint: str, name: str) -> str:
+    """A sentence where an adapter of the model ``base`` belongs to other weights than ``name``'s; empty where it does not say."""
+    if not theirs or theirs == fingerprint:
+        return ""
+    return f"The adapter was trained on another model ({base}) than {name}; what it has learned may not fit."
+
+
+# -- files ---------------------------------------------------------------------------------------------------------------
+
+
+def _find_weights(place: Path) -> Path:
+    if place.is_file():
+        if place.suffix.lower() not in (".safetensors", ".bin"):
+            raise UserError(f"cannot go on from '{place}': it is no adapter. Give the folder of a peft adapter, or its .safetensors file.")
+        return place
+    if not place.is_dir():
+        raise UserError(f"cannot go on from '{place}': there is no such file or folder. Mend init_lora.")
+    found = next((place / name for name in (WEIGHTS, OLD_WEIGHTS) if (place / name).is_file()), None)
+    if found:
+        return found
+    if (place / CONFIG).is_file():
+        raise UserError(f"cannot go on from '{place}': it has no {WEIGHTS}. Copy the whole folder of the adapter.")
+    inside = sorted(path.parent for path in place.glob(f"*/{CONFIG}"))
+    hint = f" There are adapters in it: give one of {', '.join(map(str, inside[:3]))}." if inside else " Give the folder of a peft adapter."
+    raise UserError(f"cannot go on from '{place}': it has no {CONFIG}, so it is no text LoRA.{hint}")
+
+
+def _read_weights(weights: Path, place: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, str]]:
+    try:
+        if weights.suffix.lower() == ".bin":
+            flat = torch.load(weights, map_location="cpu", weights_only=True)
+            return {key: value for key, value in flat.items() if isinstance(value, torch.Tensor)}, {}
+        with safe_open(str(weights), "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (it is no dictionary)
+    except Exception as error:  # torch and safetensors raise what they like for a damaged file
+        raise UserError(f"cannot read '{weights}': {' '.join(str(error).split())[:200]}. Copy it again from where it came.") from error
+
+
+def _refuse_images(flat: Mapping[str, torch.Tensor], place: Path) -> None:
+    if not flat:
+        raise UserError(f"cannot go on from '{place}': there is nothing in it. Copy it again from where it came.")
+    bare = [key.removeprefix(PREFIX) for key in flat]
+    if any(key.startswith(_IMAGE_STARTS) or any(part in key for part in _IMAGE_PARTS) for key in bare):
+        raise UserError(
+            f"cannot go on from '{place}': it is a LoRA of the image family ({bare[0][:60]}), and this run is of the text family "
+            "(text-generation). Give a text LoRA, or set task_type: image-generation."
+        )
+
+
+def _read_config(folder: Path, place: Path) -> dict[str, Any]:
+    """What peft's config says; nothing where the weights lie alone."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return {}
+    try:
+        said = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(said, dict):
+            raise ValueError("it holds no settings")
+    except ValueError as error:
+        raise UserError(f"cannot read '{path}': {error}. Copy it again from where it came.") from error
+    return {"r": _PEFT_RANK, **said}
+
+
+def _refuse_unknown(said: Mapping[str, Any], place: Path) -> None:
+    kind = said.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise UserError(f"cannot go on from '{place}': it is a {kind}, and only LoRA can be gone on from. Choose another adapter.")
+    for key in _UNKNOWN:
+        if said.get(key):
+            raise UserError(f"cannot go on from '{place}': it was trained with {key}, which is not known here. Choose another adapter.")
+    if said.get("bias") not in (None, "none"):
+        raise UserError(f"cannot go on from '{place}': it has trained biases (bias: {said['bias']}). Choose another adapter.")
+    start = said.get("init_lora_weights", True)
+    pissa = str(start).lower().startswith("pissa")
+    if not pissa and (start.lower() if isinstance(start, str) else start) not in _HARMLESS_STARTS:
+        raise UserError(
+            f"cannot go on from '{place}': it was trained with init_lora_weights: {start}, beside other weights than the model's own. "
+            "Convert it to a plain LoRA with peft (path_initial_model_for_weight_conversion)."
+        )
+    if pissa and said.get("use_dora"):
+        raise UserError(f"cannot go on from '{place}': it is PiSSA and DoRA in one, which is not known here. Choose another adapter.")
+
+
+def _split_key(key: str, place: Path) -> tuple[str, str]:
+    """``base_model.model.<path>.lora_A.weight``, also with an adapter's name in it or without the prefix -> (path, ``lora_A``)."""
+    bare = key
+    while bare.startswith(PREFIX):
+        bare = bare[len(PREFIX) :]
+    for tensor in _TENSORS:
+        path, found, rest = bare.rpartition(f".{tensor}")
+        ends = rest.split(".")[1:] if rest.startswith(".") else ([] if not rest else ["?"])
+        if found and (ends in ([], ["weight"]) or len(ends) == 2 and ends[1] == "weight" or len(ends) == 1 and tensor.endswith("vector")):
+            return path, tensor
+    raise UserError(f"cannot go on from '{place}': it has the tensor {key}, which no plain LoRA has. Choose another adapter.")
+
+
+def _read_ranks(tensors: Mapping[str, Mapping[str, torch.Tensor]], place: Path) -> Iterator[tuple[str, int]]:
+    for name, parts in tensors.items():
+        missing = next((tensor for tensor in ("lora_A", "lora_B") if tensor not in parts), None)
+        if missing:
+            raise UserError(f"cannot go on from '{place}': its layer {name} has no {missing}. Copy it again from where it came.")
+        down, up = parts["lora_A"], parts["lora_B"]
+        if down.dim() != 2 or up.dim() != 2 or down.shape[0] != up.shape[1]:
+            raise UserError(f"cannot go on from '{place}': its layer {name} is no linear layer's LoRA. Choose another adapter.")
+        yield name, down.shape[0]
