@@ -44,7 +44,8 @@ def convert(field: dataclasses.Field, wanted: Any, value: Any) -> Any:
         hint = f" {error}" if type(error) is _Hint else ""
         raise UserError(f"cannot set {field.name} to {show(value)}: it takes {_name_type(plain)}.{hint} {rules['doc']}") from None
     except UserError as error:
-        raise UserError(f"cannot set {field.name} to {show(value)}: {error}") from None
+        start = f"cannot use {field.name}" if rules["path"] or rules["written"] else f"cannot set {field.name} to"
+        raise UserError(f"{start} {show(value)}: {error}") from None
     if rules["path"] or rules["written"]:
         value = clean_place(value, field.name, written=rules["written"])
     _check_limits(field, value)

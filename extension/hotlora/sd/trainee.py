@@ -86,7 +86,24 @@ class ImageTrainee:
         self._cache = LatentCache(self.model.encode_pixels, self.model.vae_fingerprint, self.config, folder)
 
     def warnings(self) -> list[str]:
-        return [*self.model.warnings, *self.dataset.problems]
+        return [*self.model.warnings, *self.dataset.problems, *self.dataset.notes, *self._tell_cut_captions()]
+
+    def _tell_cut_captions(self) -> list[str]:
+        """A line about captions with more tokens than are read."""
+        most = self.config.max_token_length
+        tokens = {example.path: self._count_tokens(self._fixed_caption(example)) for example in self._examples}
+        cut = {path: count for path, count in tokens.items() if count > most}
+        if not cut:
+            return []
+        first = ", ".join(f"{path.name} ({count} tokens)" for path, count in list(cut.items())[:3])
+        more = " …" if len(cut) > 3 else ""
+        longer = next((length for length in (150, 225) if length >= max(cut.values())), 225)
+        advice = f"Set max_token_length: {longer}, or shorten them." if longer > most else "Shorten them."
+        number = f"{len(cut)} captions are" if len(cut) > 1 else "1 caption is"
+        return [f"{number} longer than {most} tokens, and what is beyond is not learned: {first}{more}. {advice}"]
+
+    def _count_tokens(self, caption: str) -> int:
+        return self.model.count_tokens(caption) if hasattr(self.model, "count_tokens") else 0
 
     def summary(self) -> dict[str, Any]:
         train = [example for example in self.dataset.train if not example.is_reg]

@@ -126,6 +126,9 @@ class A1111Model:
         mean, log_variance = caught[0].float().chunk(2, dim=1)
         return mean.cpu(), (0.5 * log_variance.clamp(-30, 20)).exp().cpu()
 
+    def count_tokens(self, caption: str) -> int:
+        return max(len(embedder.tokenize([caption])[0]) for embedder in self._embedders)
+
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
         if self._loaded.lowvram and self.family == "sdxl":
             _summon(self._loaded.conditioner)
