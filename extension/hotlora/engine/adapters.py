@@ -6,6 +6,7 @@ a throw-away parent that holds just the target layers, so the borrowed tree is n
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -103,7 +104,7 @@ class AdapterSet:
             for key in keys:
                 ensure_scaled(getattr(parent, key), _NAME)
 
-    def _peft_layer(self, name: str) -> nn.Module:
+    def _peft_layer(self, name: str) -> Any:
         layer = self.layers[name]
         return getattr(layer, "lora", layer)
 

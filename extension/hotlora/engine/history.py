@@ -154,7 +154,7 @@ class History:
     def seconds_left(self) -> float | None:
         """By the clock, so with samples and the host's own pictures; None before the second step since a start or pause."""
         recent = [step for step in self.steps[-_RECENT_STEPS:] if step.time >= self._going_since]
-        if len(recent) < 2:
+        if len(recent) < 2 or self.started is None:
             return None
         each = (recent[-1].time - recent[0].time) / (len(recent) - 1)
         return each * (self.started.total_steps - self.step)

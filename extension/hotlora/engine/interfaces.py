@@ -128,7 +128,7 @@ class Trainee(Protocol):
 
     fingerprint: str  # which base model, down to its weights; checked on resume
     data_fingerprint: str  # which examples, once prepared; where it has changed on resume, a new epoch begins
-    modules: Sequence[nn.Module]  # the trees that adapters go into
+    modules: list[nn.Module]  # the trees that adapters go into
     device: torch.device
     compute_dtype: torch.dtype
     largest_batch: int | None  # examples that are computed at once at most, once prepared; None for no limit

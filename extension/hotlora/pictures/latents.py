@@ -111,15 +111,19 @@ class LatentCache:
             entry = self._encode([view])[0]
         else:
             view = _View(example, fit, flipped, crop_offset(fit))
-            key = self._key(view)
-            entry = self._load(key)
-            if entry is None:
-                entry = self._encode([view])[0]
-                self._store(key, entry)
+            entry = self._load_or_encode(view)
         top, left = view.offset
         if flipped:
             left = fit.scaled[0] - fit.bucket[0] - left
         return Latent(entry["mean"], entry["std"], entry.get("mask"), example.size, (top, left), fit.bucket)
+
+    def _load_or_encode(self, view: _View) -> dict[str, torch.Tensor]:
+        key = self._key(view)
+        entry = self._load(key)
+        if entry is None:
+            entry = self._encode([view])[0]
+            self._store(key, entry)
+        return entry
 
     def _key(self, view: _View) -> str:
         mask = view.example.mask_digest or "alpha" if self._config.masked_loss else "none"

@@ -34,7 +34,8 @@ class Conditions:
                 self._keep(caption, found[caption])
         chosen = [found[caption] for caption in captions]
         device = self._model.device
-        pooled = None if chosen[0].pooled is None else torch.cat([c.pooled for c in chosen]).to(device)
+        pooled_ones = [c.pooled for c in chosen if c.pooled is not None]  # all of them or none
+        pooled = torch.cat(pooled_ones).to(device) if pooled_ones else None
         return Conditioning(torch.cat([c.context for c in chosen]).to(device), pooled)
 
     def _ask(self, captions: Sequence[str]) -> Conditioning:

@@ -52,8 +52,8 @@ class ImageModel(Protocol):
     device: torch.device
     compute_dtype: torch.dtype  # of the U-Net's arithmetic
     unet: nn.Module
-    text_encoders: Sequence[nn.Module]
-    warnings: Sequence[str]  # what people should know about it
+    text_encoders: list[nn.Module]
+    warnings: list[str]  # what people should know about it
 
     def unet_layers(self) -> Mapping[str, nn.Module]:
         """Every Linear and Conv2d of the U-Net that a LoRA may go on, by its exported (kohya) name."""

@@ -75,7 +75,7 @@ def _at(per_timestep: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
     return per_timestep[timesteps.to(per_timestep.device)]
 
 
-def draw_noise(shape: tuple[int, int, int], config: ImageConfig, generator: torch.Generator) -> torch.Tensor:
+def draw_noise(shape: tuple[int, ...], config: ImageConfig, generator: torch.Generator) -> torch.Tensor:
     """The noise of one example: normal, plus noise offset, plus coarser resolutions. [4, height, width] fp32, CPU.
 
     Noise offset shifts each channel by one random number (crosslabs.org, "Diffusion with offset noise").
