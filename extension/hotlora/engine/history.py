@@ -57,7 +57,7 @@ class History:
         state = (found.st_size, found.st_mtime_ns)
         if state != self._seen:
             if found.st_size < self._offset:  # a start that had failed was made anew
-                self.__init__(is_outline=self._is_outline)  # type: ignore[misc]
+                vars(self).update(vars(History(is_outline=self._is_outline)))
             try:
                 with open(path, "rb") as file:
                     file.seek(self._offset)
