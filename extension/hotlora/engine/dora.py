@@ -28,6 +28,7 @@ class InputAxisDoRA(nn.Module):
         self.dora_scale = nn.Parameter(_input_norm(lora.base_layer.weight.detach().float()))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] -> [..., out] over a Linear, [batch, in, height, width] -> [batch, out, height, width] over a Conv2d."""
         base = self.lora.base_layer
         frozen = base.weight.float()
         merged = frozen + self.lora.get_delta_weight(self.adapter)

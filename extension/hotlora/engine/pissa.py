@@ -33,6 +33,7 @@ class ShiftedLora(nn.Module):
         self.lora, self.adapter = lora, adapter
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] -> [..., out]."""
         answer = self.lora(x)
         with torch.autocast(x.device.type, enabled=False):
             start = F.linear(F.linear(x.float(), self.down), self.up)
@@ -41,7 +42,8 @@ class ShiftedLora(nn.Module):
 
 @torch.no_grad()
 def find_main_directions(layers: Mapping[str, Any], adapter: str, seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Name -> (A0, B0), such that scale * B0 A0 is the weight's best approximation of the adapter's rank."""
+    """Name -> (A0 [rank, in], B0 [out, rank]), fp32 on the CPU, such that scale * B0 A0 is the weight's best approximation of
+    the adapter's rank."""
     starts = {}
     with torch.random.fork_rng(devices=[]):
         for name, lora in layers.items():

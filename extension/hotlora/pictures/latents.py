@@ -71,7 +71,8 @@ class LatentCache:
         config: PictureConfig,
         folder: Path,
     ):
-        """``encode_pixels`` is ImageModel's; ``folder`` is what choose_cache_folder gives."""
+        """``encode_pixels``: [batch, 3, height, width] in -1..1 -> the mean and spread of each latent, [batch, 4, height/8, width/8];
+        ``folder`` is what choose_cache_folder gives."""
         self._encode_pixels, self._vae_fingerprint, self._config = encode_pixels, vae_fingerprint, config
         self._folder = folder / "latents"
         self._memory: dict[str, dict[str, torch.Tensor]] = {}

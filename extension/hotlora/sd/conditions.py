@@ -20,7 +20,8 @@ class Conditions:
         self._bytes = 0
 
     def encode(self, captions: Sequence[str]) -> Conditioning:
-        """[batch] captions, in their order. With gradient when the text encoder is trained."""
+        """[batch] captions, in their order -> context [batch, tokens, width] and, of SDXL, pooled [batch, width].
+        With gradient when the text encoder is trained."""
         if self._config.train_text_encoder:
             return self._ask(captions)
         missing = list(dict.fromkeys(caption for caption in captions if caption not in self._kept))

@@ -73,7 +73,8 @@ class ImageModel(Protocol):
         ...
 
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
-        """With gradient where the encoders' adapters are attached and grad mode is on."""
+        """[batch] captions -> context [batch, tokens, width] and, of SDXL, pooled [batch, width]. With gradient where the
+        encoders' adapters are attached and grad mode is on."""
         ...
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:
