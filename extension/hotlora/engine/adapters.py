@@ -6,6 +6,7 @@ a throw-away parent that holds just the target layers, so the borrowed tree is n
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -103,7 +104,7 @@ class AdapterSet:
             for key in keys:
                 ensure_scaled(getattr(parent, key), _NAME)
 
-    def _peft_layer(self, name: str) -> nn.Module:
+    def _peft_layer(self, name: str) -> Any:
         layer = self.layers[name]
         return getattr(layer, "lora", layer)
 
@@ -127,7 +128,11 @@ class AdapterSet:
         return [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Exported name -> peft's tensor name (``lora_A``, ``hada_w1_a``, ``dora_scale`` …) -> fp32 copy on the CPU."""
+        """Exported name -> peft's tensor name (``lora_A``, ``hada_w1_a``, ``dora_scale`` …) -> fp32 copy on the CPU.
+
+        Shapes are peft's: of a linear layer ``lora_A`` [rank, in] and ``lora_B`` [out, rank], of a convolution ``lora_A``
+        [rank, in, height, width] and ``lora_B`` [out, rank, 1, 1].
+        """
         out: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.layers}
         for (name, tensor), parameter in self.trained:
             out[name][tensor] = parameter.detach().to("cpu", copy=True)
@@ -140,7 +145,7 @@ class AdapterSet:
 
     @torch.no_grad()
     def begin_at(self, starts: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Let those layers begin at (A0, B0), from where they are still no change."""
+        """Let those layers begin at (A0 [rank, in], B0 [out, rank]), from where they are still no change."""
         for name, (down, up) in starts.items():
             lora, layer = self._peft_layer(name), self.layers[name]
             device = lora.lora_A[_NAME].weight.device
@@ -151,7 +156,8 @@ class AdapterSet:
             lora.lora_B[_NAME].weight.copy_(up)
 
     def load(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """Overwrite every trained tensor. Raises KeyError or RuntimeError where names or shapes differ."""
+        """Overwrite every trained tensor with what :meth:`tensors` gave, or with as many numbers in another shape, as some files have them.
+        Raises KeyError or RuntimeError where names or sizes differ."""
         with torch.no_grad():
             for (name, tensor), parameter in self.trained:
                 source = tensors[name][tensor]

@@ -38,8 +38,8 @@ class Archive:
         except (FileNotFoundError, NotADirectoryError):
             entries = []
         self._spellings = frozenset(entries)
-        changes = {entry: _last_change(os.path.join(self.folder, entry)) for entry in entries}
-        return sorted((name for name, change in changes.items() if change is not None), key=lambda name: (-changes[name], name))
+        changes = {entry: change for entry in entries if (change := _last_change(os.path.join(self.folder, entry))) is not None}
+        return sorted(changes, key=lambda name: (-changes[name], name))
 
     def find(self, name: str) -> Path:
         """The folder of a run. Raises UserError where there is none of exactly that name."""
@@ -65,7 +65,8 @@ class Archive:
         """All that has happened in a run so far. Raises UserError where it cannot be read."""
         folder = self.find(name)
         with self._lock:
-            history = self._whole[name] = self._whole.pop(name, None) or History()
+            history = self._whole.pop(name, None) or History()
+            self._whole[name] = history
             while len(self._whole) > _WHOLE_ONES_KEPT:
                 del self._whole[next(iter(self._whole))]
             return _read_on(history, folder)

@@ -158,7 +158,7 @@ class WatchSection:
 
     def _read_others(self, name: str, compared: Sequence[str]) -> dict[str, History]:
         """Those to compare with; without what is gone, or cannot be read."""
-        found = {}
+        found: dict[str, History] = {}
         for other in dict.fromkeys(compared):
             try:
                 found |= {other: self._jobs.history(other)} if other != name else {}
@@ -220,7 +220,7 @@ class WatchSection:
 
     def _use_now(self, name: str) -> list[Any]:
         newest = Path(self._jobs.history(name).files[-1].path).name  # as it was published
-        told = self._studio.shelf.apply({newest: 1.0})
+        told = self._studio.shelf.apply({newest: 1.0}) if self._studio.shelf else ""
         return [message(told, bad=True) if told else message(f"Answers come with {newest} now."), *self._shelf.show()]
 
     def _continue_from(self, name: str) -> list[Any]:
