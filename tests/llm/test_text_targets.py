@@ -6,7 +6,8 @@ import zoo
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
 from hotlora.llm.config import TextConfig
-from hotlora.llm.targets import choose_text_targets, name_targets, resolve, say_left_out
+from hotlora.llm.peft_names import resolve
+from hotlora.llm.targets import choose_text_targets, name_targets, say_left_out
 from small_llama import make_llama
 
 

@@ -9,6 +9,7 @@ from ..engine.errors import UserError
 from ..engine.interfaces import Target
 from .config import TextConfig
 from .layers import Layers, find_layers
+from .peft_names import resolve
 
 _PATTERN = re.compile(r"[*()|\\^$+\[\]?]")  # in no layer's name: peft's users write patterns
 
@@ -117,15 +118,6 @@ def name_targets(net: nn.Module, targets: Iterable[str]) -> list[str] | str:
     if resolve(found, names) != wanted:
         raise UserError("cannot name these layers so that peft finds them again. Choose others with target_modules.")
     return found
-
-
-def resolve(target_modules: Sequence[str] | str, names: Iterable[str]) -> set[str]:
-    """The modules that peft puts adapters on, by its own words."""
-    from peft import LoraConfig
-    from peft.tuners.tuners_utils import check_target_module_exists
-
-    config = LoraConfig(target_modules=target_modules if isinstance(target_modules, str) else list(target_modules))
-    return {name for name in names if check_target_module_exists(config, name)}
 
 
 def shorten_names(wanted: set[str], names: Sequence[str]) -> list[str]:
