@@ -1,9 +1,11 @@
-# HotLoRA's commands on Linux and macOS. On Windows use the plain ones in README.md.
+# HotLoRA's commands on Linux and macOS. On Windows use the plain ones in docs/standalone.md.
 #
-#   make demo     set up, train the demo LoRA on the CPU, name the files to look at
-#   make test     all tests under both sets of packages, the newest and AUTOMATIC1111's; then lint
-#   make bench    a training step here against plain loops over diffusers, transformers and peft: time and memory
-#   make clean    remove what demo, tests and tools left behind, but not the virtual environments
+#   make demo        set up, train the demo LoRA on the CPU, name the files to look at
+#   make test        all tests under both sets of packages, the newest and AUTOMATIC1111's; then lint
+#   make test-hosts  the whole stories in a running AUTOMATIC1111 and text-generation-webui; where those are: see below
+#   make bench       a training step here against plain loops over diffusers, transformers and peft: time and memory
+#   make docs        build the documentation into the folder site; a link that leads nowhere is an error
+#   make clean       remove what demo, tests and tools left behind, but not the virtual environments
 #
 # pip's own settings apply. Where no GPU is, this saves a download of gigabytes:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
@@ -16,7 +18,7 @@ CLASSES := requirements/original-classes.txt
 # Waiting OpenMP threads spin by default; on a machine that does anything else, that makes steps several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-newest test-a1111 browser lint bench clean
+.PHONY: demo test test-newest test-a1111 test-hosts real-a1111 real-textgen real-classes browser lint bench docs clean
 
 demo: .venv/.ready
 	$(NEWEST) demo/run_demo.py
@@ -39,6 +41,41 @@ test-a1111:
 	@[ "$$CI" != true ]
 endif
 
+# The programs that hold models, with this checkout linked into their folder of extensions. What starts them is no affair of this file:
+#   HOTLORA_A1111_URL (--api, the demo's checkpoint loaded), HOTLORA_A1111_LORA_DIR (its models/Lora); HOTLORA_A1111_PYTHON (its Python:
+#     that packages stay what they were)
+#   HOTLORA_TEXTGEN_URL and HOTLORA_TEXTGEN_API (--api --extensions hotlora, a small model loaded); HOTLORA_TEXTGEN_PYTHON
+#   HOTLORA_A1111_FOLDER, HOTLORA_TEXTGEN_FOLDER: their files, for tests that need nothing running
+# Without an address its tests are skipped: said loudly, and an error in CI.
+NOT_TESTED = @echo; echo "*** NOT TESTED: $(1) ***"; echo "*** Name $(2) and run: make test-hosts ***"; echo; [ "$$CI" != true ]
+
+test-hosts: real-a1111 real-textgen real-classes
+
+ifneq ($(and $(HOTLORA_A1111_URL),$(HOTLORA_A1111_LORA_DIR)),)
+real-a1111: .venv/.tests-ready browser
+	$(NEWEST) -m pytest tests/ui/test_real_a1111_story.py $(wildcard tests/hosts/a1111/test_real_*.py)
+else
+real-a1111:
+	$(call NOT_TESTED,a running AUTOMATIC1111,HOTLORA_A1111_URL and HOTLORA_A1111_LORA_DIR)
+endif
+
+ifneq ($(and $(HOTLORA_TEXTGEN_URL),$(HOTLORA_TEXTGEN_API)),)
+real-textgen: .venv/.tests-ready browser
+	$(NEWEST) -m pytest tests/ui/test_real_textgen_story.py
+else
+real-textgen:
+	$(call NOT_TESTED,a running text-generation-webui,HOTLORA_TEXTGEN_URL and HOTLORA_TEXTGEN_API)
+endif
+
+ifneq ($(and $(HOTLORA_A1111_FOLDER),$(HOTLORA_TEXTGEN_FOLDER)),)
+real-classes: .venv/.tests-ready
+	$(NEWEST) -m pytest tests/hosts/a1111/test_a1111_queue.py tests/hosts/textgen/test_textgen_lock.py
+else
+real-classes: .venv/.tests-ready
+	@$(NEWEST) -m pytest tests/hosts/a1111/test_a1111_queue.py tests/hosts/textgen/test_textgen_lock.py
+	$(call NOT_TESTED,the hosts' own locks; only stand-ins were,HOTLORA_A1111_FOLDER and HOTLORA_TEXTGEN_FOLDER)
+endif
+
 # The tests of the page drive a browser. Without one they are skipped: said loudly, and an error in CI.
 browser:
 	@tools/find_browser.sh --install >/dev/null || { echo; \
@@ -48,10 +85,15 @@ browser:
 
 lint: .venv/.ready
 	$(NEWEST) -m ruff check .
+	$(NEWEST) tools/check_sizes.py
 
 bench: .venv/.ready
 	$(NEWEST) tools/bench.py
 	$(NEWEST) tools/bench_text.py
+
+docs: .venv-docs/.ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
+	@echo "the documentation is in site/index.html"
 
 # The stamps are renewed when a list of requirements changes.
 .venv/.ready: requirements/newest.txt requirements/standalone.txt
@@ -72,7 +114,12 @@ bench: .venv/.ready
 	$(A1111) $(INSTALL) --no-deps -r $(CLASSES)
 	@touch $@
 
+.venv-docs/.ready: requirements/docs.txt
+	@[ -x .venv-docs/bin/python ] || { python=$$(tools/find_python.sh 3.11 3.12 3.13 3.10) && "$$python" -m venv .venv-docs; }
+	.venv-docs/bin/python $(INSTALL) -r requirements/docs.txt
+	@touch $@
+
 clean:
-	rm -rf demo/output .pytest_cache .ruff_cache
+	rm -rf demo/output .pytest_cache .ruff_cache .mypy_cache build dist site extension/hotlora.egg-info
 	find . -name .hotlora-cache -not -path './.venv*' -prune -exec rm -rf {} +
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

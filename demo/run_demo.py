@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT / "extension"), str(DEMO)]
 
 import numpy as np
 import torch
-from hotlora.engine.run import read_yaml
+from hotlora.engine.yaml_file import read_yaml
 from PIL import Image
 from style_score import StyleScore, ink_mask, match_silhouette, saturation
 

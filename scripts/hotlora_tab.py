@@ -4,6 +4,7 @@ It is executed anew at every "Reload UI"; the package stays, and with it the stu
 """
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,13 @@ if _PACKAGE not in sys.path:
 from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
 from hotlora.hosts.a1111.host import A1111Host
-from hotlora.hosts.a1111.live import remove_leftover_lives, remove_live, update_live
-from hotlora.hosts.a1111.sampling import list_samplers
-from hotlora.pictures.album import UPLOAD_SUFFIXES, look_at_pictures
-from hotlora.pictures.caption_editing import read_caption, write_caption
-from hotlora.sd.config import ImageConfig
+from hotlora.hosts.a1111.live import remove_live, update_live
+from hotlora.hosts.webui.live import remove_leftover_lives
+from hotlora.hosts.webui.sampling import list_samplers
+from hotlora.tasks import IMAGES
 from hotlora.ui.api import basic_auth, build_router
 from hotlora.ui.page import build_page
-from hotlora.ui.presets import IMAGE_PRESETS
-from hotlora.ui.studio import BorrowedPrompt, Studio, keep_studio
+from hotlora.ui.studio import BorrowedPrompt, Studio, keep_studio, open_studio
 
 _SECTION = ("hotlora", "Train LoRA")
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -38,15 +37,10 @@ def make_studio() -> Studio:
     WebUI can change its settings, but not restart it."""
     folder = Path(shared.opts.data.get("hotlora_folder") or Path(paths_internal.data_path) / "hotlora")
     access = Access(find_allowed(folder) if is_public() else None)
-    return Studio(
-        jobs=Jobs(A1111Host, folder / "runs", ImageConfig, check_access=access.check, on_end=remove_live),
-        look_at=look_at_pictures,
-        read_caption=read_caption,
-        write_caption=write_caption,
-        datasets=folder / "data",
-        presets=folder / "presets",
-        shipped_presets=IMAGE_PRESETS,
-        upload_suffixes=UPLOAD_SUFFIXES,
+    return open_studio(
+        IMAGES,
+        Jobs(A1111Host, folder / "runs", IMAGES.config_class, check_access=access.check, on_end=remove_live),
+        folder,
         model_name=name_model,
         hides=("base_model", "vae", "slice_seconds", "tensorboard"),
         choices={"sample_sampler": list_samplers},
@@ -70,8 +64,8 @@ def is_public() -> bool:
 
 
 def find_allowed(folder: Path) -> list[Path]:
-    """What others may name in their runs: the WebUI's own folders, and those in its settings. Told, because it was a stranger who
-    set them, perhaps."""
+    """What others may name in their runs: the WebUI's own folders, and those in its settings. Printed as well, so that its owner sees what
+    the settings allow: somebody else may have set them."""
     lines = shared.opts.data.get("hotlora_data_folders") or ""
     allowed = [folder, Path(shared.cmd_opts.lora_dir), *(Path(line.strip()) for line in lines.splitlines() if line.strip())]
     print(f"HotLoRA: others can reach this WebUI. Runs may read and write in: {', '.join(map(str, allowed))}")
@@ -167,7 +161,14 @@ def add_api(page: Any, app: Any) -> None:
     if not shared.cmd_opts.api:
         return
     pairs = dict(pair.split(":", 1) for pair in (shared.cmd_opts.api_auth or "").split(",") if ":" in pair)
-    app.include_router(build_router(studio, basic_auth(pairs) if pairs else None))
+    app.include_router(build_router(studio, basic_auth(pairs) if pairs else None, is_allowed_page))
+
+
+def is_allowed_page(origin: str) -> bool:
+    """Whether the WebUI was started with --cors-allow-origins for it."""
+    options = shared.cmd_opts
+    listed, pattern = getattr(options, "cors_allow_origins", None) or "", getattr(options, "cors_allow_origins_regex", None)
+    return origin in listed.split(",") or bool(pattern and re.fullmatch(pattern, origin))
 
 
 script_callbacks.on_ui_settings(add_settings)

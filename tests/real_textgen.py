@@ -1,7 +1,8 @@
 """A running text-generation-webui, for tests that drive it: where it is, and how to ask it.
 
 HOTLORA_TEXTGEN_URL is the address of its page and HOTLORA_TEXTGEN_API that of its API (started with ``--api --extensions hotlora``, a small
-model loaded with the Transformers loader), HOTLORA_TEXTGEN_PYTHON its Python.
+model loaded with the Transformers loader), HOTLORA_TEXTGEN_PYTHON its Python. HOTLORA_TEXTGEN_FOLDER is where its files are; nothing need
+run for that.
 """
 
 import json
@@ -12,9 +13,12 @@ from typing import Any
 import pytest
 
 URL, API, PYTHON = (os.environ.get(f"HOTLORA_TEXTGEN_{name}", "").rstrip("/") for name in ("URL", "API", "PYTHON"))
+FOLDER = os.environ.get("HOTLORA_TEXTGEN_FOLDER", "")
 needs_textgen = pytest.mark.skipif(
     not (URL and API), reason="HOTLORA_TEXTGEN_URL and HOTLORA_TEXTGEN_API name no running text-generation-webui"
 )
+
+needs_folder = pytest.mark.skipif(not FOLDER, reason="HOTLORA_TEXTGEN_FOLDER names no folder of text-generation-webui's files")
 
 
 def post(path: str, body: Any) -> Any:

@@ -1,8 +1,9 @@
 """Who may import whom: every import statement of the repository, held against the rules of the house.
 
-engine <- pictures <- sd; engine <- llm; hosts above them; ui sees engine, tasks and the config classes, never hosts; gradio only in ui
-and entry points; a host's own `modules` only in that host's folder; heavy libraries only where they are at home, and loaded only when
-used.
+engine <- pictures <- sd, captioning; engine <- llm; hosts above them, no host knowing another; tasks sees all of these, hosts only
+inside its functions; ui sees engine, tasks, the config classes and the captioners' protocol, never hosts; cli, which joins a host to
+the rest, sees everything; gradio only in ui and entry points; a host's own `modules` only in that host's folder; heavy libraries only
+where they are at home, and loaded only when used.
 """
 
 import ast
@@ -19,20 +20,34 @@ ROOT = Path(__file__).resolve().parents[1]
 EXTENSION = ROOT / "extension"
 ENTRY_POINTS = ("scripts", "textgen_plugin", "tools", "demo", "javascript")  # and the files directly in the root
 
-ROOMS = {
-    "": r"$",  # hotlora/__init__.py imports nothing; its other files are entry points
+ROOMS = {  # what each may import; a file directly in the package is a room of its own name
+    "__init__": r"$",
+    "shipped": r"$",
     "engine": r"engine\b",
     "pictures": r"(engine|pictures)\b",
     "sd": r"(engine|pictures|sd)\b",
     "llm": r"(engine|llm)\b",
+    "captioning": r"(engine|pictures|captioning)\b",
     "hosts": r"(engine|pictures|sd|llm|hosts)\b",
-    "ui": r"(engine|ui|tasks)\b|(pictures|sd|llm)\.config\b",
+    "tasks": r"(engine|pictures|sd|llm|hosts|shipped)\b",
+    "ui": r"(engine|ui|tasks|shipped)\b|(pictures|sd|llm)\.config\b|captioning\.captioner\b",
+    "cli": r"(engine|pictures|sd|llm|captioning|hosts|tasks|ui|cli|shipped)\b",
+    "__main__": r"cli\b",
+}
+LIGHT = {"tasks": r"hosts\b"}  # room -> what it may import inside functions only
+HOSTS = {  # folder below hosts -> folders there that it may import, beside its own
+    "": (),
+    "shared": (),
+    "standalone": ("shared",),
+    "webui": ("shared",),
+    "a1111": ("shared", "webui"),
+    "textgen": ("shared",),
 }
 HOMES = {  # library -> files that may import it, relative to the repository
     "gradio": r"extension/hotlora/ui/|scripts/|textgen_plugin/|script\.py$",
-    "modules": r"extension/hotlora/hosts/(a1111|textgen)/|scripts/|textgen_plugin/|script\.py$",
+    "modules": r"extension/hotlora/hosts/(webui|a1111|textgen)/|scripts/|textgen_plugin/|script\.py$",
     "diffusers": r"extension/hotlora/hosts/standalone/\w+\.py$|tools/|demo/",
-    "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+)\.py$|tools/|demo/",
+    "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+|captioning/\w+)\.py$|tools/|demo/",
     "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
     "peft": r"extension/hotlora/(engine/\w+|llm/peft_names|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
 }
@@ -73,14 +88,19 @@ def find_imports(source: str, package: str) -> Iterator[Import]:
 def find_faults(path: str, source: str) -> list[str]:
     """What is wrong with the imports of the file at ``path``, which is relative to the repository."""
     package = path.removeprefix("extension/").rpartition("/")[0].replace("/", ".")
-    entry = not path.startswith("extension/") or path == "extension/hotlora/__main__.py"
-    room = None if entry else path.removeprefix("extension/hotlora/").rpartition("/")[0].partition("/")[0]
+    inside = path.startswith("extension/hotlora/")
+    room = path.removeprefix("extension/hotlora/").removesuffix(".py").partition("/")[0] if inside else None
     faults = []
     for found in find_imports(source, package):
         if room is not None and found.library == "hotlora":
             target = found.name.removeprefix("hotlora").lstrip(".")
             if target != "__version__" and not re.match(ROOMS[room], target):
-                faults.append(f"{path}:{found.line}: {room or 'the package'} may not import {target or 'the package'}")
+                faults.append(f"{path}:{found.line}: {room} may not import {target or 'the package'}")
+            elif found.at_top and room in LIGHT and re.match(LIGHT[room], target):
+                faults.append(f"{path}:{found.line}: {room} may import {target} inside functions only")
+            host = path.partition("/hosts/")[2].rpartition("/")[0].partition("/")[0]
+            if room == "hosts" and re.match(r"hosts\.", target) and target.split(".")[1] not in (host, *HOSTS[host]):
+                faults.append(f"{path}:{found.line}: the host {host} may not import {target}")
         home = HOMES.get(found.library)
         if home and not re.match(home, path):
             faults.append(f"{path}:{found.line}: {found.library} is not imported here")
@@ -101,10 +121,9 @@ def test_no_file_imports_what_it_must_not():
     assert not faults, "\n".join(faults)
 
 
-def test_every_folder_of_the_package_is_a_room_and_extension_holds_nothing_else():
-    rooms = {path.name for path in (EXTENSION / "hotlora").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert rooms <= set(ROOMS)
-    assert [path.name for path in EXTENSION.iterdir()] == ["hotlora"]
+def test_everything_in_the_package_is_a_room_and_extension_holds_nothing_else():
+    assert {path.stem for path in (EXTENSION / "hotlora").iterdir() if path.name != "__pycache__"} == set(ROOMS)
+    assert [path.name for path in EXTENSION.iterdir() if path.suffix != ".egg-info"] == ["hotlora"]  # which pip leaves behind
 
 
 @pytest.mark.parametrize(
@@ -120,10 +139,21 @@ def test_every_folder_of_the_package_is_a_room_and_extension_holds_nothing_else(
         ("extension/hotlora/sd/kohya.py", "from hotlora.hosts import a1111"),
         ("extension/hotlora/sd/kohya.py", "import importlib\nimportlib.import_module('gradio')"),
         ("extension/hotlora/hosts/standalone/images.py", "from ...ui import tab"),
+        ("extension/hotlora/hosts/textgen/host.py", "from ..standalone.texts import load_model"),
+        ("extension/hotlora/hosts/shared/modes.py", "from ..webui import queue"),
         ("extension/hotlora/hosts/standalone/images.py", "def f():\n    import modules.shared"),
         ("extension/hotlora/hosts/standalone/checkpoints/recognising.py", "import diffusers"),
         ("extension/hotlora/ui/tab.py", "from ..hosts.a1111.host import A1111Host"),
         ("extension/hotlora/ui/tab.py", "from ..pictures.dataset import read_dataset"),
+        ("extension/hotlora/ui/tab.py", "from ..captioning.blip import Blip"),
+        ("extension/hotlora/ui/tab.py", "from ..cli import main"),
+        ("extension/hotlora/captioning/blip.py", "from ..hosts.shared import devices"),
+        ("extension/hotlora/captioning/blip.py", "import transformers"),
+        ("extension/hotlora/tasks.py", "from .hosts.standalone.images import DiffusersHost"),
+        ("extension/hotlora/tasks.py", "from .ui.studio import Studio"),
+        ("extension/hotlora/shipped.py", "from .engine.files import write_text"),
+        ("extension/hotlora/cli/ui.py", "import gradio"),
+        ("extension/hotlora/__main__.py", "from .ui.page import build_page"),
         ("extension/hotlora/__init__.py", "from .engine import loop"),
         ("train.py", "import gradio"),
     ],
@@ -142,6 +172,9 @@ def test_forbidden_arrows_are_found(path, source):
         ("extension/hotlora/hosts/a1111/host.py", "from modules import shared\nfrom ...sd.model import ImageModel"),
         ("extension/hotlora/hosts/standalone/images.py", "def f():\n    from diffusers import AutoencoderKL"),
         ("extension/hotlora/ui/tab.py", "import gradio as gr\nfrom ..sd.config import ImageConfig\nfrom ..engine.job import Job"),
+        ("extension/hotlora/ui/tab.py", "from ..captioning.captioner import Captioner\nfrom ..tasks import TASKS"),
+        ("extension/hotlora/tasks.py", "def f():\n    from .hosts.standalone.images import DiffusersHost"),
+        ("extension/hotlora/cli/train.py", "from ..hosts.standalone.merging import merge_adapter\nfrom ..ui.page import build_page"),
         ("scripts/hotlora_tab.py", "import gradio\nfrom modules import script_callbacks\nfrom hotlora.ui import tab"),
     ],
 )
@@ -149,9 +182,9 @@ def test_allowed_arrows_are_let_through(path, source):
     assert not find_faults(path, source)
 
 
-def test_importing_engine_pictures_and_sd_loads_no_heavy_library():
+def test_importing_engine_pictures_sd_and_captioning_loads_no_heavy_library():
     """A host that shows a tab must not pay for, or clash with, libraries that it does not use yet."""
-    files = [path for room in ("engine", "pictures", "sd") for path in (EXTENSION / "hotlora" / room).glob("*.py")]
+    files = [path for room in ("engine", "pictures", "sd", "captioning") for path in (EXTENSION / "hotlora" / room).glob("*.py")]
     names = [".".join(path.relative_to(EXTENSION).with_suffix("").parts) for path in files]
     code = f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name.removesuffix('.__init__'))\n"
     code += f"print(*sorted({{m.partition('.')[0] for m in sys.modules}} & {{*{MUST_BE_LAZY!r}, 'gradio'}}))"

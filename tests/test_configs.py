@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hotlora.engine.config import RunConfig
 from hotlora.engine.options import build
-from hotlora.engine.run import read_yaml
+from hotlora.engine.yaml_file import read_yaml
 from hotlora.llm.config import TextConfig
 from hotlora.sd.config import ImageConfig
 

@@ -162,7 +162,7 @@ MISTAKES = {
     "no data given": ({"train_data_dir": ""}, "train_data_dir"),
     "a block that is not there": ({"block_ranks": {"down_block_9": 4}}, "down_blocks_0"),
     "a task there is not": ({"task_type": "music"}, "text-generation"),
-    "an option of pictures for text": ({"task_type": "text-generation", "resolution": 512}, "cannot use the option"),
+    "an option of pictures for text": ({"task_type": "text-generation", "resolution": 512}, "it is an option of image-generation"),
     "a bad sample prompt": ({"sample_prompts": ["x --w wide"]}, "--w takes a number"),
 }
 
@@ -173,7 +173,8 @@ def test_mistakes_are_one_sentence_and_exit_code_2(world, capfd, mistake):
     assert train_in_process("--config", write_config(world, f"mistake {mistake}", **options)) == 2
     shown = capfd.readouterr().err
     assert said in shown and "Traceback" not in shown
-    assert shown.strip().splitlines()[-1].startswith("error: cannot ")
+    first, *listed = shown.strip().partition("error: ")[2].splitlines()
+    assert first.startswith("cannot ") and all(line.startswith("- cannot ") for line in listed)
 
 
 def test_a_start_that_failed_can_be_tried_again_in_the_same_place(world):

@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 
 import torch
+from hotlora.hosts.standalone.checkpoints.architecture import CONFIGS
 from safetensors.torch import save_file
 
-TOKENIZER = Path(__file__).parent.parent / "demo" / "model" / "emoji-sd-clip"
+TOKENIZER = CONFIGS / "tokenizer"
 _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 

@@ -9,7 +9,7 @@ import torch
 from hotlora.engine.config import RunConfig
 from hotlora.engine.control import Control
 from hotlora.engine.errors import ModelAway, UserError
-from hotlora.engine.interfaces import Loss, PreviewRequest, Progress, Target
+from hotlora.engine.interfaces import AdapterChoice, Loss, PreviewRequest, Progress, Target
 from hotlora.engine.loop import train
 from hotlora.engine.options import build
 from hotlora.engine.run import Run
@@ -17,12 +17,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 
+@dataclass
+class ToyConfig(RunConfig):
+    FILE_SUFFIX = ".safetensors"
+
+
 @dataclass(frozen=True)
 class ToyBatch:
     items: tuple[int, ...]
 
     @property
-    def weight(self) -> float:
+    def count(self) -> float:
         return float(len(self.items))
 
     def __len__(self) -> int:
@@ -46,10 +51,10 @@ class ToyPreview:
 
 class ToyTrainee:
     fingerprint = "toy"
+    data_fingerprint = "toy data"
     device = torch.device("cpu")
     compute_dtype = torch.float32
     largest_batch = None
-    dora_axis = "input"
 
     def __init__(self, config, examples=13):
         self.config = config
@@ -77,6 +82,9 @@ class ToyTrainee:
     def training(self):
         return contextlib.nullcontext()
 
+    def adapter_choice(self):
+        return AdapterChoice(dora_axis="input")
+
     def targets(self):
         rate = self.config.learning_rate
         return {f"layer_{i}": Target(self.net[i], self.config.lora_rank, self.config.alpha, rate) for i in (0, 2)}
@@ -96,31 +104,14 @@ class ToyTrainee:
         if draws.step in self.poison_at:
             self.poison_at.discard(draws.step)
             total = total * math.nan
-        return Loss(total, batch.weight)
+        return Loss(total, batch.count)
 
     def validation_batches(self):
         return [ToyBatch((0, 1))]
 
     def validation_loss(self, batch):
         error = self.net(self.inputs[list(batch.items)]) - self.wanted[list(batch.items)]
-        return Loss(error.square().mean(1).sum(), batch.weight)
-
-    asked = 0  # questions that it would answer
-
-    def examples(self):
-        return ()
-
-    def describe_validation(self, loss):
-        return {}
-
-    def questions(self):
-        return range(self.asked)
-
-    def what_is_asked(self):
-        return "questions"
-
-    def grade(self, question):
-        return {"right": float(question % 2)}
+        return Loss(error.square().mean(1).sum(), batch.count)
 
     def preview_requests(self):
         return [PreviewRequest(prompt, self.config.sample_seed) for prompt in self.config.sample_prompts]
@@ -128,10 +119,10 @@ class ToyTrainee:
     def preview(self, request):
         return ToyPreview(f"{request.weight} {self.net(self.inputs[:1]).tolist()}")
 
-    def write_sheet(self, rows, path):
-        path = path.with_suffix(".txt")
+    def write_comparison(self, rows, run):
+        path = run.folder / "comparison.txt"
         path.write_text("\n".join(" | ".join(p.text for _, p in row) for row in rows), encoding="utf-8")
-        return path
+        return {"sheet": path, "cover": rows[0][-1][1].save(run.stem)}
 
     def write(self, adapters, path, notes):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +140,25 @@ class ToyTrainee:
         rank = tensors["layer_0"]["lora_A"].shape[0]
         self.config.adopt("lora_rank", rank)
         return tensors
+
+
+class AskedToyTrainee(ToyTrainee):
+    """One that also answers questions."""
+
+    asked = 0  # how many
+    grading_share = 1.0
+
+    def describe_validation(self, loss):
+        return {}
+
+    def questions(self):
+        return range(self.asked)
+
+    def what_is_asked(self):
+        return "questions"
+
+    def grade(self, question):
+        return {"right": float(question % 2)}
 
 
 class ToyHost:
@@ -188,7 +198,7 @@ class ToyHost:
 
 def toy_config(folder: Path, **options) -> RunConfig:
     values = {"output_dir": str(folder), "lora_rank": 2, "epochs": 4, "batch_size": 4, "learning_rate": 1e-2, "tensorboard": False}
-    return build(RunConfig, {**values, **options})
+    return build(ToyConfig, {**values, **options})
 
 
 def run_toy(config: RunConfig, *, host=None, run=None, steps=None):
@@ -204,4 +214,5 @@ def run_toy(config: RunConfig, *, host=None, run=None, steps=None):
         if steps is not None and type(event).__name__ == "Step" and event.step >= steps:
             generator.close()
             break
+    run.close()
     return events, host, run

@@ -15,20 +15,39 @@ class FairLock:
     def __init__(self):
         self._lock, self._guard, self._pending_threads = threading.Lock(), threading.Lock(), deque()
 
-    def __enter__(self):
+    def acquire(self, blocking=True):
         with self._guard:
             if self._lock.acquire(blocking=False):
-                return
+                return True
+            if not blocking:
+                return False
             woken = threading.Event()
             self._pending_threads.append(woken)
         woken.wait()
-        self._lock.acquire()
+        return self._lock.acquire()
 
-    def __exit__(self, *error):
+    def release(self):
         with self._guard:
             if self._pending_threads:
                 self._pending_threads.popleft().set()
             self._lock.release()
+
+    def __enter__(self):
+        return self.acquire()
+
+    def __exit__(self, *error):
+        self.release()
+
+
+class State:
+    """The WebUI's shared.state, as far as a sample changes it."""
+
+    skipped = interrupted = stopping_generation = False
+    job, job_count = "", 0
+
+    def begin(self, job="(unknown)"):
+        self.job, self.job_count, self.started = job, -1, True
+        self.skipped = self.interrupted = self.stopping_generation = False
 
 
 class Loaded(nn.Module):

@@ -69,28 +69,23 @@ def _make_studio() -> Any:
     from hotlora.hosts.textgen.adapters import AppliedAdapters
     from hotlora.hosts.textgen.host import TextgenHost, explain_absence, explain_loader, lora_folder, read_tokenizer
     from hotlora.hosts.textgen.live import LiveAnswers
-    from hotlora.llm.config import TextConfig
-    from hotlora.llm.formats import SUFFIXES
     from hotlora.llm.look import look_at_texts
-    from hotlora.ui.presets import TEXT_PRESETS
-    from hotlora.ui.studio import Studio
+    from hotlora.tasks import TEXTS
+    from hotlora.ui.studio import open_studio
     from modules import shared
 
     folder = Path(shared.user_data_dir).resolve() / "hotlora"
     public = shared.args.listen or shared.args.share
     access = Access([folder, lora_folder().resolve(), Path(shared.user_data_dir).resolve() / "training"] if public else None)
     live = LiveAnswers(lambda: jobs.current.control.newest if jobs.current else None)
-    jobs = Jobs(lambda: TextgenHost(live), folder / "runs", TextConfig, check_access=access.check, on_end=lambda job: live.end())
+    jobs = Jobs(lambda: TextgenHost(live), folder / "runs", TEXTS.config_class, check_access=access.check, on_end=lambda job: live.end())
     if lora_folder().is_dir():
         remove_leftovers(lora_folder())
-    return Studio(
-        jobs=jobs,
+    return open_studio(
+        TEXTS,
+        jobs,
+        folder,
         look_at=lambda config: look_at_texts(config, *read_tokenizer()),
-        datasets=folder / "data",
-        presets=folder / "presets",
-        shipped_presets=TEXT_PRESETS,
-        upload_suffixes=SUFFIXES,
-        data_word="texts",
         model_name=lambda: "" if explain_loader() else shared.model_name,
         why_not=lambda: explain_absence() or "",
         hides=("base_model", "quantization", "mixed_precision", "slice_seconds", "metadata_path"),

@@ -25,6 +25,7 @@ def make_model(folder: Path) -> None:
     """A Stable Diffusion 1.5 shaped model of random weights, with a small text encoder of the right width, and a picture."""
     import torch
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from hotlora.hosts.standalone.checkpoints.architecture import CONFIGS
     from PIL import Image
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -40,7 +41,7 @@ def make_model(folder: Path) -> None:
         hidden_size=768, intermediate_size=768, num_hidden_layers=2, num_attention_heads=12, bos_token_id=49406, eos_token_id=49407
     )
     CLIPTextModel(text).save_pretrained(folder / "text_encoder")
-    CLIPTokenizer.from_pretrained(str(ROOT / "demo" / "model" / "emoji-sd-clip")).save_pretrained(folder / "tokenizer")
+    CLIPTokenizer.from_pretrained(str(CONFIGS / "tokenizer")).save_pretrained(folder / "tokenizer")
     DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(folder / "scheduler")
     parts = {
         "unet": ["diffusers", "UNet2DConditionModel"],

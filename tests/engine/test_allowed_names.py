@@ -42,7 +42,9 @@ def test_no_name_is_taken_that_some_system_refuses(tmp_path, use, name):
         name = f"{name.strip()}."  # spaces around them are dropped
     with pytest.raises(UserError) as refusal:
         use(name, tmp_path)
-    assert str(refusal.value).startswith(("cannot name the LoRA", "cannot name the data set", "cannot name a preset"))
+    assert str(refusal.value).startswith(
+        ("cannot name the LoRA", "cannot name the data set", "cannot name a preset", "cannot set output_name")
+    )
     str(refusal.value).encode("utf-8")  # it is sent to people
     assert not (tmp_path / "data").exists() and not (tmp_path / "presets").exists()
 

@@ -12,9 +12,10 @@ from hotlora.engine.config import RunConfig
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, read_events
 from hotlora.engine.history import steps_of
+from hotlora.engine.interfaces import Progress
 from hotlora.engine.jobs import STATUSES, Jobs
 from safetensors.torch import load_file
-from toy import ToyHost, ToyTrainee
+from toy import ToyConfig, ToyHost, ToyTrainee
 from waiting import wait_until
 
 OPTIONS = {"lora_rank": 2, "max_steps": 12, "batch_size": 4, "learning_rate": 1e-2, "tensorboard": False, "sheet_weights": []}
@@ -34,7 +35,7 @@ class Program:
         self.let_go.set()
         self.hosts: list[ToyHost] = []
         self.ended: list[str] = []
-        self.jobs = Jobs(self.make_host, folder, RunConfig, on_end=lambda job: self.ended.append(job.name))
+        self.jobs = Jobs(self.make_host, folder, ToyConfig, on_end=lambda job: self.ended.append(job.name))
 
     def make_host(self) -> ToyHost:
         self.hosts.append(ToyHost(self.make_trainee))
@@ -192,7 +193,7 @@ def test_no_name_leads_out_of_the_folder(program, name):
 def test_a_runs_folder_is_below_the_programs_whatever_output_dir_says(program, tmp_path):
     job = program.jobs.start({**OPTIONS, "output_dir": str(tmp_path / "elsewhere" / "cat")})
     program.wait_for("cat", "done")
-    assert job.run_folder.folder == program.jobs.folder / "cat" and not (tmp_path / "elsewhere").exists()
+    assert job.run.folder == program.jobs.folder / "cat" and not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("ask", ["status", "history", "values", "delete", "resume", "stop", "control"])
@@ -208,7 +209,7 @@ def test_what_may_not_be_asked_for_is_refused_before_anything_is_made(program):
     def refuse(config):
         raise UserError("cannot read that folder here.")
 
-    jobs = Jobs(program.make_host, program.jobs.folder, RunConfig, check_access=refuse)
+    jobs = Jobs(program.make_host, program.jobs.folder, ToyConfig, check_access=refuse)
     for ask in (jobs.start, jobs.look_ahead):
         with pytest.raises(UserError, match="cannot read that folder here"):
             ask({**OPTIONS, "output_name": "cat"})
@@ -279,7 +280,7 @@ def test_a_run_that_ends_while_somebody_looks_is_not_called_interrupted(program,
     program.hold()
     program.start("a", max_steps=1)
     program.wait_for_step()
-    read = program.jobs.history
+    read = program.jobs.outline
 
     def read_and_be_overtaken(name):
         history = read(name)
@@ -287,7 +288,7 @@ def test_a_run_that_ends_while_somebody_looks_is_not_called_interrupted(program,
         wait_until(lambda: program.ended == ["a"])
         return history
 
-    monkeypatch.setattr(program.jobs, "history", read_and_be_overtaken)
+    monkeypatch.setattr(program.jobs, "outline", read_and_be_overtaken)
     assert program.jobs.status("a") in ("preparing", "training", "done")
 
 
@@ -396,6 +397,53 @@ def test_a_second_look_is_refused_while_one_goes_on(program):
     assert "missing.safetensors" in outlook.error and outlook.estimate is None
 
 
+class Preparer(ToyTrainee):
+    """Prepares for very long, a little at a time."""
+
+    def prepare(self):
+        for number in range(100_000):
+            time.sleep(0.002)
+            yield Progress("looking", number, 100_000)
+
+
+def test_a_look_ends_at_the_next_sign_of_progress_when_it_is_cancelled(program):
+    right, program.make_trainee = program.make_trainee, Preparer
+    with pytest.raises(UserError, match="nothing is being looked at"):
+        program.jobs.cancel_look()
+    outlook = program.jobs.look_ahead(OPTIONS)
+    wait_until(lambda: outlook.progress and outlook.progress.done > 2)
+    assert program.jobs.cancel_look() is outlook
+    wait_until(lambda: not outlook.busy)
+    assert outlook.cancelled and outlook.error == "" and outlook.estimate is None and not outlook.stopping
+    assert not program.hosts[-1].inside and outlook.progress.done < 50_000
+    with pytest.raises(UserError, match="nothing is being looked at"):
+        program.jobs.cancel_look()
+    program.make_trainee = right
+    again = program.jobs.look_ahead(OPTIONS)
+    wait_until(lambda: not again.busy)
+    assert again.estimate and not again.cancelled and again.number != outlook.number
+
+
+def test_a_look_that_is_cancelled_during_its_step_says_so(program):
+    program.hold()
+    outlook = program.jobs.look_ahead(OPTIONS)
+    program.wait_for_step()
+    program.jobs.cancel_look()
+    assert outlook.stopping and outlook.busy
+    program.let_go.set()
+    wait_until(lambda: not outlook.busy)
+    assert outlook.cancelled and outlook.estimate is None
+
+
+def test_a_look_that_goes_on_when_its_run_starts_is_given_up(program):
+    program.make_trainee = Preparer
+    outlook = program.jobs.look_ahead(OPTIONS)
+    program.jobs.drop_look()
+    assert program.jobs.outlook is None
+    wait_until(lambda: not outlook.busy)
+    assert outlook.cancelled
+
+
 # -- a model that goes away --------------------------------------------------------------------------------------------
 
 
@@ -450,7 +498,7 @@ def test_a_run_whose_model_is_away_waits_and_equals_one_that_never_did(program, 
     program.let_go.set()
     program.wait_for("a", "paused")
     time.sleep(0.05)  # some looks for the model
-    waits = [e for e in read_events(job.run_folder.events.path) if isinstance(e, Paused)]
+    waits = [e for e in read_events(job.run.events.path) if isinstance(e, Paused)]
     assert len(waits) == 1 and "another toy is loaded. Load this one." in waits[0].message
     assert program.jobs.status("a") == "paused" and program.jobs.current is job
     host.away = False

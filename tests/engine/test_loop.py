@@ -12,7 +12,7 @@ from hotlora.engine.job import Job
 from hotlora.engine.loop import train
 from hotlora.engine.run import Run
 from safetensors.torch import load_file
-from toy import ToyHost, ToyTrainee, run_toy, toy_config
+from toy import AskedToyTrainee, ToyHost, ToyTrainee, run_toy, toy_config
 
 
 def finals(run):
@@ -52,7 +52,7 @@ def test_memory_for_not_even_one_example_is_said(tmp_path):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory (pretended)")
 
     config = toy_config(tmp_path / "run")
-    outcome = Job(ToyHost(Tiny), config, Run.start(config)).run()
+    outcome = Job(ToyHost(Tiny), config, Run.start(config)).work()
     assert isinstance(outcome, Failed) and not outcome.bug
     assert "gradient_checkpointing" in outcome.message
 
@@ -98,7 +98,7 @@ def test_an_error_in_a_step_leaves_the_model_as_found(tmp_path):
 
     config = toy_config(tmp_path / "run")
     host, run = ToyHost(Broken), Run.start(config)
-    outcome = Job(host, config, run).run()
+    outcome = Job(host, config, run).work()
     assert outcome.bug and "run.log" in outcome.message
     assert "broken on purpose" in run.log_path.read_text(encoding="utf-8")
     assert not host.inside and type(host.trainee.net[0]).__module__.startswith("torch.")
@@ -129,7 +129,7 @@ def test_a_second_breakdown_ends_the_run_with_a_sentence(tmp_path):
 
     config = toy_config(tmp_path / "run")
     run = Run.start(config)
-    outcome = Job(ToyHost(Poisoned), config, run).run()
+    outcome = Job(ToyHost(Poisoned), config, run).work()
     assert isinstance(outcome, Failed) and not outcome.bug
     assert "half the learning rate" in outcome.message
     assert not run.final_path.exists()
@@ -139,10 +139,10 @@ def test_exploding_loss_is_noticed(tmp_path):
     class Exploding(ToyTrainee):
         def loss(self, batch, draws):
             loss = super().loss(batch, draws)
-            return type(loss)(loss.total * (1e4 if draws.step > 60 and not getattr(self, "calm", False) else 1), loss.weight)
+            return type(loss)(loss.total * (1e4 if draws.step > 60 and not getattr(self, "calm", False) else 1), loss.count)
 
     config = toy_config(tmp_path / "run", max_steps=100, save_steps=20)
-    outcome = Job(ToyHost(Exploding), config, Run.start(config)).run()
+    outcome = Job(ToyHost(Exploding), config, Run.start(config)).work()
     assert isinstance(outcome, Failed) and "broke down" in outcome.message
 
 
@@ -153,7 +153,7 @@ def test_validation_keeps_the_best_and_stops_early(tmp_path):
         def validation_loss(self, batch):
             loss = super().validation_loss(batch)
             Overfitting.judged += 1
-            return type(loss)(torch.tensor(float(abs(Overfitting.judged - 3) + 1)) * loss.weight, loss.weight)
+            return type(loss)(torch.tensor(float(abs(Overfitting.judged - 3) + 1)) * loss.count, loss.count)
 
     config = toy_config(tmp_path / "run", max_steps=60, validation_split=0.1, validation_every_steps=2, early_stopping_patience=3)
     events, _, run = run_toy(config, host=ToyHost(Overfitting))
@@ -195,13 +195,13 @@ def test_stop_saves_and_pause_waits(tmp_path):
     assert not job.wait(1.0)
     paused_at = reached[-1]
     assert paused_at <= 6
-    assert (job.run_folder.states / f"step-{paused_at:08d}.pt").exists()
+    assert (job.run.states / f"step-{paused_at:08d}.pt").exists()
     job.control.go_on()
     while reached[-1] < 20:
         assert not job.wait(0.01)
     job.control.stop()
     assert job.wait(20)
-    assert job.outcome.reason == "stopped" and job.run_folder.final_path.exists()
+    assert job.outcome.reason == "stopped" and job.run.final_path.exists()
 
 
 def test_wishes_are_granted_after_the_current_step(tmp_path):
@@ -216,7 +216,7 @@ def test_wishes_are_granted_after_the_current_step(tmp_path):
             job.control.sample_now()
 
     job.subscribe(reader)
-    job.run()
+    job.work()
     kinds = [type(e).__name__ for e in events]
     third = next(i for i, e in enumerate(events) if isinstance(e, Step) and e.step == 3)
     assert kinds[third + 1 : third + 3] == ["Previewed", "Saved"]
@@ -235,12 +235,12 @@ def test_full_disk_ends_with_a_sentence_and_whole_checkpoints(tmp_path, monkeypa
         return original(path, data)
 
     monkeypatch.setattr(type(run.states), "write_bytes", full)
-    outcome = job.run()
+    outcome = job.work()
     assert isinstance(outcome, Failed) and not outcome.bug and "disk is full" in outcome.message
     monkeypatch.undo()
-    assert run.load_state()["attributes"]["step"] == 4
+    assert next(run.read_states())[1]["attributes"]["step"] == 4
     assert not list(run.folder.rglob("*.tmp"))
-    resumed = Job(ToyHost(), config, Run.reopen(config)).run()
+    resumed = Job(ToyHost(), config, Run.reopen(config)).work()
     assert isinstance(resumed, Finished)
 
 
@@ -267,9 +267,9 @@ def test_stopping_while_data_is_prepared_ends_there(tmp_path):
     job = Job(ToyHost(Slow), config, Run.start(config))
     seen = []
     job.subscribe(lambda event: seen.append(event) or (len(seen) == 5 and job.control.stop()))
-    outcome = job.run()
+    outcome = job.work()
     assert outcome.reason == "stopped" and len(seen) < 10
-    assert not job.run_folder.final_path.exists()
+    assert not job.run.final_path.exists()
 
 
 def test_a_reader_that_meets_the_full_disk_is_no_bug(tmp_path):
@@ -281,12 +281,12 @@ def test_a_reader_that_meets_the_full_disk_is_no_bug(tmp_path):
             raise OSError(28, "No space left on device")
 
     job.subscribe(reader)
-    outcome = job.run()
+    outcome = job.work()
     assert not outcome.bug and "disk is full" in outcome.message
 
 
 def test_questions_are_asked_before_with_each_validation_and_at_the_end(tmp_path):
-    class Asked(ToyTrainee):
+    class Asked(AskedToyTrainee):
         asked = 3
 
     config = toy_config(tmp_path / "run", max_steps=5, validation_every_steps=2)
@@ -298,7 +298,7 @@ def test_questions_are_asked_before_with_each_validation_and_at_the_end(tmp_path
 
 
 def test_a_resumed_run_does_not_ask_at_its_start_again(tmp_path):
-    class Asked(ToyTrainee):
+    class Asked(AskedToyTrainee):
         asked = 1
 
     config = toy_config(tmp_path / "run", max_steps=4)

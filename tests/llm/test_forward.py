@@ -9,7 +9,7 @@ import zoo
 from hotlora.engine.errors import UserError
 from hotlora.engine.interfaces import Draws
 from hotlora.engine.options import build
-from hotlora.hosts.standalone.texts import CausalModel
+from hotlora.hosts.shared.causal_model import CausalModel
 from hotlora.llm.config import TextConfig
 from hotlora.llm.conversation import TokenizedExample
 from hotlora.llm.forward import LanguageLoss

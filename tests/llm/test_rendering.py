@@ -99,7 +99,7 @@ def test_templates_own_masks_are_not_relied_on():
     messages = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "Moss."}]
     mask = tokenizer.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)["assistant_masks"]
     (example,) = Renderer(tokenizer, text_config()).encode(talk("What?", "Moss."))
-    assert sum(mask) == 0 and example.weight > 1
+    assert sum(mask) == 0 and example.count > 1
 
 
 # -- several answers -----------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_a_turn_that_opens_a_conversation_is_no_answer():
     (example,) = renderer.encode(greeting)
     assert "⟦Moss.<|im_end|>⟧" in mark(renderer, example) and mark(renderer, example).count("⟦") == 1
     (alone,) = renderer.encode(Conversation((Message("assistant", "Ahoy!"),), "row 1"))
-    assert alone.weight == 0 and len(alone.trained) == len(alone.tokens)
+    assert alone.count == 0 and len(alone.trained) == len(alone.tokens)
 
 
 def test_everything_means_every_token_but_the_first():

@@ -13,7 +13,7 @@ from hotlora.engine.events import Graded, Step, Validated
 from hotlora.engine.loop import train
 from hotlora.engine.options import build
 from hotlora.engine.run import Run
-from hotlora.hosts.standalone.texts import CausalModel
+from hotlora.hosts.shared.causal_model import CausalModel
 from hotlora.llm.config import TextConfig
 from hotlora.llm.trainee import TextTrainee
 from safetensors.torch import load_file

@@ -267,7 +267,8 @@ def test_a_metadata_file_neither_reads_nor_finds_out_about_files_elsewhere(data,
         assert len(view.notes) == 1 and f"outside of the data folder, such as {name}." in view.notes[0]
     (data / "metadata.csv").write_text("file_name,text\n../secret.png,stolen\na.png,from the table\n")
     view = look(data)
-    assert view.notes == () and view.examples[0].text == "from the table"
+    assert view.notes == ("1 caption file (a.txt) is not used: the metadata file goes before.",)
+    assert view.examples[0].text == "from the table"
 
 
 def test_captions_of_a_table_above_the_pictures_or_with_full_paths_are_found(data):

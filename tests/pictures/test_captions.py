@@ -127,9 +127,25 @@ def test_doubled_braces_are_braces():
 
 def test_several_lines_are_alternatives_only_with_wildcards():
     caption = "first line\nsecond line\n"
-    assert set(renders(caption)) == {"first line"}
+    assert set(renders(caption)) == {"first line, second line"}, "nothing that was written is lost"
     assert set(renders(caption, enable_wildcard=True)) == {"first line", "second line"}
-    assert render(caption, caption_prefix="p", caption_suffix="s") == "p first line s"
+    assert render(caption, caption_prefix="p", caption_suffix="s") == "p first line, second line s"
+
+
+@pytest.mark.parametrize(
+    ("lines", "joined"),
+    [
+        ("1girl\nblue hair\nsolo\n", "1girl, blue hair, solo"),
+        ("1girl,\n\nblue hair,\r\nsolo", "1girl, blue hair, solo"),
+        ("A cat sits on a wall.\n\nBehind it is a garden.", "A cat sits on a wall. Behind it is a garden."),
+        (
+            "A cat that sits on a wall and\nlooks at the birds in the garden",
+            "A cat that sits on a wall and looks at the birds in the garden",
+        ),
+    ],
+)
+def test_lines_become_one_as_tags_or_as_sentences(lines, joined):
+    assert render(lines) == joined
 
 
 def test_other_separators():

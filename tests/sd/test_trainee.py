@@ -122,7 +122,7 @@ def test_regularisation_pictures_count_by_their_weight_and_have_no_trigger(model
     half = trainee.loss(batch, Draws(0, 0))
     config.prior_loss_weight = 1.0
     assert trainee.loss(batch, Draws(0, 0)).total.item() == pytest.approx(2 * half.total.item())
-    assert half.weight == 1.0
+    assert half.count == 1.0
     trainee.loss(ImageBatch((next(i for i in range(4) if i not in reg),)), Draws(0, 0))
     assert [caption.startswith("zwx") for caption in seen] == [False, False, True]
 

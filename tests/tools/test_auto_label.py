@@ -7,6 +7,7 @@ from pathlib import Path
 import auto_label
 import pytest
 import torch
+from hotlora.cli import label
 from hotlora.pictures.caption_files import MetadataCaptions
 from hotlora.pictures.labels import sentence_from_name
 from PIL import Image
@@ -169,7 +170,7 @@ def test_a_kill_loses_at_most_a_batch(pictures, monkeypatch, capsys):
             raise KeyboardInterrupt
         return ["fine"] * len(pictures)
 
-    monkeypatch.setattr(auto_label, "load_captioner", lambda model: killed_in_the_second_batch)
+    monkeypatch.setattr(label, "load_captioner", lambda model: killed_in_the_second_batch)
     assert run(pictures, "--batch-size", "2") == 130
     assert list(read_csv(pictures / "metadata.csv").values()) == ["fine", "fine"]
     assert run(pictures, "--batch-size", "2") == 0

@@ -22,7 +22,10 @@ GRADIO_BUGS = ("setting 'abort_controller'",)  # 4.37 throws it after each uploa
 
 @pytest.fixture(scope="session")
 def browser():
-    """Headless Chromium, or what else of its family is installed. Without one the tests are skipped, but fail in CI."""
+    """Headless Chromium, or what else of its family is installed. Without one the tests are skipped, but fail in CI. NO_BROWSER says
+    that there is to be none."""
+    if os.environ.get("NO_BROWSER"):
+        pytest.skip("NOT TESTED: the page in a browser, because NO_BROWSER is set")
     named = os.environ.get("CHROME_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
     choices = [{"executable_path": named}] if named else [{"channel": "chrome"}, {"channel": "msedge"}]
     with sync_playwright() as playwright:

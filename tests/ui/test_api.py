@@ -4,7 +4,9 @@ import base64
 import dataclasses
 import io
 import json
+import os
 import zipfile
+from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
@@ -13,10 +15,11 @@ from hotlora.engine.access import Access
 from hotlora.engine.examples import DataView, Example
 from hotlora.engine.jobs import Jobs
 from hotlora.engine.options import options_of
+from hotlora.pictures.album import look_at_pictures
 from hotlora.sd.config import ImageConfig
 from hotlora.ui.api import basic_auth, build_router
 from toy import ToyHost
-from toy_studio import toy_studio
+from toy_studio import Preparer, toy_studio
 from waiting import wait_until
 
 ROOT = "/hotlora/v1"
@@ -32,7 +35,9 @@ def client(tmp_path):
 def connect(tmp_path, passwords=None, studio=None):
     app = FastAPI()
     app.include_router(build_router(studio or toy_studio(tmp_path), basic_auth(passwords) if passwords else None))
-    return TestClient(app)
+    client = TestClient(app)
+    client.app_folder = tmp_path
+    return client
 
 
 def test_a_run_from_start_to_deletion(client):
@@ -158,11 +163,10 @@ def test_events_that_are_no_json_numbers_or_half_written_do_no_harm(client, tmp_
 
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(client, tmp_path):
     finish(client)
-    (tmp_path / "runs" / "newer").mkdir()
-    (tmp_path / "runs" / "newer" / "config.yaml").write_text("{}")
-    (tmp_path / "runs" / "newer" / "events.jsonl").write_text('{"type": "Danced", "time": 1}\n')
+    (tmp_path / "runs" / "locked" / "events.jsonl").mkdir(parents=True)  # as good as a file that may not be read
+    (tmp_path / "runs" / "locked" / "config.yaml").write_text("{}")
     listed = {run["name"]: run for run in client.get(RUNS).json()}
-    assert listed["cat"]["status"] == "done" and listed["newer"]["status"] is None and "newer version" in listed["newer"]["message"]
+    assert listed["cat"]["status"] == "done" and listed["locked"]["status"] is None and "cannot read" in listed["locked"]["message"]
 
 
 @pytest.mark.parametrize("name", ["..", "..%2f..", "%2e%2e", "..%5c..", "cat%2f..%2fcat", "%2e%2fcat", "cat%00", "*", "C:", "~"])
@@ -188,6 +192,20 @@ def test_a_look_ahead_is_started_and_asked_for(client):
     assert found["estimate"]["total_steps"] == 9 and found["estimate"]["seconds"] > 0 and found["estimate"]["free_bytes"] > 0
     assert client.post(f"{ROOT}/check", json={"lora_rank": 0}).status_code == 400
     assert client.get(RUNS).json() == []
+
+
+def test_a_look_ahead_is_given_up_when_that_is_asked_for(tmp_path):
+    jobs = Jobs(lambda: ToyHost(Preparer), tmp_path / "runs", ImageConfig)
+    client = connect(tmp_path, studio=dataclasses.replace(toy_studio(tmp_path), jobs=jobs))
+    assert client.delete(f"{ROOT}/check").status_code == 404
+    client.post(f"{ROOT}/check", json=OPTIONS)
+    wait_until(lambda: client.get(f"{ROOT}/check").json()["progress"])
+    assert client.post(f"{ROOT}/check", json=OPTIONS).status_code == 400  # one at a time
+    assert client.delete(f"{ROOT}/check").status_code == 200
+    found = wait_until(lambda: not (seen := client.get(f"{ROOT}/check").json())["busy"] and seen)
+    assert found["cancelled"] and found["estimate"] is None and found["error"] is None
+    refused = client.delete(f"{ROOT}/check")
+    assert refused.status_code == 400 and refused.json()["detail"].startswith("cannot cancel: nothing is being looked at")
 
 
 def test_data_is_shown_as_the_page_shows_it(tmp_path):
@@ -259,7 +277,7 @@ def routes_of(client):
 
 def test_every_route_is_described_for_people(client):
     routes = routes_of(client)
-    assert len(routes) == 16
+    assert len(routes) == 17
     for method, path, told in routes:
         assert path.startswith(f"{ROOT}/") and told["tags"] == ["HotLoRA"]
         assert told["summary"] and not told["summary"].endswith("."), (method, path)
@@ -275,3 +293,52 @@ def test_no_route_lets_in_who_is_not_known(tmp_path):
             refused = client.request(method, address, **({"auth": who} if who else {}))
             assert refused.status_code == 401 and refused.headers["WWW-Authenticate"].startswith("Basic"), (method, path, who)
         assert client.request(method, address, auth=("bob", "pass:word")).status_code != 401
+
+
+ODD = ["\ud800", "a\0b", "~nosuchuser/x", "a" * 300, "a/" * 3000, "", "\n", "/dev/null/x", "😀" * 100]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_texts_are_answered_with_a_sentence_and_never_with_500(tmp_path, odd):
+    studio = dataclasses.replace(toy_studio(tmp_path), look_at=look_at_pictures)
+    app = FastAPI()
+    app.include_router(build_router(studio, None))
+    client = TestClient(app, raise_server_exceptions=False)
+    named = ("train_data_dir", "output_name", "trigger_word", "epochs")
+    bodies = [*({name: odd} for name in named), {odd: 1}, {"sample_prompts": [odd]}, odd, [odd]]
+    for way in ("data", "check", "runs", "runs/cat/resume"):
+        for body in bodies:
+            answer = client.post(f"{ROOT}/{way}", content=json.dumps(body), headers={"content-type": "application/json"})
+            assert answer.status_code < 500, (way, body, answer.text)
+            assert answer.status_code < 400 or answer.json()["detail"].startswith("cannot "), answer.text
+    for way in (f"runs/{quote(odd, errors='replace')}", f"presets/{quote(odd, errors='replace')}"):
+        assert client.get(f"{ROOT}/{way}").status_code < 500
+    name = odd.replace("\ud800", "?").replace("\0", "").replace("\n", "") or "x"
+    answer = client.post(f"{ROOT}/datasets/s", files=[("files", (f"{name}.png", b"A"))])
+    assert answer.status_code < 500
+    wait_until(lambda: studio.jobs.current is None)
+    assert client.get(RUNS).status_code == 200
+
+
+def test_bodies_that_are_no_json_and_numbers_that_are_none_are_answered(client):
+    for body in (b"", b"{", b"\xff", b'{"a": 1', b"[" * 100_000, b"nul", b'"\\ud800"', b'{"epochs": 1e999}', b'{"epochs": NaN}', b"\0"):
+        for way in ("data", "check", "runs"):
+            answer = client.post(f"{ROOT}/{way}", content=body, headers={"content-type": "application/json"})
+            assert 400 <= answer.status_code < 500, (body[:20], answer.status_code)
+    for since in ("99999999999999999999999", "-1", "x", "1e3", str(2**63)):
+        (client.app_folder / "runs" / "cat").mkdir(parents=True, exist_ok=True)
+        (client.app_folder / "runs" / "cat" / "config.yaml").write_text("output_name: cat\nsheet_weights: [.nan]\n")
+        (client.app_folder / "runs" / "cat" / "events.jsonl").write_text('{"type": "Warned", "time": 1, "message": "x"}\n')
+        assert client.get(f"{RUNS}/cat/events?since={since}").status_code in (200, 422)
+    assert client.get(f"{RUNS}/cat").json()["options"]["sheet_weights"] == [None]
+
+
+def test_a_name_of_another_age_of_the_file_system_is_listed(client):
+    folder = client.app_folder / "runs" / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system knows Unicode only")
+    (folder / "config.yaml").write_text("output_name: x\n")
+    assert client.get(RUNS).json()[0]["name"] == folder.name
+    assert "cannot find" in client.get(f"{RUNS}/none").json()["detail"]

@@ -1,13 +1,18 @@
 """Files dropped into a data set: nothing that is there is lost, nothing lands elsewhere, and a picture keeps its caption."""
 
+import errno
 import io
+import shutil
 import stat
+import threading
+import time
+import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
 from hotlora.engine.errors import UserError
-from hotlora.ui import datasets
+from hotlora.ui import zip_files
 from hotlora.ui.datasets import add_to_data_set, list_data_sets
 
 SUFFIXES = (".png", ".jpg", ".txt", ".csv")
@@ -193,13 +198,13 @@ def test_links_in_zip_files_are_not_followed(add, root):
 
 
 def test_a_zip_file_that_is_made_to_fill_the_disk_is_refused_before_it_is_unpacked(add, root, monkeypatch):
-    monkeypatch.setattr(datasets, "_SMALL_BYTES", 1000)
+    monkeypatch.setattr(zip_files, "_SMALL_BYTES", 1000)
     bomb = packed({"a.png": bytes(3_000_000)}, zipfile.ZIP_DEFLATED)
     assert len(bomb) < 10_000
-    with pytest.raises(UserError, match="would come out of 0.0 MB, which is too much"):
+    with pytest.raises(UserError, match="2.9 MB would come out of 0.0 MB, more than 100 times as much"):
         add({"bomb.zip": bomb})
-    monkeypatch.setattr(datasets, "_MOST_FILES", 2)
-    with pytest.raises(UserError, match="3 files of"):
+    monkeypatch.setattr(zip_files, "_MOST_FILES", 2)
+    with pytest.raises(UserError, match="3 files would come out of it, and at most 2 are taken at once"):
         add({"many.zip": packed({"a.png": b"", "b.png": b"", "c.png": b""})})
     assert list_data_sets(root) == []
 
@@ -227,3 +232,123 @@ def test_a_locked_zip_file_is_told(add):
     data[data.index(b"PK\x01\x02") + 8] |= 1
     with pytest.raises(UserError, match="locked with a password"):
         add({"all.zip": bytes(data)})
+
+
+def test_sixty_thousand_small_files_take_seconds(add, root):
+    """Time in proportion to their number: it used to grow with its square, to hours."""
+    taken = []
+    for count in (3000, 30_000):
+        data, began = packed({f"{number}.txt": b"a" for number in range(count)}), time.process_time()
+        assert f"Added {count} files" in add({"all.zip": data}, to=str(count))
+        taken.append(time.process_time() - began)
+    assert taken[1] < 30 * taken[0] and taken[1] < 60
+
+
+def test_uploads_do_not_wait_for_each_others_unpacking(root, tmp_path, monkeypatch):
+    (tmp_path / "slow.zip").write_bytes(packed({"a.png": b"A"}))
+    (tmp_path / "b.png").write_bytes(b"B")
+    begun, go_on, right = threading.Event(), threading.Event(), shutil.copyfileobj
+
+    def copy_slowly(*args):
+        begun.set()
+        assert go_on.wait(20)
+        return right(*args)
+
+    monkeypatch.setattr(zip_files.shutil, "copyfileobj", copy_slowly)
+    slow = threading.Thread(target=add_to_data_set, args=(root, "cats", [tmp_path / "slow.zip"], SUFFIXES))
+    slow.start()
+    assert begun.wait(20)
+    add_to_data_set(root, "cats", [tmp_path / "b.png"], SUFFIXES)
+    go_on.set()
+    slow.join(20)
+    assert content(root / "cats") == {"a.png": b"A", "b.png": b"B"}
+
+
+def test_every_flipped_byte_is_a_sentence_or_makes_no_difference(add, root):
+    """In stored and in squeezed files, their heads and the directory: whatever Python's reader stumbles over."""
+    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        data = packed({"a.png": b"AAAA" * 5 + b"BC", "d/b.txt": b"text " * 9}, compression)
+        for place in range(len(data)):
+            for change in (0x01, 0x80, 0xFF):
+                damaged = data[:place] + bytes([data[place] ^ change]) + data[place + 1 :]
+                (root.parent / "all.zip").write_bytes(damaged)
+                try:
+                    add_to_data_set(root, "cats", [root.parent / "all.zip"], SUFFIXES)
+                except UserError as error:
+                    assert str(error).startswith("cannot ")
+
+
+def raw_zip(name: bytes, flags: int = 0) -> bytes:
+    """A ZIP file with one entry of whatever name."""
+    data = packed({"x" * max(len(name), 1): b"A"})
+    mark = b"x" * max(len(name), 1)
+    data = data.replace(mark, name)
+    for head, at in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):
+        start = data.index(head)
+        data = data[: start + at] + len(name).to_bytes(2, "little") + data[start + at + 2 :]
+        flag = start + (6 if at == 26 else 8)
+        data = data[:flag] + flags.to_bytes(2, "little") + data[flag + 2 :]
+    end = data.index(b"PK\x05\x06")
+    directory = data.index(b"PK\x01\x02")
+    return data[: end + 12] + (end - directory).to_bytes(4, "little") + directory.to_bytes(4, "little") + data[end + 20 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "said"),
+    [
+        (b"", 0, "a file without a name"),
+        (b".", 0, "a file without a name"),
+        (b"./", 0, "there are no files"),
+        (b"a/ /..png/", 0, "there are no files"),
+        (b"a" * 300 + b".png", 0, "longer than 240 bytes"),
+        ("猫".encode() * 90 + b".png", 0x800, "longer than 240 bytes"),
+        (b"a" * 300 + b"/a.png", 0, "longer than 240 bytes"),
+        (b"a/" * 3000 + b"a.png", 0, "more than 32 folders"),
+        (b"\xed\xa0\x80.png", 0x800, "no whole ZIP file"),  # half of a surrogate pair
+        (b"\xff\xfe.png", 0x800, "no whole ZIP file"),
+    ],
+)
+def test_names_that_no_system_takes_are_a_sentence(add, root, name, flags, said):
+    with pytest.raises(UserError, match=said):
+        add({"all.zip": raw_zip(name, flags)})
+    assert list_data_sets(root) == []
+
+
+def test_a_file_in_the_place_of_a_folder_is_a_sentence(add):
+    with pytest.raises(UserError, match="cannot write .* into the data set 'cats'"):
+        add({"all.zip": packed({"a.png": b"A", "a.png/b.png": b"B"})})
+
+
+def test_two_zip_files_with_the_same_names_keep_their_pairs(add, root):
+    add({"1.zip": packed({"a.png": b"first", "a.txt": b"the first"}), "2.zip": packed({"a.png": b"second", "a.txt": b"the second"})})
+    assert content(root / "cats") == {"a.png": b"first", "a.txt": b"the first", "a (2).png": b"second", "a (2).txt": b"the second"}
+    add({"pictures.zip": packed({"a.png": b"third"}), "captions.zip": packed({"a.txt": b"the third"})})
+    assert content(root / "cats")["a (3).txt"] == b"the third" and content(root / "cats")["a.txt"] == b"the first"
+
+
+def test_one_name_without_end_is_refused(add, root):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in range(1500):
+            archive.writestr("a.txt", str(number))
+    with pytest.raises(UserError, match="comes more than 1,000 times"):
+        add({"all.zip": buffer.getvalue()})
+
+
+def test_a_full_disk_is_called_so(add, monkeypatch):
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zip_files.shutil, "copyfileobj", fail)
+    with pytest.raises(UserError, match="the disk is full"):
+        add({"all.zip": packed({"a.png": b"A"})})
+
+
+def test_all_zip_files_of_an_upload_count_together(add, monkeypatch):
+    monkeypatch.setattr(zip_files, "_MOST_FILES", 3)
+    with pytest.raises(UserError, match="4 files would come out of it, and at most 3"):
+        add({"1.zip": packed({"a.png": b"", "b.png": b""}), "2.zip": packed({"c.png": b"", "d.png": b""})})
+    monkeypatch.setattr(zip_files, "_MOST_BYTES", 10)
+    with pytest.raises(UserError, match="GB would come out of it, and at most"):
+        add({"1.zip": packed({"a.png": b"x" * 11})})

@@ -18,20 +18,23 @@ import pytest
 import webui
 from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated
 from hotlora.engine.history import History
-from hotlora.engine.jobs import STATUSES
+from hotlora.engine.jobs import STATUSES, Entry
 from hotlora.engine.options import build, options_of
 from hotlora.engine.probe import Estimate
 from hotlora.pictures.album import look_at_pictures
 from hotlora.sd.config import ImageConfig
+from hotlora.tasks import IMAGES
 from hotlora.ui import studio as studio_module
 from hotlora.ui.charts import draw_losses
-from hotlora.ui.presets import IMAGE_PRESETS
-from hotlora.ui.views import show_data, show_log, show_outlook, show_runs, show_samples, show_status
+from hotlora.ui.views import describe_row, show_data, show_log, show_outlook, show_runs, show_samples, show_status
 from pictures import make_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "extension" / "hotlora"
-NOT_IN_THE_WEBUI = ("llm", "textgen", "transformers", "diffusers", "shelf")  # files of other hosts and other tasks
+NOT_IN_THE_WEBUI = (  # files of other hosts and other tasks
+    *("llm", "textgen", "causal_model", "shelf"),
+    *(f"standalone/{name}" for name in ("host", "images", "loading", "merging", "sampling", "text")),
+)
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 NAMES = "※"  # stands in all that people have written
 THE_SAME_IN_EVERY_LANGUAGE = {"…", ":", "/", "+"}
@@ -110,13 +113,20 @@ def texts_of_views(folder):
     histories += [History([Preparing(NAMES, 1, 2)]), History([started, *steps, Paused()]), History([started, *steps, Paused(NAMES)])]
     histories += [History(), History([started]), History([started, Failed(NAMES, True)])]
     for history in histories:
-        runs = SimpleNamespace(history=lambda name, history=history: history, status=lambda name: NAMES)
         for status in STATUSES:
             yield show_status(NAMES, status, history)
-        yield from (show_samples(history), show_log(history, Path(NAMES)), draw_losses({NAMES: history}), show_runs(runs, [NAMES]))
-    yield show_runs(runs, [])
-    found = {"error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
-    for news in ({}, {"error": NAMES}, {"progress": Preparing(NAMES, 1, 2)}, {"estimate": Estimate(9, 9, 9, 1.0, 9, 9)}):
+        entries = [Entry(NAMES, NAMES, history), Entry(NAMES, "", History(), NAMES)]
+        yield show_runs([describe_row(entry) for entry in entries])
+        yield from (show_samples(history), show_log(history, Path(NAMES)), draw_losses({NAMES: history}))
+    yield show_runs([])
+    found = {"cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
+    for news in (
+        {},
+        {"cancelled": True},
+        {"error": NAMES},
+        {"progress": Preparing(NAMES, 1, 2)},
+        {"estimate": Estimate(9, 9, 9, 1.0, 9, 9)},
+    ):
         yield show_outlook(SimpleNamespace(**found | news))
 
 
@@ -136,7 +146,7 @@ def texts_of_answers(tab):
         recipe._studio.model_name = lambda name=name: name
         yield from texts(recipe.show_model())
     yield from texts(recipe._write_yaml(*recipe.options.show({"output_name": NAMES}))[1])
-    yield from (watch._describe_buttons(status, True, False)[0]["value"] for status in STATUSES)
+    yield from (watch._describe_buttons(status, True, False)[0].shows["value"] for status in STATUSES)
 
 
 def sources():
@@ -191,7 +201,7 @@ def test_every_text_has_its_chinese(tab, tmp_path, chinese):
 def test_no_chinese_text_is_left_over(tab, tmp_path, chinese):
     known = set().union(*shown(tab, tmp_path / "data").values())
     options = options_of(ImageConfig).values()
-    known |= {str(choice) for field in options for choice in field.metadata["choices"] or ()} | set(IMAGE_PRESETS)
+    known |= {str(choice) for field in options for choice in field.metadata["choices"] or ()} | set(IMAGES.presets)
     sentences = {
         node.value
         for _, tree in sources()

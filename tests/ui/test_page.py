@@ -2,11 +2,14 @@
 
 import dataclasses
 
+from hotlora.engine.jobs import Jobs
 from hotlora.pictures.album import look_at_pictures
 from hotlora.pictures.caption_editing import read_caption, write_caption
+from hotlora.sd.config import ImageConfig
 from hotlora.ui.page import build_standalone_page
 from pictures import make_pictures
-from toy_studio import toy_studio
+from toy import ToyHost
+from toy_studio import Preparer, toy_studio
 
 
 def fill(page, option, value):
@@ -51,6 +54,22 @@ def test_a_stranger_trains(serve, open_page, tmp_path):
     page.locator("#hotlora_resume:not([disabled])").click()
     page.locator("#hotlora_status [data-status=training]").wait_for()
     studio.jobs.stop("cat")
+
+
+def test_a_look_ahead_is_cancelled_by_whoever_sees_it(serve, open_page, tmp_path):
+    jobs = Jobs(lambda: ToyHost(Preparer), tmp_path / "runs", ImageConfig)
+    address = serve(build_standalone_page(dataclasses.replace(toy_studio(tmp_path), jobs=jobs)))
+    page, second = open_page(address), open_page(address)
+    cancel = page.locator("#hotlora_cancel_look").first
+    assert cancel.count() == 0 or cancel.is_hidden()
+    for canceller in (page, second):
+        page.locator("#hotlora_look_ahead").click()
+        page.locator("#hotlora_outlook", has_text="looking").first.wait_for()
+        canceller.locator("#hotlora_cancel_look").click()
+        for shown in (page, second):
+            shown.locator("#hotlora_outlook", has_text="Cancelled.").first.wait_for()
+            shown.locator("#hotlora_cancel_look").first.wait_for(state="hidden")
+        assert not jobs.outlook.busy and jobs.outlook.cancelled
 
 
 def test_presets_change_the_recipe(serve, open_page, tmp_path):

@@ -9,13 +9,13 @@ import pytest
 from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned
 from hotlora.engine.examples import DataView, Example
 from hotlora.engine.history import History
-from hotlora.engine.jobs import STATUSES
+from hotlora.engine.jobs import STATUSES, Entry
 from hotlora.engine.probe import Estimate
 from hotlora.ui.charts import draw_losses
 from hotlora.ui.compat import message
 from hotlora.ui.draw import duration
 from hotlora.ui.page import build_page
-from hotlora.ui.views import show_data, show_log, show_outlook, show_runs, show_samples, show_status
+from hotlora.ui.views import describe_row, show_data, show_log, show_outlook, show_runs, show_samples, show_status
 from PIL import Image
 from toy_studio import toy_studio
 
@@ -88,12 +88,11 @@ def test_captions_and_names_of_data_are_text():
 
 
 def test_everything_about_a_run_is_text(evil_run, tmp_path):
-    jobs = SimpleNamespace(history=lambda name: evil_run, status=lambda name: "done")
     found = [
         read(show_status(EVIL, "done", evil_run)),
         read(show_samples(evil_run)),
         read(show_log(evil_run, Path(EVIL))),
-        read(show_runs(jobs, [EVIL])),
+        read(show_runs([describe_row(Entry(EVIL, "done", evil_run)), describe_row(Entry(EVIL, "", History(), EVIL))])),
         read(draw_losses({EVIL: evil_run, "another": evil_run})),
         read(message(EVIL, bad=True)),
     ]
@@ -111,15 +110,22 @@ def test_a_failure_a_pause_and_work_before_training_say_what_they_say():
 
 def test_a_look_ahead_is_text():
     looks = [
-        SimpleNamespace(error=EVIL, estimate=None, progress=None),
-        SimpleNamespace(error="", estimate=None, progress=Preparing(EVIL, 1, 2)),
+        SimpleNamespace(cancelled=False, error=EVIL, estimate=None, progress=None),
+        SimpleNamespace(cancelled=False, error="", estimate=None, progress=Preparing(EVIL, 1, 2)),
         SimpleNamespace(
-            error="", estimate=Estimate(1500, 10, 1_234_567, 0.5, 2**30, 2**30), progress=None, summary={EVIL: EVIL}, warnings=[EVIL]
+            cancelled=False,
+            error="",
+            estimate=Estimate(1500, 10, 1_234_567, 0.5, 2**30, 2**30),
+            progress=None,
+            summary={EVIL: EVIL},
+            warnings=[EVIL],
         ),
     ]
     assert [read(show_outlook(look)).text.count(EVIL) for look in looks] == [1, 1, 3]
     assert show_outlook(None) == ""
-    assert "looking at the model" in read(show_outlook(SimpleNamespace(error="", estimate=None, progress=None))).text
+    nothing_yet = SimpleNamespace(cancelled=False, error="", estimate=None, progress=None)
+    assert "looking at the model" in read(show_outlook(nothing_yet)).text
+    assert "Cancelled." in read(show_outlook(SimpleNamespace(cancelled=True))).texts
 
 
 def test_the_tag_for_the_prompt_box_is_an_attribute(tmp_path):
@@ -142,8 +148,7 @@ def test_every_status_is_shown_whatever_has_happened(status, events, tmp_path):
     history = History(events)
     found = read(show_status("cat", status, history))
     assert "cat" in found.texts and status in found.texts
-    jobs = SimpleNamespace(history=lambda name: history, status=lambda name: status)
-    assert status in read(show_runs(jobs, ["cat"])).texts
+    assert status in read(show_runs([describe_row(Entry("cat", status, history))])).texts
     for drawn in (show_samples(history), show_log(history, tmp_path)):
         read(drawn)
 

@@ -8,8 +8,8 @@ import yaml
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import as_plain, build, options_of
 from hotlora.sd.config import ImageConfig
+from hotlora.tasks import IMAGES
 from hotlora.ui.page import build_page
-from hotlora.ui.presets import IMAGE_PRESETS
 from hotlora.ui.widgets import OptionWidgets
 from toy_studio import toy_studio
 
@@ -94,7 +94,7 @@ def test_values_come_back_as_they_went(widgets):
     assert widgets.show(values) == widgets.show(as_plain(config))
 
 
-@pytest.mark.parametrize("preset", IMAGE_PRESETS.values(), ids=IMAGE_PRESETS)
+@pytest.mark.parametrize("preset", IMAGES.presets.values(), ids=IMAGES.presets)
 def test_shipped_run_files_come_back_as_they_went(widgets, preset):
     config = build(ImageConfig, yaml.safe_load(preset.read_text(encoding="utf-8")))
     assert as_plain(build(ImageConfig, widgets.values(sent(widgets, as_plain(config))))) == as_plain(config)

@@ -4,9 +4,10 @@ import time
 from pathlib import Path
 
 from hotlora.engine.examples import DataView, Example
+from hotlora.engine.interfaces import Progress
 from hotlora.engine.jobs import Jobs
 from hotlora.sd.config import ImageConfig
-from hotlora.ui.presets import IMAGE_PRESETS
+from hotlora.tasks import IMAGES
 from hotlora.ui.studio import Studio
 from toy import ToyHost, ToyTrainee
 
@@ -17,6 +18,15 @@ class SlowToy(ToyTrainee):
     def loss(self, batch, draws):
         time.sleep(0.02)
         return super().loss(batch, draws)
+
+
+class Preparer(ToyTrainee):
+    """Prepares for very long, a little at a time."""
+
+    def prepare(self):
+        for number in range(100_000):
+            time.sleep(0.005)
+            yield Progress("looking", number, 100_000)
 
 
 def look(config) -> DataView:
@@ -30,7 +40,7 @@ def toy_studio(folder: Path, **options) -> Studio:
         look_at=look,
         datasets=folder / "data",
         presets=folder / "presets",
-        shipped_presets=IMAGE_PRESETS,
+        shipped_presets=IMAGES.presets,
         upload_suffixes=(".png", ".txt"),
         hides=("base_model",),
         **options,

@@ -85,6 +85,11 @@ def _is_plain_name(path: Path) -> bool:
 
 
 def _find_links(folder: Path) -> Iterator[Path]:
-    """Everything below the folder that stands for something elsewhere."""
-    for place, folders, files in os.walk(folder):
+    """Everything below the folder that stands for something elsewhere; also behind such links, as pictures are looked for."""
+    seen = {os.path.realpath(folder)}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
+        new = [name for name in folders if real[name] not in seen]
+        seen.update(real.values())
         yield from (path for path in (Path(place, name) for name in (*folders, *files)) if path.is_symlink())
+        folders[:] = new

@@ -1,8 +1,9 @@
 """The options every kind of training run has. ``sd`` and ``llm`` add their own in subclasses.
 
-One dataclass is the single source of YAML keys, ``--set`` overrides, the README table, metadata and widgets.
+One dataclass is the single source of YAML keys, ``--set`` overrides, the tables in docs/options.md, metadata and widgets.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +11,12 @@ from typing import Any, ClassVar
 from .errors import UserError
 from .names import check_name
 from .options import option
+from .other_names import OtherName
+from .settling import settle
+from .spellings import MIXED_PRECISIONS, PRECISIONS
+from .spellings import OPTIMIZERS as OPTIMIZER_SPELLINGS
+from .spellings import SCHEDULERS as SCHEDULER_SPELLINGS
+from .values import read_arguments
 
 OPTIMIZERS = ("AdamW", "AdamW8bit", "PagedAdamW8bit", "Lion", "Prodigy", "Adafactor", "AdamWScheduleFree")
 SCHEDULERS = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
@@ -20,19 +27,31 @@ class RunConfig:
     """Options of a training run, whatever it trains."""
 
     TASK: ClassVar[str] = ""
-    FILE_SUFFIX: ClassVar[str] = ".safetensors"  # of an adapter; none where it is a folder
+    TASK_SPELLINGS: ClassVar[Sequence[str]] = ()  # other words for it
+    OTHER_NAMES: ClassVar[Mapping[str, OtherName]] = {}  # what other trainers call these options, or have that is none here
+    FILE_SUFFIX: ClassVar[str] = ""  # of an adapter; none where it is a folder
 
-    task_type: str = option("image-generation", "What is trained.", choices=("image-generation", "text-generation"), group="Run")
+    task_type: str = option("", "What is trained.", group="Run")
     base_model: str = option(
-        "", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True, path=True
+        "", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True, path=True, personal=True
     )
-    train_data_dir: str = option("", "Folder with the training data, searched recursively.", advanced=False, fixed=True, path=True)
+    train_data_dir: str = option(
+        "", "Folder with the training data, searched recursively.", advanced=False, fixed=True, path=True, personal=True
+    )
     metadata_path: str = option("", "File that names the examples; looked for in `train_data_dir` when empty.", path=True)
-    output_dir: str = option("output/my_lora", "Folder of this run: everything it writes goes there.", advanced=False)
-    output_name: str = option("", "Name of the finished LoRA; the name of `output_dir` when empty.", advanced=False)
+    output_dir: str = option(
+        "output/my_lora", "Folder of this run: everything it writes goes there.", advanced=False, personal=True, written=True
+    )
+    output_name: str = option("", "Name of the finished LoRA; the name of `output_dir` when empty.", advanced=False, personal=True)
 
     lora_rank: int = option(
-        16, "Rank of the adapter: how much it can learn, and how large the file is.", minimum=1, advanced=False, fixed=True, group="Adapter"
+        16,
+        "Rank of the adapter: how much it can learn, and how large the file is.",
+        minimum=1,
+        maximum=100_000,
+        advanced=False,
+        fixed=True,
+        group="Adapter",
     )
     lora_alpha: float | None = option(
         None, "Strength: updates are scaled by alpha / rank. Same as `lora_rank` when empty.", minimum=0, fixed=True
@@ -40,45 +59,67 @@ class RunConfig:
     lora_dropout: float = option(0.0, "Chance to drop an adapter's input value during training.", minimum=0, maximum=0.95)
     use_rslora: bool = option(False, "Scale by alpha / sqrt(rank), so that high ranks keep learning (arXiv 2312.03732).", fixed=True)
     use_dora: bool = option(False, "Learn magnitude and direction of the weights separately (arXiv 2402.09353).", fixed=True)
-    init_lora: str = option("", "Go on from this LoRA file, on new data; its rank is taken over.", fixed=True, path=True)
+    init_lora: str = option("", "Go on from this LoRA file, on new data; its rank is taken over.", fixed=True, path=True, personal=True)
 
-    batch_size: int = option(1, "Examples that go through the model at once.", minimum=1, advanced=False, fixed=True, group="Learning")
-    gradient_accumulation_steps: int = option(1, "Batches per optimizer step; equal to a batch that much larger.", minimum=1, fixed=True)
-    epochs: int = option(10, "Times every example is seen; `max_steps` goes before it.", minimum=1, advanced=False)
-    max_steps: int | None = option(None, "Optimizer steps to train; counts instead of `epochs` when set.", minimum=1)
-    learning_rate: float = option(1e-4, "How far each step goes. With Prodigy leave it at 1.0.", minimum=0, advanced=False)
-    optimizer: str = option(
-        "AdamW", "The update rule. The 8-bit ones need bitsandbytes and a GPU.", choices=OPTIMIZERS, advanced=False, fixed=True
+    batch_size: int = option(
+        1, "Examples that go through the model at once.", minimum=1, maximum=100_000, advanced=False, fixed=True, group="Learning"
     )
-    optimizer_args: dict = option({}, "Further arguments of the optimizer, such as `{betas: [0.9, 0.99]}`.", fixed=True)
-    weight_decay: float = option(0.01, "Pull of the adapter's weights towards zero.", minimum=0)
-    scheduler: str = option("cosine", "How the learning rate falls over the run.", choices=SCHEDULERS, advanced=False)
-    warmup_steps: int = option(0, "Steps over which the learning rate rises from zero at the start.", minimum=0)
-    scheduler_cycles: int = option(1, "Restarts of `cosine_with_restarts`.", minimum=1)
-    scheduler_power: float = option(1.0, "Exponent of `polynomial`.", minimum=0)
+    gradient_accumulation_steps: int = option(
+        1, "Batches per optimizer step; equal to a batch that much larger.", minimum=1, maximum=1_000_000, fixed=True
+    )
+    epochs: int = option(10, "Times every example is seen; `max_steps` goes before it.", minimum=1, maximum=100_000, advanced=False)
+    max_steps: int | None = option(None, "Optimizer steps to train; counts instead of `epochs` when set.", minimum=1, maximum=100_000_000)
+    learning_rate: float = option(1e-4, "How far each step goes; 1.0 with Prodigy when empty.", minimum=0, maximum=1000, advanced=False)
+    optimizer: str = option(
+        "AdamW",
+        "The update rule. The 8-bit ones need bitsandbytes and a GPU.",
+        choices=OPTIMIZERS,
+        spellings=OPTIMIZER_SPELLINGS,
+        advanced=False,
+        fixed=True,
+    )
+    optimizer_args: dict = option(
+        {}, "Further arguments of the optimizer, such as `{betas: [0.9, 0.99]}`.", fixed=True, read=read_arguments
+    )
+    weight_decay: float = option(0.01, "Pull of the adapter's weights towards zero.", minimum=0, maximum=1000)
+    scheduler: str = option(
+        "cosine", "How the learning rate falls over the run.", choices=SCHEDULERS, spellings=SCHEDULER_SPELLINGS, advanced=False
+    )
+    warmup_steps: int = option(0, "Steps over which the learning rate rises from zero at the start.", minimum=0, maximum=100_000_000)
+    scheduler_cycles: int = option(1, "Restarts of `cosine_with_restarts`.", minimum=1, maximum=1_000_000)
+    scheduler_power: float = option(1.0, "Exponent of `polynomial`.", minimum=0, maximum=100)
     max_grad_norm: float = option(1.0, "Longer gradients are cut to this length; 0 leaves them.", minimum=0)
     max_norm: float = option(0.0, "Upper bound of each layer's adapter weight norm; 0 for none. Tames overtraining.", minimum=0)
     ema_decay: float = option(
         0.0, "Keep a running average of the adapter with this decay, and save that; 0 for none.", minimum=0, maximum=0.99999, fixed=True
     )
     mixed_precision: str = option(
-        "no", "Precision of the base model's arithmetic; the adapter itself is always fp32.", choices=("no", "fp16", "bf16")
+        "no",
+        "Precision of the base model's arithmetic; the adapter itself is always fp32.",
+        choices=("no", "fp16", "bf16"),
+        spellings=MIXED_PRECISIONS,
     )
     gradient_checkpointing: bool = option(False, "Save memory by computing activations twice; about a third slower.")
-    seed: int = option(42, "Start of every random draw; the same seed gives the same run.", minimum=0, fixed=True)
+    seed: int = option(42, "Start of every random draw; the same seed gives the same run.", minimum=0, maximum=2**53 - 1, fixed=True)
 
     save_steps: int = option(0, "Save a usable LoRA every so many steps; 0 for none.", minimum=0, advanced=False, group="Saving")
     save_epochs: int = option(0, "Save a usable LoRA every so many epochs; 0 for none.", minimum=0)
     keep_last: int = option(0, "Keep only so many of those; 0 keeps all.", minimum=0)
-    save_precision: str = option("fp16", "Number format in the saved file.", choices=("fp32", "fp16", "bf16"))
-    state_minutes: float = option(5.0, "How often the state for resuming is written, at the latest.", minimum=0)
+    save_precision: str = option("fp16", "Number format in the saved file.", choices=("fp32", "fp16", "bf16"), spellings=PRECISIONS)
+    state_minutes: float = option(1.0, "How often the state for resuming is written, at the latest.", minimum=0, maximum=1e9)
 
     sample_prompts: list = option(
-        [], "Prompts for samples during training and for the comparison at the end.", advanced=False, group="Samples"
+        [],
+        "Prompts for samples during training and for the comparison at the end; or a text file with one a line.",
+        advanced=False,
+        group="Samples",
+        personal=True,
     )
     sample_every_steps: int = option(0, "Make samples every so many steps; 0 for none.", minimum=0, advanced=False)
     sample_every_epochs: int = option(0, "Make samples every so many epochs; 0 for none.", minimum=0)
-    sample_seed: int = option(1234, "Seed of samples: the same noise each time, so that they can be compared.", minimum=0)
+    sample_seed: int = option(
+        1234, "Seed of samples: the same noise each time, so that they can be compared.", minimum=0, maximum=2**53 - 1
+    )
     sheet_weights: list = option([0, 0.4, 0.8, 1.0], "Weights of the LoRA on the comparison at the end.")
 
     validation_split: float = option(
@@ -95,8 +136,11 @@ class RunConfig:
         group="Program",
     )
     tensorboard: bool = option(True, "Write TensorBoard curves and samples into the run folder's `logs/`.")
-    slice_seconds: float = option(2.0, "Inside a host: how long training keeps the model before others may have it.", minimum=0.05)
+    slice_seconds: float = option(
+        2.0, "Inside a host: how long training keeps the model before others may have it.", minimum=0.05, maximum=3600
+    )
 
+    notes: list = field(default_factory=list, repr=False, compare=False)  # what people should know about how these were read
     given: frozenset = field(default=frozenset(), repr=False, compare=False)  # keys the user set, as opposed to defaults
 
     @property
@@ -117,8 +161,13 @@ class RunConfig:
             )
         setattr(self, key, value)
 
+    def learning_rates(self) -> list[float]:
+        """Every rate that layers may learn at."""
+        return [self.learning_rate]
+
     def check(self) -> None:
-        """Raise UserError where options contradict each other."""
+        """Raise UserError where options contradict each other; settle those that follow from others."""
+        settle(self)
         check_name(self.name, "the LoRA", forbidden=",")  # which parts the words of a prompt
         bad = [weight for weight in self.sheet_weights if not isinstance(weight, (int, float))]
         if bad:

@@ -8,6 +8,7 @@ import errno
 import json
 import threading
 import time
+import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +134,9 @@ class Failed(Event):
 _TYPES = {kind.__name__: kind for kind in (Preparing, Started, Step, Validated, Graded, Previewed, Saved, Warned, Paused, Finished, Failed)}
 
 
+_TAIL_BYTES, _TAIL_EVENTS = 200_000, 200
+
+
 class EventLog:
     """The file ``events.jsonl`` of a run: a line of JSON per event."""
 
@@ -157,12 +161,14 @@ class EventLog:
         self._readers.append(reader)
 
     def append(self, event: Event) -> None:
-        """Write it, then tell the readers. Raises UserError when the disk is full."""
+        """Write it, then tell the readers. Raises UserError when the disk is full or the run's folder gone."""
         line = json.dumps({"type": type(event).__name__, **dataclasses.asdict(event)}, ensure_ascii=False)
         try:
             with self._lock, open(self.path, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
+            if not self.path.parent.is_dir():
+                raise UserError(f"cannot go on: the run's folder '{self.path.parent}' was deleted. Start a new run.") from None
             self._drop_half_line()
             if error.errno == errno.ENOSPC:
                 raise disk_full(self.path) from error
@@ -186,13 +192,35 @@ def read_events(path: Path, since: int = 0) -> Iterator[Event]:
     with open(path, "rb") as file:  # as bytes: the last line may be in the middle of a character, while it is written
         for index, line in enumerate(file):
             if index >= since and line.endswith(b"\n"):
-                yield parse_event(line.decode("utf-8"), path)
+                yield parse_event(line)
 
 
-def parse_event(line: str, path: Path) -> Event:
-    """A line of the file at ``path``."""
-    fields = json.loads(line)
-    kind = fields.pop("type")
-    if kind not in _TYPES:
-        raise UserError(f"cannot read {path}: it has a '{kind}' event, from a newer version. Update HotLoRA.")
-    return _TYPES[kind](**fields)
+def find_last_step(path: Path) -> int:
+    """The optimizer step that the file speaks of last; 0 for none. Reads its end only."""
+    if not path.exists():
+        return 0
+    with open(path, "rb") as file:
+        file.seek(max(path.stat().st_size - _TAIL_BYTES, 0))
+        events = [parse_event(line) for line in file.read().split(b"\n")[1:] if line]
+    return max((event.step for event in events[-_TAIL_EVENTS:] if isinstance(event, (Started, Step))), default=0)
+
+
+def parse_event(line: bytes) -> Event:
+    """A line of a run's file. A damaged one, or one of a newer version's, is a note that says so: it costs only itself."""
+    try:
+        fields = json.loads(line)
+        kind = _TYPES[fields.pop("type")]
+        event = kind(**fields)
+        if all(_fits(getattr(event, field.name), field.type) for field in dataclasses.fields(kind)):
+            return event
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    return Warned("A line of events.jsonl cannot be read, and is left out: it was damaged, or written by a newer version.", time=0.0)
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether a value is of a field's type."""
+    plain = typing.get_origin(wanted) or wanted
+    if isinstance(value, bool) or plain is bool:
+        return isinstance(value, bool) and plain is bool
+    return isinstance(value, (int, float) if plain is float else plain)

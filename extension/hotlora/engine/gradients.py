@@ -28,8 +28,8 @@ class Gradients:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._largest_batch = trainee.largest_batch  # lowered by running out of memory
 
-    def of_step(self, group: Sequence[Batch], step: int) -> tuple[float, float]:
-        """Gradients of the group's mean loss; (that loss, the gradient's norm before clipping).
+    def of_step(self, group: Sequence[Batch], step: int) -> tuple[float, float, float]:
+        """Gradients of the group's mean loss; (that loss, the gradient's norm before clipping, the norm of the weights themselves).
 
         Out of memory: nothing was updated yet, so the same step is computed again in halves. Because random numbers go
         by the example's place in the step, that changes nothing but the speed.
@@ -53,18 +53,20 @@ class Gradients:
                 f"Out of memory: batches are cut to {self._largest_batch} from now on; each step still learns from as many examples."
             )
 
-    def _backward(self, batches: Sequence[Batch], step: int) -> tuple[float, float]:
-        weight = sum(batch.weight for batch in batches)
+    def _backward(self, batches: Sequence[Batch], step: int) -> tuple[float, float, float]:
+        count = sum(batch.count for batch in batches)
         total, first = torch.zeros((), device=self._trainee.device), 0
+        weights_norm = norm_of(self._parameters)
         for batch in batches:
             with self._dropout_seeded(step, first):
                 loss = self._trainee.loss(batch, Draws(self._config.seed, step, first))
-                self._scaler.scale(loss.total / weight).backward()
+                self._scaler.scale(loss.total / count).backward()
             total += loss.total.detach()
             first += len(batch)
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm or math.inf)
-        return total.item() / weight, norm.item()
+        loss, gradient_norm, weights_norm = torch.stack([total.float(), norm.float(), weights_norm]).tolist()  # one wait for the device
+        return loss / count, gradient_norm, weights_norm
 
     @contextlib.contextmanager
     def _dropout_seeded(self, step: int, first: int) -> Iterator[None]:
@@ -73,8 +75,14 @@ class Gradients:
         device = self._trainee.device
         cuda = [device.index or 0] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed((self._config.seed * 1_000_003 + step) * 4_099 + first)
+            torch.manual_seed(((self._config.seed * 1_000_003 + step) * 4_099 + first) % 2**63)
             yield
+
+
+@torch.no_grad()
+def norm_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The length of all of them as one vector; [] fp32 on their device. No finite number where one of theirs is none."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([tensor.detach() for tensor in tensors])).float())
 
 
 def _cut(group: Sequence[Batch], largest: int | None) -> list[Batch]:

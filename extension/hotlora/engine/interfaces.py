@@ -1,6 +1,8 @@
 """What the training loop asks of a model and of the program that holds it.
 
-A new model family implements :class:`Trainee`, a new host implements :class:`Host`; the loop knows nothing else.
+A new model family implements :class:`Trainee`, a new host implements :class:`Host`; the loop knows nothing else. What only some
+trainees can do stands in protocols of its own (:class:`Validating`, :class:`Grading`, :class:`Previewing`, :class:`Showing`): a trainee
+has such a protocol's members or has none of them.
 """
 
 import random
@@ -8,12 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from .examples import Example
+
+if TYPE_CHECKING:
+    from .run import Run
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Loss:
     """A sum over examples (or tokens) and how many there were; never a mean, so that sums of sums stay right."""
 
     total: torch.Tensor  # scalar, with gradient when training
-    weight: float
+    count: float
 
 
 class Draws:
@@ -58,7 +63,10 @@ class Draws:
 class Batch(Protocol):
     """A plan of which examples go together: light, loaded only when the loss is computed."""
 
-    weight: float  # examples or labelled tokens: what Loss.weight will be
+    @property
+    def count(self) -> float:
+        """Examples or labelled tokens: what Loss.count will be."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -91,11 +99,22 @@ class Progress:
     total: int
 
 
+@dataclass(frozen=True)
+class AdapterChoice:
+    """What kind of adapter goes on the targets."""
+
+    kind: str = "lora"  # or "loha", "lokr"
+    lokr_factor: int = -1  # size of LoKr's first factor; -1 chooses it
+    start: str = "default"  # or "pissa": along the weights' main directions
+    dora_axis: str = "output"  # or "input": which way the programs that load the file apply DoRA
+
+
 class Adapters(Protocol):
     """What a trainee sees of the adapters when it writes them to a file."""
 
-    kind: str  # "lora", "loha", "lokr"
-    targets: Mapping[str, Target]
+    kind: str  # as in AdapterChoice
+    targets: dict[str, Target]
+    use_rslora: bool
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]: ...
 
@@ -108,11 +127,11 @@ class Trainee(Protocol):
     """A borrowed model with its data."""
 
     fingerprint: str  # which base model, down to its weights; checked on resume
+    data_fingerprint: str  # which examples, once prepared; where it has changed on resume, a new epoch begins
     modules: Sequence[nn.Module]  # the trees that adapters go into
     device: torch.device
     compute_dtype: torch.dtype
     largest_batch: int | None  # examples that are computed at once at most, once prepared; None for no limit
-    dora_axis: str  # "output" or "input": which way the programs that load the file apply DoRA
 
     def prepare(self) -> Iterator[Progress]:
         """Check the data and cache what can be cached. Raises UserError listing everything that is wrong with the data."""
@@ -130,8 +149,8 @@ class Trainee(Protocol):
         """What people should know about their data and options, once prepared."""
         ...
 
-    def examples(self) -> Sequence[Example]:
-        """Some as they will be trained on, for people to look at; none where they are seen elsewhere."""
+    def adapter_choice(self) -> AdapterChoice:
+        """By the options as they stand, after :meth:`read` too."""
         ...
 
     def targets(self) -> Mapping[str, Target]:
@@ -142,12 +161,43 @@ class Trainee(Protocol):
         """The epoch's batches in order; a function of its arguments alone."""
         ...
 
-    def loss(self, batch: Batch, draws: Draws) -> Loss: ...
+    def loss(self, batch: Any, draws: Draws) -> Loss:
+        """Of one of :meth:`batches`, or of halves of it."""
+        ...
 
-    def validation_batches(self) -> Sequence[Batch]: ...
+    def write(self, adapters: Adapters, path: Path, notes: Mapping[str, Any]) -> Path:
+        """The adapter as a file that other programs load."""
+        ...
 
-    def validation_loss(self, batch: Batch) -> Loss:
+    def read(self, path: Path) -> dict[str, dict[str, torch.Tensor]]:
+        """The tensors of such a file, for ``init_lora``; its rank and alpha go into the config.
+
+        Raises:
+            UserError: where it is none, or contradicts what the user set.
+        """
+        ...
+
+
+@runtime_checkable
+class Validating(Protocol):
+    """A trainee that can be judged by a loss on examples that were kept back."""
+
+    def validation_batches(self) -> Sequence[Batch]:
+        """Empty where nothing was kept back."""
+        ...
+
+    def validation_loss(self, batch: Any) -> Loss:
         """Without gradient, on noise that is the same at every call."""
+        ...
+
+
+@runtime_checkable
+class Grading(Protocol):
+    """A trainee whose answers are right or wrong."""
+
+    @property
+    def grading_share(self) -> float:
+        """Of a run's time, at most, that answers may take; 1 for as long as it takes."""
         ...
 
     def describe_validation(self, loss: float) -> Mapping[str, float]:
@@ -166,24 +216,27 @@ class Trainee(Protocol):
         """Answer one of them, with the adapter as it stands; scores between 0 and 1, by name."""
         ...
 
+
+@runtime_checkable
+class Previewing(Protocol):
+    """A trainee of which samples can be made."""
+
     def preview_requests(self) -> Sequence[PreviewRequest]: ...
 
     def preview(self, request: PreviewRequest) -> Preview: ...
 
-    def write_sheet(self, rows: Sequence[Sequence[tuple[PreviewRequest, Preview]]], path: Path) -> Path:
-        """One picture (or page) that compares previews: a row per prompt, a column per weight."""
+    def write_comparison(self, rows: Sequence[Sequence[tuple[PreviewRequest, Any]]], run: "Run") -> Mapping[str, Path]:
+        """A picture or page that compares previews, a row per prompt and a column per weight, and what else is made of them, as files
+        in the run's folder: "sheet", and "cover" where the adapter's file has one beside it."""
         ...
 
-    def write(self, adapters: Adapters, path: Path, notes: Mapping[str, Any]) -> Path:
-        """The adapter as a file that other programs load."""
-        ...
 
-    def read(self, path: Path) -> dict[str, dict[str, torch.Tensor]]:
-        """The tensors of such a file, for ``init_lora``; its rank and alpha go into the config.
+@runtime_checkable
+class Showing(Protocol):
+    """A trainee whose examples can be shown in a console."""
 
-        Raises:
-            UserError: where it is none, or contradicts what the user set.
-        """
+    def examples(self) -> Sequence[Example]:
+        """Some as they will be trained on, for people to look at."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""A run from start to end: borrows the model, drains the training loop into the run's event log, and never raises.
+"""A run's work on a host: borrows the model, drains the training loop into the run's event log, and never raises.
 
-:meth:`Job.run` blocks; :meth:`Job.start` does the same in a thread, for hosts. Whatever happens, the last event says so.
+:meth:`Job.work` blocks; :meth:`Job.start` does the same in a thread, for hosts. Whatever happens, the last event says so.
 """
 
 import errno
@@ -26,12 +26,13 @@ class Job:
     """One run on one host.
 
     Attributes:
+        run: its folder.
         control: stop, pause, sample now, save now.
         outcome: the Finished or Failed event, once there is one.
     """
 
     def __init__(self, host: Host, config: RunConfig, run: Run):
-        self._host, self.config, self.run_folder = host, config, run
+        self._host, self.config, self.run = host, config, run
         self.control = Control(host, run, config.slice_seconds)
         self.outcome: Finished | Failed | None = None
         self._step, self._phase = 0, "preparing"
@@ -39,79 +40,95 @@ class Job:
 
     @property
     def name(self) -> str:
-        return self.run_folder.name
+        return self.run.name
 
     @property
     def phase(self) -> str:
-        """What it does now: preparing, training or paused."""
-        return "paused" if self.control.paused else self._phase
+        """What it does now: preparing, training, paused or stopping."""
+        return "stopping" if self.control.stopping else "paused" if self.control.paused else self._phase
 
     def subscribe(self, reader: Callable[[Event], None]) -> None:
         """Call ``reader`` with every event, in the job's thread."""
-        self.run_folder.events.subscribe(reader)
+        self.run.events.subscribe(reader)
 
     def start(self) -> None:
         """Run in a thread of its own."""
-        self._thread = threading.Thread(target=self.run, name=f"hotlora {self.name}", daemon=True)
+        self._thread = threading.Thread(target=self.work, name=f"hotlora {self.name}", daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for a started job to end; whether it has."""
+        if self._thread is None:
+            raise RuntimeError("the job was not started")
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def run(self) -> Finished | Failed:
+    def work(self) -> Finished | Failed:
         """Train until done, stopped or failed. While the host holds another model, wait; then go on from the saved state."""
+        outcome = None
         try:
-            while self.outcome is None:
+            while outcome is None:
                 try:
-                    self._train()
+                    outcome = self._train()
                 except ModelAway as away:
                     self._take(Paused(str(away)))
-                    self._wait_for_model()
-        except UserError as error:
-            self._fail(Failed(str(error), bug=False))
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of files that libraries write, such as TensorBoard's
-                self._fail(Failed(str(disk_full(self.run_folder.folder)), bug=False))
-                return self.outcome
-            self._write_traceback()
-            message = f"Training failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run_folder.log_path}."
-            self._fail(Failed(message, bug=True))
-        return self.outcome
+                    outcome = self._wait_for_model()
+        except (Exception, SystemExit) as error:  # some libraries end the program where they should raise
+            outcome = self._explain(error)
+            self._tell(outcome)
+        finally:
+            self.run.close()
+        self.outcome = outcome
+        return outcome
 
-    def _train(self) -> None:
+    def _explain(self, error: BaseException) -> Failed:
+        """What a person is told about it."""
+        if isinstance(error, UserError):
+            return Failed(str(error), bug=False)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of files that libraries write, such as TensorBoard's
+            return Failed(str(disk_full(self.run.folder)), bug=False)
+        if isinstance(error, OSError) and not self.run.folder.is_dir():
+            return Failed(f"cannot go on: the run's folder '{self.run.folder}' was deleted. Start a new run.", bug=False)
+        self._write_traceback()
+        message = f"Training failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run.log_path}."
+        return Failed(message, bug=True)
+
+    def _train(self) -> Finished | None:
         self._phase = "preparing"
         trainee = self._host.borrow(self.config)
-        self.run_folder.write_config(self.config)  # it names the base model now
+        self.run.write_config(self.config)  # it names the base model now
+        finished = None
         for event in train(trainee, self.config, self.control):
             self._take(event)
+            finished = event if isinstance(event, Finished) else None
+        return finished
 
     def _take(self, event: Event) -> None:
-        self.run_folder.events.append(event)
-        self._phase = _PHASES.get(type(event), self._phase)
+        self.run.events.append(event)
+        if not (isinstance(event, Preparing) and self._phase == "training"):  # judging is counted like preparing
+            self._phase = _PHASES.get(type(event), self._phase)
         if isinstance(event, (Started, Step)):
             self._step = event.step
-        elif isinstance(event, Finished):
-            self.outcome = event
 
-    def _wait_for_model(self) -> None:
+    def _wait_for_model(self) -> Finished | None:
+        """None when it is there again."""
         while not self.control.stopping:
             time.sleep(_LOOK_AGAIN_SECONDS)
             if self._host.has_model(self.config):
-                return
-        self._take(Finished(step=self._step, reason="stopped", files={}))
+                return None
+        stopped = Finished(step=self._step, reason="stopped", files={})
+        self._take(stopped)
+        return stopped
 
-    def _fail(self, event: Failed) -> None:
-        self.outcome = event
+    def _tell(self, event: Failed) -> None:
         try:
-            self.run_folder.events.append(event)
-        except (UserError, OSError):  # the disk is full: the readers hear of it, the file cannot
-            self.run_folder.events.tell(event)
+            self.run.events.append(event)
+        except (UserError, OSError):  # the disk is full or the folder gone: the readers hear of it, the file cannot
+            self.run.events.tell(event)
 
     def _write_traceback(self) -> None:
         trace = traceback.format_exc()
         try:
-            self.run_folder.log(trace)
+            self.run.log(trace)
         except OSError:
             print(trace)

@@ -9,22 +9,35 @@ import threading
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .archive import DELETED, Archive
 from .config import RunConfig
 from .control import Control
 from .errors import UserError
-from .events import Failed, Preparing
+from .events import Failed
 from .history import History
 from .interfaces import Host
 from .job import Job
+from .optimizers import try_optimizer
 from .options import build
-from .probe import Estimate, look_ahead
+from .outlook import Outlook
 from .run import Run, check_unchanged, has_trained, read_run_config
 from .tensorboard import add_tensorboard
 
-STATUSES = ("waiting", "preparing", "training", "paused", "done", "stopped", "failed", "interrupted", "not started")
+STATUSES = ("waiting", "preparing", "training", "paused", "stopping", "done", "stopped", "failed", "interrupted", "not started")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in the list of all runs."""
+
+    name: str
+    status: str  # one of STATUSES; empty where its events cannot be read
+    outline: History
+    problem: str = ""  # why they cannot
 
 
 class Jobs:
@@ -52,7 +65,7 @@ class Jobs:
         self._lock = threading.Lock()
         self._line: list[Job] = []  # the first one trains
         self._worker: threading.Thread | None = None
-        self._histories: dict[Path, History] = {}
+        self._archive = Archive(folder)
         self.outlook: Outlook | None = None
 
     # -- starting ------------------------------------------------------------------------------------------------------
@@ -70,6 +83,7 @@ class Jobs:
         values |= {"output_name": name, "output_dir": str(self.folder / name)}
         config = build(self.config_class, values)
         self._check_access(config)
+        try_optimizer(config)
         return config
 
     def start(self, values: Mapping[str, Any]) -> Job:
@@ -84,7 +98,7 @@ class Jobs:
                 raise UserError(
                     f"cannot start a run called '{config.name}': there is one already. Resume or delete it, or choose another name."
                 )
-            self._histories.pop(self.folder / config.name, None)
+            self._archive.forget(config.name)
             return self._stand_in_line(config, Run.start(config))
 
     def resume(self, name: str, changes: Mapping[str, Any] | None = None) -> Job:
@@ -141,7 +155,7 @@ class Jobs:
     def find_job(self, name: str) -> Job | None:
         """The run that trains or waits under this name."""
         wanted = os.path.normcase(name)
-        return next((job for job in list(self._line) if os.path.normcase(job.run_folder.folder.name) == wanted), None)
+        return next((job for job in list(self._line) if os.path.normcase(job.run.name) == wanted), None)
 
     def control(self, name: str) -> Control:
         """To stop, pause, sample and save. Raises UserError where the run does not train."""
@@ -158,50 +172,58 @@ class Jobs:
             waiting = next((job for job in self._line[1:] if job.control is control), None)
             if waiting:
                 self._line.remove(waiting)
+                waiting.run.close()
                 return
         control.stop()
 
     def names(self) -> list[str]:
         """Every run, the one that was worked on last first."""
-        folders = [path.parent for path in self.folder.glob("*/config.yaml")]
-        return [folder.name for folder in sorted(folders, key=_last_change, reverse=True)]
+        return self._archive.names()
 
     def find_folder(self, name: str) -> Path:
         """The folder of a run. Raises UserError where there is none of that name."""
-        if name not in self.names():
-            known = ", ".join(self.names()[:10]) or "none yet"
-            raise UserError(f"cannot find a run called '{name}'. There are: {known}.")
-        return self.folder / name
+        return self._archive.find(name)
 
     def history(self, name: str) -> History:
-        """What has happened in a run so far."""
-        folder = self.find_folder(name)
-        with self._lock:
-            return self._histories.setdefault(folder, History()).read_on(folder / "events.jsonl")
+        """What has happened in a run so far. Raises UserError where there is none, or it cannot be read."""
+        return self._archive.history(name)
+
+    def outline(self, name: str) -> History:
+        """The same, but with the last few steps only: much faster for a run that nobody has looked at yet."""
+        return self._archive.outline(name)
 
     def status(self, name: str) -> str:
         """One of STATUSES."""
-        current, job = self.current, self.find_job(name)  # before the history, which then has the end of a run that is gone by now
-        history = self.history(name)
-        if job is not None:
-            return job.phase if job is current else "waiting"
-        if history.outcome is None:
-            return "interrupted" if history.latest else "not started"
-        if isinstance(history.outcome, Failed):
-            return "failed"
-        return "stopped" if history.outcome.reason == "stopped" else "done"
+        current, job = self.current, self.find_job(name)  # before its events, which then have the end of a run that is gone by now
+        return _name_status(job, self.outline(name), is_current=job is current)
+
+    def look_up(self, name: str) -> Entry:
+        """One run, as in the list of all. Raises UserError where there is none, or it cannot be read."""
+        return Entry(name, self.status(name), self.outline(name))
+
+    def list_all(self) -> list[Entry]:
+        """Every run, the one that was worked on last first. Takes time in proportion to their number."""
+        current, line = self.current, {os.path.normcase(job.run.name): job for job in list(self._line)}
+        entries = []
+        for name, outline in self._archive.look().items():
+            if isinstance(outline, UserError):
+                entries.append(Entry(name, "", History(), str(outline)))
+            else:
+                job = line.get(os.path.normcase(name))
+                entries.append(Entry(name, _name_status(job, outline, is_current=job is current), outline))
+        return entries
 
     def explain_wait(self) -> str:
         """What keeps those in line waiting although nothing trains; empty where nothing does."""
         job = self.current
         if job is None or job.phase != "paused":
             return ""
-        away = getattr(self.history(job.run_folder.folder.name).latest, "message", "")
+        away = getattr(self.outline(job.run.name).latest, "message", "")
         return away or f"'{job.name}' is paused and stands before it. Go on with it, or stop it."
 
     def values(self, name: str) -> dict[str, Any]:
         """The options of a run."""
-        return read_run_config(self.find_folder(name))
+        return self._archive.values(name)
 
     def delete(self, name: str) -> None:
         """Remove a run's folder with all that is in it. Raises UserError while it trains or waits."""
@@ -209,94 +231,63 @@ class Jobs:
         with self._lock:
             if self.find_job(name):
                 raise UserError(f"cannot delete '{name}': it is training or waiting. Stop it first.")
-            doomed = folder.with_name(f".{uuid.uuid4().hex}.deleted")
+            doomed = folder.with_name(f".{uuid.uuid4().hex}{DELETED}")
             try:
                 folder.rename(doomed)  # all or nothing: Windows refuses while a file in it is open
             except OSError as error:
                 reason = f"{error.strerror}. Close what uses its folder (TensorBoard, a viewer) and try again."
                 raise UserError(f"cannot delete '{name}': {reason}") from error
-            self._histories.pop(folder, None)
+            self._archive.forget(name)
             (doomed / "config.yaml").unlink()  # now it is no run
             shutil.rmtree(doomed)
 
     # -- before a start ------------------------------------------------------------------------------------------------
 
-    def look_ahead(self, values: Mapping[str, Any]) -> "Outlook":
+    def look_ahead(self, values: Mapping[str, Any]) -> Outlook:
         """Find out, in the background, what a run with these options would take.
 
         Raises:
             UserError: for options that are wrong, and while another such look goes on.
         """
-        if self.outlook and self.outlook.busy:
-            raise UserError("cannot look at two runs at once. Wait until the first look is done.")
         values = dict(values)
         values["output_name"] = values.get("output_name") or "unnamed"
         config = self.build_config(values)
-        self.outlook = Outlook(self._make_host(), config)
-        return self.outlook
+        with self._lock:
+            if self.outlook and self.outlook.busy:
+                raise UserError("cannot look at two runs at once. Wait until the first look is done, or cancel it.")
+            self.outlook = Outlook(self._make_host(), config)
+            return self.outlook
+
+    def cancel_look(self) -> Outlook:
+        """Give up the look that goes on. Raises UserError where none does."""
+        outlook = self.outlook
+        if outlook is None or not outlook.busy:
+            raise UserError("cannot cancel: nothing is being looked at. Ask what will happen first.")
+        outlook.cancel()
+        return outlook
+
+    def drop_look(self) -> None:
+        """Forget what was looked at: the run has started. A look that goes on ends, for it would take turns from the run."""
+        if self.outlook:
+            self.outlook.cancel()
+        self.outlook = None
 
 
-class Outlook:
-    """A look at what a run would take, under way or done.
-
-    Attributes:
-        progress: what is being done.
-        estimate: the answer, once it is there.
-        summary: what the run would train on.
-        warnings: what people should know.
-        error: why there is no answer.
-    """
-
-    def __init__(self, host: Host, config: RunConfig):
-        self.config = config
-        self.progress: Preparing | None = None
-        self.estimate: Estimate | None = None
-        self.summary: dict[str, Any] = {}
-        self.warnings: list[str] = []
-        self.error = ""
-        self._host, self._stopping = host, threading.Event()
-        self._thread = threading.Thread(target=self._look, name="hotlora outlook", daemon=True)
-        self._thread.start()
-
-    @property
-    def busy(self) -> bool:
-        return self._thread.is_alive()
-
-    def cancel(self) -> None:
-        """Give up."""
-        self._stopping.set()
-
-    def _look(self) -> None:
-        try:
-            trainee = self._host.borrow(self.config)
-            for event in look_ahead(trainee, self.config, self._host):
-                if self._stopping.is_set():
-                    self.error = "Cancelled."
-                    return
-                if isinstance(event, Estimate):
-                    self.summary, self.warnings, self.estimate = trainee.summary(), list(trainee.warnings()), event
-                else:
-                    self.progress = event
-        except UserError as error:
-            self.error = str(error)
-        except Exception as error:
-            traceback.print_exc()
-            self.error = f"Looking failed because of a bug ({type(error).__name__}: {error}). Details are in the console."
+def _name_status(job: Job | None, outline: History, *, is_current: bool) -> str:
+    """One of STATUSES. ``job``: where the run trains or waits."""
+    if job is not None:
+        return job.phase if is_current else "waiting"
+    if outline.outcome is None:
+        return "interrupted" if outline.latest else "not started"
+    if isinstance(outline.outcome, Failed):
+        return "failed"
+    return "stopped" if outline.outcome.reason == "stopped" else "done"
 
 
 def _run(job: Job) -> None:
     tensorboard = add_tensorboard(job)
     try:
-        job.run()
+        job.work()
     finally:
         if tensorboard:
             tensorboard.close()
-
-
-def _last_change(folder: Path) -> float:
-    for name in ("events.jsonl", "config.yaml"):
-        try:
-            return (folder / name).stat().st_mtime
-        except FileNotFoundError:  # not there yet, or the run is being deleted
-            continue
-    return 0.0

@@ -5,25 +5,21 @@ its ``yield``s, and :func:`through_turns` runs the pieces turn by turn.
 """
 
 import contextlib
-import shutil
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
-
-import torch
 
 from .config import RunConfig
 from .control import Control, Newest
 from .curves import plot_loss
-from .errors import ModelAway, UserError
-from .events import Event, Finished, Graded, Paused, Preparing, Previewed, Saved, Started, Validated, Warned
-from .interfaces import Preview, PreviewRequest, Trainee
+from .errors import ModelAway
+from .events import Event, Finished, Paused, Preparing, Saved, Started, Warned
+from .interfaces import Trainee
+from .looking import compare, grade, preview, validate
 from .session import Diverged, Session
+from .writing import forget_old_checkpoints, write_usable
 
 
-def train(trainee: Trainee, config: RunConfig, control: Control) -> Iterator[Event]:
+def train(trainee: Trainee, config: RunConfig, control: Control) -> Generator[Event, None, None]:
     """Train and save; resumes where the run's folder holds a state.
 
     Closing the generator gives the model back at once and writes nothing more; ``control.stop()`` saves first.
@@ -40,7 +36,7 @@ def train(trainee: Trainee, config: RunConfig, control: Control) -> Iterator[Eve
                 return
     with control.turn():
         session = Session(trainee, config, control.run)
-    control.newest = Newest(lambda: session.step, lambda path: _write_usable(session, path), session.shown)
+    control.newest = Newest(lambda: session.step, lambda path: write_usable(session, path), session.shown)
     try:
         yield from through_turns(control, _run(session, control), session.attached, session.save_state)
     finally:
@@ -48,8 +44,8 @@ def train(trainee: Trainee, config: RunConfig, control: Control) -> Iterator[Eve
 
 
 def through_turns(
-    control: Control, work: Iterator[Event], context: Callable[[], Any], before_pause: Callable[[], None] | None = None
-) -> Iterator[Event]:
+    control: Control, work: Generator[Event, None, None], context: Callable[[], Any], before_pause: Callable[[], None] | None = None
+) -> Generator[Event, None, None]:
     """Advance ``work`` inside turns; give the model back between two of its events when the turn is over."""
     with contextlib.closing(work):
         while True:
@@ -73,197 +69,95 @@ def through_turns(
                     return
 
 
-def _prepare(trainee: Trainee) -> Iterator[Event]:
+def _prepare(trainee: Trainee) -> Generator[Event, None, None]:
     for progress in trainee.prepare():
         yield Preparing(progress.what, progress.done, progress.total)
     for message in trainee.warnings():
         yield Warned(message)
 
 
-def _run(session: Session, control: Control) -> Iterator[Event]:
+def _run(session: Session, control: Control) -> Generator[Event, None, None]:
     yield Started(
-        name=session.run.name,
+        name=session.run.adapter_name,
         step=session.step,
-        total_steps=session.total_steps,
-        steps_per_epoch=session.steps_per_epoch,
+        total_steps=session.plan.total_steps,
+        steps_per_epoch=session.plan.steps_per_epoch,
         trainable_parameters=sum(p.numel() for p in session.parameters),
         summary=session.trainee.summary(),
     )
+    while session.warnings:
+        yield Warned(session.warnings.pop(0))
     if not session.resumed:
         session.save_state()
-        yield from _test(session)
-    if not session.followed_up:  # the state was saved when the model went away right after a step
-        yield from _follow_up(session, control)
-    while not (session.done or control.stopping):
+        yield from grade(session, control)
+    while True:
         try:
-            yield session.train_step()
+            yield from _train_on(session, control)
+            yield from _finish(session, control)
+            return
         except Diverged as problem:
             session.rewind()
             yield Warned(f"Training broke down ({problem}): back to step {session.step}, at half the learning rate.")
-            continue
+
+
+def _train_on(session: Session, control: Control) -> Iterator[Event]:
+    """Steps, and what is due after each. Raises Diverged before anything bad is written."""
+    if not session.position.followed_up:  # the state was saved when the model went away right after a step
+        yield from _follow_up(session, control)
+    while not (session.done or control.stopping):
+        yield session.train_step()
         while session.warnings:
             yield Warned(session.warnings.pop(0))
         yield from _follow_up(session, control)
-    yield from _finish(session, control)
 
 
 def _follow_up(session: Session, control: Control) -> Iterator[Event]:
-    """What is due after a step: judging, samples, saving."""
-    config = session.config
-    if session.judged_step != session.step and _is_due(session, config.validation_every_steps, 0 if config.validation_every_steps else 1):
-        yield from _validate(session, control)
-        yield from _test(session)
-    if control.take_sample_wish() or _is_due(session, config.sample_every_steps, config.sample_every_epochs):
-        yield from _preview(session)
+    """What is due after a step: judging, samples, saving. A run that is told to stop leaves the rest of it for after resuming."""
+    config, judgement = session.config, session.judgement
+    every_epochs = 0 if config.validation_every_steps else 1
+    if judgement.judged_step != session.step and _is_due(session, config.validation_every_steps, every_epochs):
+        if not (yield from validate(session, control)):
+            return
+        if not (yield from grade(session, control)):
+            return
+    wanted = control.take_sample_wish() or _is_due(session, config.sample_every_steps, config.sample_every_epochs)
+    if wanted and not (yield from preview(session, control)):
+        return
     save = control.take_save_wish() or _is_due(session, config.save_steps, config.save_epochs)
     if save:
-        yield _save(session, control, f"step{session.step:08d}", "checkpoint")
-        _forget_old_checkpoints(session)
-    session.followed_up = True
+        path = write_usable(session, session.run.checkpoint_path(f"step{session.step:08d}"))
+        control.host.publish(path)
+        yield Saved(session.step, "checkpoint", str(path))
+        forget_old_checkpoints(session)
+    session.position.followed_up = True
     if save or session.state_is_due():
         session.save_state()
 
 
 def _is_due(session: Session, every_steps: int, every_epochs: int) -> bool:
     by_steps = every_steps and session.step % every_steps == 0
-    by_epochs = every_epochs and session.at_epoch_end and session.epoch % every_epochs == 0
+    by_epochs = every_epochs and session.position.at_epoch_end and session.position.epoch % every_epochs == 0
     return bool(by_steps or by_epochs)
-
-
-def _validate(session: Session, control: Control) -> Iterator[Event]:
-    """Loss on the kept-back examples, with the weights that would be saved."""
-    batches = session.trainee.validation_batches()
-    if not batches:
-        return
-    total = weight = 0.0
-    with session.usable_weights():
-        for batch in batches:
-            with torch.no_grad():
-                loss = session.trainee.validation_loss(batch)
-            total, weight = total + loss.total.item(), weight + loss.weight
-        scores = dict(session.trainee.describe_validation(total / weight))
-        session.scores |= {"validation loss": total / weight, **scores}
-        best = session.judge(total / weight)
-        if best:
-            path = _write(session, session.run.best_path)
-    yield Validated(session.step, total / weight, best, scores)
-    if best:
-        control.host.publish(path)
-        yield Saved(session.step, "best", str(path))
-
-
-def _test(session: Session) -> Iterator[Event]:
-    """Questions answered with the weights that would be saved, one by one, so that the host gets its model in between."""
-    questions, scores = session.trainee.questions(), {}
-    for place, question in enumerate(questions):
-        with session.usable_weights(), torch.no_grad():
-            for name, score in session.trainee.grade(question).items():
-                scores.setdefault(name, []).append(score)
-        yield Preparing("answering questions", place + 1, len(questions))
-    session.graded_step = session.step
-    if questions:
-        means = {name: sum(values) / len(values) for name, values in scores.items()}
-        session.scores |= {f"{name} ({session.trainee.what_is_asked()})": mean for name, mean in means.items()}
-        yield Graded(session.step, session.trainee.what_is_asked(), len(questions), means)
-
-
-def _preview(session: Session) -> Iterator[Event]:
-    for number, request in enumerate(session.trainee.preview_requests()):
-        try:
-            preview = _make_preview(session, request)
-        except UserError:
-            raise
-        except Exception as error:  # a sample that fails must not end the training
-            session.run.log(traceback.format_exc())
-            yield Warned(f"The sample of '{request.prompt}' failed ({error}); training goes on. Details are in {session.run.log_path}.")
-            continue
-        path = preview.save(session.run.samples / f"step{session.step:08d}-{number:02d}")
-        yield Previewed(session.step, request.prompt, request.weight, request.seed, str(path))
-
-
-def _make_preview(session: Session, request: PreviewRequest) -> Preview:
-    with session.usable_weights(request.weight), torch.no_grad():
-        return session.trainee.preview(request)
-
-
-def _save(session: Session, control: Control, label: str, kind: str) -> Saved:
-    path = _write_usable(session, session.run.checkpoint_path(label))
-    control.host.publish(path)
-    return Saved(session.step, kind, str(path))
-
-
-def _write_usable(session: Session, path: Path) -> Path:
-    with session.usable_weights():
-        return _write(session, path)
-
-
-def _write(session: Session, path: Path) -> Path:
-    """The adapters as they stand, as a file for other programs."""
-    notes = {
-        "step": session.step,
-        "epoch": session.epoch,
-        "total_steps": session.total_steps,
-        "steps_per_epoch": session.steps_per_epoch,
-        "started_at": session.started_at,
-        "finished_at": time.time(),
-        "session_id": session.session_id,
-        "optimizer": session.optimizer_name,
-        "loss": session.smoothed_loss,
-        "scores": dict(session.scores),
-    }
-    return session.trainee.write(session.adapters, path, notes)
-
-
-def _forget_old_checkpoints(session: Session) -> None:
-    keep = session.config.keep_last
-    for path in session.run.checkpoint_paths()[:-keep] if keep else []:
-        if path.is_dir():
-            shutil.rmtree(path)
-            continue
-        for companion in path.parent.glob(f"{path.stem}.*"):
-            companion.unlink()
 
 
 def _finish(session: Session, control: Control) -> Iterator[Event]:
     """Write the finished adapter; after a completed run also the comparison and the plot."""
     session.save_state()
-    run, files = session.run, {}
-    early = session.stopped_early and session.best is not None
+    run, judgement = session.run, session.judgement
+    files: dict[str, str] = {}
+    early = judgement.best if judgement.stopped_early else None
     reason = "early stopping" if early else "done" if session.done else "stopped"
     with session.best_weights() if early else contextlib.nullcontext():
-        if reason != "stopped" and (early or session.graded_step != session.step):
-            yield from _test(session)
-        path = _write_usable(session, run.final_path)
+        if reason != "stopped" and (early or judgement.graded_step != session.step):
+            yield from grade(session, control)
+        path = write_usable(session, run.final_path)
         control.host.publish(path)
         files["lora"] = str(path)
-        yield Saved(session.best["step"] if early else session.step, "final", str(path))
+        yield Saved(early["step"] if early else session.step, "final", str(path))
         if reason != "stopped":
-            yield from _compare(session, files)
+            yield from compare(session, control, files)
             if "cover" in files:
                 control.host.publish(path)  # once more, with its cover
     if plot_loss(run.events.read(), run.folder / "loss.png"):
         files["loss"] = str(run.folder / "loss.png")
     yield Finished(session.step, reason, files)
-
-
-def _compare(session: Session, files: dict[str, str]) -> Iterator[Event]:
-    """The same prompts and seeds at every weight, on one sheet; the adapter's cover is one of them."""
-    rows, weights = [], session.config.sheet_weights
-    for request in session.trainee.preview_requests():
-        row = []
-        for weight in weights:
-            wanted = PreviewRequest(request.prompt, request.seed, float(weight))
-            try:
-                row.append((wanted, _make_preview(session, wanted)))
-            except Exception as error:
-                session.run.log(traceback.format_exc())
-                yield Warned(f"The comparison sheet failed ({error}); the LoRA itself is saved. Details are in {session.run.log_path}.")
-                return
-            yield Preparing("comparison sheet", len(rows) * len(weights) + len(row), len(weights) * len(session.trainee.preview_requests()))
-        rows.append(row)
-    if rows and weights:
-        files["sheet"] = str(session.trainee.write_sheet(rows, session.run.folder / "comparison.png"))
-        if not session.config.FILE_SUFFIX:
-            return  # a folder has its own card
-        cover = max(rows[0], key=lambda made: made[0].weight if made[0].weight <= 1 else 0)
-        files["cover"] = str(cover[1].save(session.run.stem))

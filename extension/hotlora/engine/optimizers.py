@@ -1,13 +1,18 @@
 """Optimizers and learning-rate schedules, all from libraries. Imports each library only when it is chosen."""
 
+import contextlib
 import importlib
 import inspect
+import io
+import warnings as _warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from .config import RunConfig
 from .errors import UserError
+from .settling import sets_own_rates
 
 _SOURCES = {  # option -> module, class, fixed arguments
     "AdamW": ("torch.optim", "AdamW", {}),
@@ -18,6 +23,8 @@ _SOURCES = {  # option -> module, class, fixed arguments
     "Adafactor": ("transformers.optimization", "Adafactor", {"scale_parameter": False, "relative_step": False}),
     "AdamWScheduleFree": ("schedulefree", "AdamWScheduleFree", {}),
 }
+_EIGHT_BIT = ("AdamW8bit", "PagedAdamW8bit")
+_ONLY_EIGHT_BIT = ("optim_bits", "args", "min_8bit_size", "percentile_clipping", "block_wise", "is_paged")
 _PACKAGES = {"lion_pytorch": "lion-pytorch", "prodigyopt": "prodigyopt", "schedulefree": "schedulefree"}
 
 
@@ -30,33 +37,82 @@ def build_optimizer(config: RunConfig, groups: list[dict], device: torch.device)
     Raises:
         UserError: when its package is not installed, or for arguments it does not take.
     """
-    name, warnings = config.optimizer, []
-    if name in ("AdamW8bit", "PagedAdamW8bit"):
+    name, given, warnings = config.optimizer, dict(config.optimizer_args), []
+    if name in _EIGHT_BIT:
         problem = _why_no_bitsandbytes(device)
         if problem:
             warnings.append(f"{name} cannot run here: {problem}. AdamW is used; it learns the same and takes a little more memory.")
             name = "AdamW"
+            left_out = [key for key in given if key in _ONLY_EIGHT_BIT]
+            if left_out:
+                warnings.append(f"Not used, because AdamW has no such arguments: {', '.join(left_out)} of optimizer_args.")
+            given = {key: value for key, value in given.items() if key not in _ONLY_EIGHT_BIT}
+    optimizer_class, fixed = _find_class(name)
+    arguments = {"lr": None if sets_own_rates(config) else config.learning_rate, "weight_decay": config.weight_decay, **fixed}
+    if name == "AdamWScheduleFree":
+        arguments["warmup_steps"] = config.warmup_steps
+    arguments.update({key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    _check_names(name, optimizer_class, arguments)
+    optimizer = _construct(name, lambda: optimizer_class(groups, **arguments), given)
+    shown = ",".join(f"{key}={value}" for key, value in {**fixed, **given}.items())
+    return optimizer, f"{optimizer_class.__module__}.{optimizer_class.__name__}" + (f"({shown})" if shown else ""), warnings
+
+
+def try_optimizer(config: RunConfig) -> None:
+    """Take two steps with the optimizer and its schedule on a handful of numbers, so that what cannot work is said before
+    anything slow starts.
+
+    Raises:
+        UserError: as :func:`build_optimizer`, and where it fails in a step.
+    """
+    rates = sorted({rate for rate in config.learning_rates() if rate}) or [config.learning_rate]
+    groups = [{"params": [torch.nn.Parameter(torch.ones(2, 2))], "lr": rate} for rate in rates]
+    with torch.random.fork_rng(devices=[]):
+        optimizer, _, _ = build_optimizer(config, groups, torch.device("cpu"))  # there 8-bit ones are plain ones
+
+        def step() -> None:
+            scheduler = build_scheduler(config, optimizer, 2)
+            getattr(optimizer, "train", lambda: None)()
+            for _ in range(2):
+                for group in optimizer.param_groups:
+                    for parameter in group["params"]:
+                        parameter.grad = torch.full_like(parameter, 0.1)
+                optimizer.step()
+                scheduler.step()
+
+        _construct(config.optimizer, step, config.optimizer_args)
+
+
+def _find_class(name: str) -> tuple[type, dict[str, Any]]:
+    """The optimizer's class and its fixed arguments. Raises UserError where its package is not installed."""
     module_name, class_name, fixed = _SOURCES[name]
     try:
-        optimizer_class = getattr(importlib.import_module(module_name), class_name)
+        return getattr(importlib.import_module(module_name), class_name), fixed
     except ImportError:
         package = _PACKAGES.get(module_name, module_name)
         raise UserError(f"cannot use the optimizer {name}: the package {package} is not installed. Install it, or use AdamW.") from None
-    arguments = {"lr": config.learning_rate, "weight_decay": config.weight_decay, **fixed}
-    if name == "AdamWScheduleFree":
-        arguments["warmup_steps"] = config.warmup_steps
-    arguments.update(_with_tuples(config.optimizer_args))
-    known = inspect.signature(optimizer_class).parameters
+
+
+def _check_names(name: str, optimizer_class: type, arguments: Mapping[str, Any]) -> None:
+    known = [key for key in inspect.signature(optimizer_class).parameters if key not in ("params", "lr")]
     for key in arguments:
-        if key not in known:
-            raise UserError(f"cannot give {name} the argument '{key}': it takes {', '.join(k for k in known if k != 'params')}.")
-    optimizer = optimizer_class(groups, **arguments)
-    shown = ",".join(f"{key}={value}" for key, value in {**fixed, **config.optimizer_args}.items())
-    return optimizer, f"{optimizer_class.__module__}.{class_name}" + (f"({shown})" if shown else ""), warnings
+        if key not in known and key != "lr":
+            raise UserError(f"cannot give {name} the argument '{key}': it takes {', '.join(known)}. Correct optimizer_args.")
 
 
-def _with_tuples(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+def _construct(name: str, make: Callable[[], Any], given: Mapping[str, Any]) -> Any:
+    """What ``make`` makes. With arguments of the user's own every failure is theirs to mend; some libraries end the program."""
+    try:
+        with _warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()) as said:
+            return make()
+    except (Exception, SystemExit) as error:
+        if not given or isinstance(error, UserError):
+            raise
+        reason = " ".join(str(error if not isinstance(error, SystemExit) else said.getvalue() or "it ended the program").split())
+        shown = ", ".join(f"{key}: {value}" for key, value in given.items())
+        raise UserError(
+            f"cannot use {name} with optimizer_args {{{shown}}}: {reason or type(error).__name__}. Correct or remove them."
+        ) from None
 
 
 def _why_no_bitsandbytes(device: torch.device) -> str | None:
@@ -73,6 +129,8 @@ def build_scheduler(config: RunConfig, optimizer: torch.optim.Optimizer, total_s
     """The learning rate as a factor over ``total_steps`` optimizer steps, from transformers' schedules."""
     from transformers import optimization as schedules
 
+    if sets_own_rates(config):
+        return _OwnRates(optimizer)
     if config.optimizer == "AdamWScheduleFree":
         return schedules.get_constant_schedule(optimizer)  # it averages instead, and does its own warm-up
     warmup = min(config.warmup_steps, total_steps)
@@ -84,7 +142,23 @@ def build_scheduler(config: RunConfig, optimizer: torch.optim.Optimizer, total_s
         return schedules.get_cosine_schedule_with_warmup(optimizer, warmup, total_steps)
     if config.scheduler == "cosine_with_restarts":
         return schedules.get_cosine_with_hard_restarts_schedule_with_warmup(optimizer, warmup, total_steps, config.scheduler_cycles)
-    return schedules.get_polynomial_decay_schedule_with_warmup(optimizer, warmup, total_steps, 0.0, config.scheduler_power)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _fall(step, warmup, total_steps, config.scheduler_power))
+
+
+def _fall(step: int, warmup: int, total_steps: int, power: float) -> float:
+    """From 0 to 1 over the warm-up, then down to 0 along a power of what is left. (transformers' own refuses a rate of 0.)"""
+    if step < warmup:
+        return step / warmup
+    return max(0.0, (total_steps - step) / max(1, total_steps - warmup)) ** power
+
+
+class _OwnRates(torch.optim.lr_scheduler.LRScheduler):
+    """Reports the rates that the optimizer chooses by itself."""
+
+    def get_lr(self) -> list[float]:
+        states = [self.optimizer.state.get(group["params"][0]) for group in self.optimizer.param_groups]
+        pairs = zip(self.optimizer.param_groups, states, strict=True)
+        return [float(self.optimizer._get_lr(group, state)) if state else 0.0 for group, state in pairs]
 
 
 def build_scaler(device: torch.device, dtype: torch.dtype):

@@ -1,18 +1,22 @@
-"""How a dataclass becomes YAML keys, command-line overrides, a README table and, later, widgets.
+"""How a dataclass becomes YAML keys, command-line overrides, tables in the documentation, and widgets.
 
 A field made by :func:`option` carries its documentation, limits and choices; everything that lists options reads them
 from there, so that the list exists once.
 """
 
 import dataclasses
-import difflib
-import math
-import types
+import re
 import typing
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .errors import UserError
+from .other_names import OtherName, say_unknown
+from .values import EMPTY, convert
+
+_CODE_WITH_BARS = re.compile(r"`([^`]*\|[^`]*)`")
 
 
 def option(
@@ -26,12 +30,20 @@ def option(
     fixed: bool = False,
     group: str = "",
     path: bool = False,
+    personal: bool = False,
+    written: bool = False,
+    many: bool = False,
+    spellings: Mapping[str, Any] = MappingProxyType({}),
+    read: Callable[[Any], Any] | None = None,
 ) -> Any:
     """A config field: its default, one line of documentation, and what values it takes. ``fixed``: a run cannot be resumed with
     another value, because what it has learned so far depends on it. ``group``: the heading that begins with this field. ``path``: it
-    names a file or folder that people choose (see access.py)."""
+    names a file or folder that people choose (see access.py); ``written``: one that the run makes. ``personal``: it belongs to one run, and
+    presets leave it out. ``many``: a text that may be given as a list. ``spellings``: other words for the choices. ``read``:
+    makes a plain value of one written in another way."""
     limits = {"choices": choices, "minimum": minimum, "maximum": maximum}
-    metadata = {"doc": doc, **limits, "advanced": advanced, "fixed": fixed, "group": group, "path": path}
+    reading = {"path": path, "written": written, "many": many, "spellings": spellings, "read": read}
+    metadata = {"doc": doc, **limits, "advanced": advanced, "fixed": fixed, "group": group, "personal": personal, **reading}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -52,84 +64,38 @@ def groups_of(config_class: type) -> dict[str, list[dataclasses.Field]]:
     return groups
 
 
-def build(config_class: type, values: dict[str, Any]) -> Any:
-    """A checked config from plain values.
+def build(config_class: type, values: Mapping[Any, Any], tasks: Mapping[str, type] = MappingProxyType({})) -> Any:
+    """A checked config from values as people write them.
+
+    Args:
+        tasks: config class by task, for what is said of an option that another task has.
 
     Raises:
-        UserError: for an unknown key (naming the nearest known one), a value of the wrong type or out of range, and
+        UserError: for unknown keys (all of them, each with the right name), values of the wrong type or out of range, and
             whatever the class's own ``check`` method finds.
     """
     known = options_of(config_class)
-    for key in values:
-        if key not in known:
-            raise UserError(f"cannot use the option '{key}': there is none of that name.{_suggestion(key, known)}")
     types_of = typing.get_type_hints(config_class)
-    checked = {key: _convert(known[key], types_of[key], value) for key, value in values.items()}
+    problems, checked = [], {}
+    elsewhere = {key: OtherName("", f"It is an option of {task}.") for task, other in tasks.items() for key in options_of(other)}
+    for key, value in values.items():
+        if key not in known:
+            problems.append(say_unknown(key, known, {**elsewhere, **config_class.OTHER_NAMES}))
+            continue
+        try:
+            converted = convert(known[key], types_of[key], value)
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            if converted is not EMPTY:
+                checked[key] = converted
+    if problems:
+        listed = "".join(f"\n- {problem}" for problem in problems)
+        raise UserError(problems[0] if len(problems) == 1 else f"cannot use {len(problems)} of the options. Mend each of them:{listed}")
     config = config_class(**checked)
     config.given = frozenset(checked)
     config.check()
     return config
-
-
-def _suggestion(key: str, known: dict) -> str:
-    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-    return f" Did you mean '{near[0]}'?" if near else " See the table of options in README.md."
-
-
-def _convert(field: dataclasses.Field, wanted: Any, value: Any) -> Any:
-    """The value as the field's type, within its limits."""
-    optional = isinstance(wanted, types.UnionType) or typing.get_origin(wanted) is typing.Union
-    if optional:
-        if value is None:
-            return None
-        wanted = next(a for a in typing.get_args(wanted) if a is not type(None))
-    plain = typing.get_origin(wanted) or wanted
-    try:
-        value = _as_type(plain, value)
-    except (TypeError, ValueError, OverflowError):
-        raise UserError(f"cannot set {field.name} to {value!r}: it takes {_type_name(plain)}. {field.metadata['doc']}") from None
-    choices, low, high = (field.metadata[k] for k in ("choices", "minimum", "maximum"))
-    if choices and value not in choices:
-        raise UserError(f"cannot set {field.name} to {value!r}: it takes one of {', '.join(map(str, choices))}.")
-    if (low is not None and value < low) or (high is not None and value > high):
-        limits = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise UserError(f"cannot set {field.name} to {value!r}: it must be {limits}.")
-    return value
-
-
-def _as_type(plain: type, value: Any) -> Any:
-    if plain is bool:
-        if isinstance(value, str) and value.lower() in ("true", "yes", "on", "false", "no", "off"):
-            return value.lower() in ("true", "yes", "on")
-        if not isinstance(value, bool):
-            raise TypeError
-        return value
-    if plain is int:
-        if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
-            raise TypeError
-        return int(value)
-    if plain is float:
-        if isinstance(value, bool):
-            raise TypeError
-        number = float(value)  # YAML 1.1 reads 1e-4 as text
-        if not math.isfinite(number):
-            raise ValueError
-        return number
-    if plain is Path:
-        return Path(value)
-    if plain is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    if plain is list and isinstance(value, str):
-        return [value]
-    if not isinstance(value, plain):
-        raise TypeError
-    return value
-
-
-def _type_name(plain: type) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}.get(
-        plain, plain.__name__
-    )
 
 
 def as_plain(config: Any) -> dict[str, Any]:
@@ -143,16 +109,26 @@ def as_plain(config: Any) -> dict[str, Any]:
 
 
 def markdown_table(config_class: type, beyond: type | None = None) -> str:
-    """The README's table of options: key, default, what it does; with ``beyond`` only where they differ from that class's."""
-    rows = ["| key | default | what it does |", "|---|---|---|"]
+    """The documentation's tables of options, one under each heading: key, default, what it does. With ``beyond`` only where they
+    differ from that class's."""
     told = options_of(beyond) if beyond else {}
-    for name, field in options_of(config_class).items():
-        if name in told and told[name] is field:
-            continue
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-        shown = "" if default is None or default == "" else f"`{str(default).lower() if isinstance(default, bool) else default}`"
-        doc = field.metadata["doc"]
-        if field.metadata["choices"]:
-            doc += " One of " + ", ".join(f"`{c}`" for c in field.metadata["choices"]) + "."
-        rows.append(f"| `{name}` | {shown} | {doc} |".replace("{a|b}", "{a\\|b}"))
-    return "\n".join(rows)
+    tables = []
+    for heading, fields in groups_of(config_class).items():
+        rows = [_table_row(field) for field in fields if told.get(field.name) is not field]
+        if rows:
+            tables.append("\n".join([f"### {heading}\n", "| key | default | what it does |", "|---|---|---|", *rows]))
+    return "\n\n".join(tables)
+
+
+def _table_row(field: dataclasses.Field) -> str:
+    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    shown = "" if default is None or default == "" else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    doc = field.metadata["doc"]
+    if field.metadata["choices"]:
+        doc += " One of " + ", ".join(f"`{c}`" for c in field.metadata["choices"]) + "."
+    return f"| `{field.name}` | {shown} | {_CODE_WITH_BARS.sub(_spell_out, doc)} |"
+
+
+def _spell_out(code: re.Match) -> str:
+    """A bar would end the table's cell; escaped, some renderers show the backslash."""
+    return f"<code>{code[1].replace('|', '&#124;')}</code>"

@@ -3,7 +3,7 @@
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,20 +44,20 @@ def look_ahead(trainee: Trainee, config: RunConfig, host: Host) -> Iterator[Prep
         UserError: for what is wrong with the data, and where memory does not suffice.
     """
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder), config.name)
+        run = Run(Path(folder), config.name, config.FILE_SUFFIX)
         control = Control(host, run, config.slice_seconds)
         with contextlib.closing(through_turns(control, _prepare(trainee), contextlib.nullcontext)) as preparation:
-            yield from preparation
+            yield from preparation  # type: ignore[misc]  # of Preparing only
         with host.turn():
             session = Session(trainee, config, run)
             with session.attached():
                 session.train_step()
                 began = time.monotonic()
-                memory = session.train_step().memory_bytes if session.total_steps > 1 else memory_in_use(trainee.device)
+                memory = session.train_step().memory_bytes if session.plan.total_steps > 1 else memory_in_use(trainee.device)
                 seconds = time.monotonic() - began
     yield Estimate(
-        total_steps=session.total_steps,
-        steps_per_epoch=session.steps_per_epoch,
+        total_steps=session.plan.total_steps,
+        steps_per_epoch=session.plan.steps_per_epoch,
         trainable_parameters=sum(p.numel() for p in session.parameters),
         seconds_per_step=seconds,
         memory_bytes=memory,
@@ -65,7 +65,7 @@ def look_ahead(trainee: Trainee, config: RunConfig, host: Host) -> Iterator[Prep
     )
 
 
-def _prepare(trainee: Trainee) -> Iterator[Event]:
+def _prepare(trainee: Trainee) -> Generator[Event, None, None]:
     for progress in trainee.prepare():
         yield Preparing(progress.what, progress.done, progress.total)
 

@@ -1,41 +1,55 @@
 """The run's folder, which is the run: its config, events, checkpoints and the state to resume from."""
 
-import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from .config import RunConfig
 from .errors import UserError
 from .events import EventLog
-from .files import remove_leftovers, write_bytes, write_text
+from .files import remove_leftovers, write_text
 from .options import as_plain, options_of
+from .sealed import read_sealed, write_sealed
+from .yaml_file import read_yaml
 
 _STATES_KEPT = 2
+_LOCK_NAME = ".lock"
 
 
 class Run:
     """Where everything about one run lies.
 
+    Args:
+        adapter_name: of the finished adapter; seldom another than the folder's.
+        suffix: of an adapter's file; empty where it is a folder.
+
     ``config.yaml`` (fully resolved), ``events.jsonl``, ``run.log``, ``samples/``, ``checkpoints/``, ``state/``, ``logs/``
     (TensorBoard), and at the top the finished adapter with its sidecars.
     """
 
-    def __init__(self, folder: Path, name: str, suffix: str = ".safetensors"):
-        self.folder, self.name, self._suffix = folder, name, suffix
+    def __init__(self, folder: Path, adapter_name: str, suffix: str):
+        self.folder, self.adapter_name, self._suffix = folder, adapter_name, suffix
         self.config_path = folder / "config.yaml"
         self.log_path = folder / "run.log"
         self.samples = folder / "samples"
         self.checkpoints = folder / "checkpoints"
         self.states = folder / "state"
         self.tensorboard = folder / "logs"
-        self.stem = folder / name  # of the finished adapter and what lies beside it
-        self.final_path = folder / f"{name}{suffix}"
-        self.best_path = folder / f"{name}-best{suffix}"
+        self.stem = folder / adapter_name  # of the finished adapter and what lies beside it
+        self.final_path = folder / f"{adapter_name}{suffix}"
+        self.best_path = folder / f"{adapter_name}-best{suffix}"
         self.events = EventLog(folder / "events.jsonl")
+        self.is_reopened = False
+        self._lock = FileLock(folder / _LOCK_NAME, timeout=0, thread_local=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, by which people find the run."""
+        return self.folder.name
 
     @classmethod
     def start(cls, config: RunConfig) -> "Run":
@@ -50,9 +64,11 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot make the folder '{folder}': {error.strerror}. Choose another output_dir.") from error
+        run = cls(folder, config.name, config.FILE_SUFFIX)
+        run.take()
+        remove_leftovers(folder)
         for name in ("events.jsonl", "run.log"):
             (folder / name).unlink(missing_ok=True)
-        run = cls(folder, config.name, config.FILE_SUFFIX)
         run.write_config(config)
         return run
 
@@ -60,39 +76,63 @@ class Run:
     def reopen(cls, config: RunConfig) -> "Run":
         """The folder of a run that is resumed; its config file is brought up to date."""
         run = cls(Path(config.output_dir), config.name, config.FILE_SUFFIX)
+        run.take()
+        run.is_reopened = True
         remove_leftovers(run.folder)
         run.write_config(config)
         return run
+
+    def take(self) -> None:
+        """Keep other processes out of the folder, until :meth:`close` or this process's end.
+
+        Raises:
+            UserError: where another is in it.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"cannot train in '{self.folder}': another process trains there now. Wait until it has ended, or stop it."
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot write in '{self.folder}': {error.strerror or error}. Choose another output_dir.") from error
+
+    def close(self) -> None:
+        """Let others into the folder."""
+        self._lock.release()
 
     def write_config(self, config: RunConfig) -> None:
         """Write ``config.yaml``, with every option spelled out."""
         write_text(self.config_path, yaml.safe_dump(as_plain(config), sort_keys=False, allow_unicode=True))
 
+    def has_results(self) -> bool:
+        """Whether an adapter was saved here."""
+        return self.final_path.exists() or bool(self.checkpoint_paths())
+
     def checkpoint_path(self, label: str) -> Path:
         """``checkpoints/<name>-<label>.safetensors``, or a folder of that name."""
-        return self.checkpoints / f"{self.name}-{label}{self._suffix}"
+        return self.checkpoints / f"{self.adapter_name}-{label}{self._suffix}"
 
     def checkpoint_paths(self) -> list[Path]:
         """Those that are there, the oldest first; not what lies beside them."""
-        paths = self.checkpoints.glob(f"{self.name}-step*{self._suffix}")
+        paths = self.checkpoints.glob(f"{self.adapter_name}-step*{self._suffix}")
         return sorted(path for path in paths if self._suffix or path.is_dir())
 
     def save_state(self, state: dict[str, Any], step: int) -> None:
         """Write everything that resuming needs; the previous state stays until this one is whole."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_bytes(self.states / f"step-{step:08d}.pt", buffer.getvalue())
+        if not self.folder.is_dir():
+            raise UserError(f"cannot go on: the run's folder '{self.folder}' was deleted. Start a new run.")
+        write_sealed(self.states / f"step-{step:08d}.pt", state)
         for old in self._state_paths()[:-_STATES_KEPT]:
             old.unlink()
 
-    def load_state(self) -> dict[str, Any] | None:
-        """The newest state that can be read, or None."""
+    def read_states(self) -> Iterator[tuple[str, dict[str, Any] | Exception]]:
+        """(file name, state) from the newest to the oldest; in place of a state that is damaged, what is wrong with it."""
         for path in reversed(self._state_paths()):
             try:
-                return torch.load(path, map_location="cpu", weights_only=True)
-            except (RuntimeError, EOFError, OSError) as error:
-                self.log(f"{path.name} cannot be read ({error}); trying the one before")
-        return None
+                yield path.name, read_sealed(path)
+            except Exception as error:  # a damaged file makes the reader raise nearly anything
+                yield path.name, error
 
     def _state_paths(self) -> list[Path]:
         return sorted(self.states.glob("step-*.pt"))
@@ -101,6 +141,15 @@ class Run:
         """Add to ``run.log``."""
         with open(self.log_path, "a", encoding="utf-8") as file:
             file.write(text.rstrip() + os.linesep)
+
+
+def describe_changes(before: dict[str, Any], config: RunConfig, step: int) -> list[str]:
+    """What a resumed run does otherwise from now on than by the options of before, for people."""
+    now, changed = as_plain(config), []
+    for key, field in options_of(type(config)).items():
+        if key in before and not field.metadata["path"] and key != "output_dir" and before[key] != now.get(key):
+            changed.append(f"{key} {now.get(key)} (was {before[key]})")
+    return [f"From step {step + 1} on: {', '.join(changed)}."] if changed else []
 
 
 def has_trained(folder: Path, config: RunConfig) -> bool:
@@ -115,21 +164,6 @@ def read_run_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"cannot resume '{folder}': there is no run in it. Give the folder that holds its config.yaml.")
     values = read_yaml(path)
     values["output_dir"] = str(folder)
-    return values
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file of options. Raises UserError for a missing or malformed one."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"cannot read '{path}': there is no such file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read '{path}': it is not valid YAML ({' '.join(str(error).split())}).") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError(f"cannot read '{path}': it must be lines of 'key: value'.")
     return values
 
 

@@ -1,15 +1,15 @@
-"""A run in progress: its adapters, optimizer and position, and how to write all of that down and read it back.
+"""A run in training: its adapters, optimizer and position, and how to write all of that down and read it back.
 
 One step is one method here; what happens around steps is the loop's.
 """
 
 import contextlib
+import dataclasses
 import math
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -17,20 +17,29 @@ import torch
 from .adapters import AdapterSet
 from .config import RunConfig
 from .errors import UserError
-from .events import Step
+from .events import Step, find_last_step
 from .gradients import Gradients
-from .interfaces import Batch, Trainee
+from .initial import load_initial, read_initial
+from .interfaces import Trainee
+from .judging import Judgement, LossRecord
 from .memory import memory_in_use
 from .optimizers import build_optimizer, build_scaler, build_scheduler
-from .run import Run
-
-_SMOOTHING = 0.95  # of the loss that people see
-_EXPLODED = 10.0  # smoothed loss this many times the run's mean so far: far beyond what noise does
-_EXPLOSION_NEEDS_STEPS = 50
+from .options import as_plain
+from .plan import Plan, Position
+from .run import Run, describe_changes
+from .weights import Weights
 
 
 class Diverged(Exception):
     """The loss or the gradient is not a number, or the loss has exploded."""
+
+
+@dataclass
+class Beginning:
+    """When a run began, for the file's metadata; a resumed one keeps it."""
+
+    started_at: float = field(default_factory=time.time)  # seconds since 1970
+    session_id: int = field(default_factory=lambda: uuid.uuid4().int % 2**32)
 
 
 class Session:
@@ -46,78 +55,53 @@ class Session:
 
     def __init__(self, trainee: Trainee, config: RunConfig, run: Run):
         self.trainee, self.config, self.run = trainee, config, run
-        self.warnings: list[str] = []
-        state = run.load_state()
-        initial = None if state or not config.init_lora else self._read_initial()
-        self.adapters = AdapterSet(
-            trainee.targets(),
-            getattr(config, "network_type", "lora"),
-            use_rslora=config.use_rslora,
-            use_dora=config.use_dora,
-            dora_axis=trainee.dora_axis,
-            dropout=config.lora_dropout,
-            lokr_factor=getattr(config, "lokr_factor", -1),
-            start=getattr(config, "lora_start", "default") if state is None else "default",
-            seed=config.seed,
-        )
-        self.adapters.to(trainee.device)
-        if initial:
-            self._load_initial(initial)
+        self.warnings: list[str] = list(config.notes)
+        self.position, self.losses, self.judgement, self.beginning = Position(), LossRecord(), Judgement(), Beginning()
+        states = list(run.read_states())
+        self.adapters = self._build_adapters(resumed=bool(states))
         self.parameters = self.adapters.parameters()
         self.optimizer, self.optimizer_name, warnings = build_optimizer(config, self.adapters.parameter_groups(), trainee.device)
         self.warnings += warnings
-        self._planned_epoch: int | None = None
-        self.accumulation = config.gradient_accumulation_steps
-        self.steps_per_epoch = self._steps_in(0)
-        self.total_steps = config.max_steps or sum(self._steps_in(epoch) for epoch in range(config.epochs))
-        self.scheduler = build_scheduler(config, self.optimizer, self.total_steps)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]  # as the options say
         self.scaler = build_scaler(trainee.device, trainee.compute_dtype)
-        self.ema = self._build_ema()
-        self._set_optimizer_mode("train")
+        self.weights = Weights(self.adapters, self.optimizer, config)
         self.gradients = Gradients(trainee, config, self.optimizer, self.scaler, self.warnings)
-        self.step, self.epoch, self.index = 0, 0, 0
-        self.average, self.mean_loss = 0.0, 0.0
-        self.best: dict[str, Any] | None = None  # {"loss", "step", "tensors"}
-        self.not_improved, self.judged_step, self.graded_step = 0, 0, 0
-        self.scores: dict[str, float] = {}  # of the last judging
-        self.followed_up = True  # whether all that is due after the current step is done
-        self.stopped_early = False
-        self.rate_lowered = False
-        self._showing_best = False
-        self._whole = threading.RLock()  # the newest adapter is also written from outside (see Control.newest)
-        self.started_at, self.session_id = time.time(), uuid.uuid4().int % 2**32
+        self.resumed = bool(states) or (run.is_reopened and run.has_results())
+        if self.resumed:
+            self._resume(states)
+        self.plan = Plan(trainee, config, self.position)
+        self.scheduler = self._build_scheduler()
         self._state_saved_at = time.monotonic()
-        self.resumed = state is not None
-        if state:
-            self._restore(state)
+
+    def _build_adapters(self, *, resumed: bool) -> AdapterSet:
+        """The adapters as the run begins with them, or as empty as a state can be loaded into."""
+        initial = read_initial(self.trainee, self.config, self.run) if self.config.init_lora and not resumed else None
+        choice = self.trainee.adapter_choice()
+        if resumed:
+            choice = dataclasses.replace(choice, start="default")
+        adapters = AdapterSet(
+            self.trainee.targets(),
+            **asdict(choice),
+            use_rslora=self.config.use_rslora,
+            use_dora=self.config.use_dora,
+            dropout=self.config.lora_dropout,
+            seed=self.config.seed,
+        )
+        adapters.to(self.trainee.device)
+        if initial:
+            load_initial(adapters, initial, self.config)
+        return adapters
 
     # -- position ------------------------------------------------------------------------------------------------------
 
     @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.position.step
+
+    @property
     def done(self) -> bool:
-        return self.step >= self.total_steps or self.stopped_early
-
-    def _groups(self, epoch: int) -> list[Sequence[Batch]]:
-        """The epoch's batches, in the groups that make one optimizer step each."""
-        if self._planned_epoch != epoch:
-            batches = self.trainee.batches(epoch, self.config.seed)
-            if not batches:
-                raise UserError("cannot train: there are no examples. Look at train_data_dir.")
-            self._planned = [batches[i : i + self.accumulation] for i in range(0, len(batches), self.accumulation)]
-            self._planned_epoch = epoch
-        return self._planned
-
-    def _steps_in(self, epoch: int) -> int:
-        return len(self._groups(epoch))
-
-    @property
-    def epochs_done(self) -> float:
-        """How many epochs, with the fraction of the current one."""
-        return self.epoch + self.index / self._steps_in(self.epoch)
-
-    @property
-    def at_epoch_end(self) -> bool:
-        return self.index == 0 and self.step > 0
+        return self.step >= self.plan.total_steps or self.judgement.stopped_early
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
@@ -131,120 +115,73 @@ class Session:
     def train_step(self) -> Step:
         """One optimizer step. Raises Diverged before anything was updated with bad numbers."""
         began = time.monotonic()
-        group = self._groups(self.epoch)[self.index]
         rate = self.scheduler.get_last_lr()[0]
-        loss, gradient_norm = self.gradients.of_step(group, self.step)
-        self._refuse_bad(loss, gradient_norm)
+        loss, gradient_norm, weights_norm = self.gradients.of_step(self.plan.group(self.position), self.step)
+        self._refuse_bad(loss, gradient_norm, weights_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
         if self.config.max_norm:
             self.adapters.limit_norms(self.config.max_norm)
-        if self.ema is not None:
-            self.ema.update_parameters(torch.nn.ParameterList(self.parameters))
-        self.step, self.followed_up = self.step + 1, False
-        self.index += 1
-        epochs_done = self.epochs_done
-        if self.index == self._steps_in(self.epoch):
-            self.epoch, self.index = self.epoch + 1, 0
-        self.average = _SMOOTHING * self.average + (1 - _SMOOTHING) * loss
-        usual = min(loss, 3 * self.mean_loss) if self.step > 1 else loss  # so that an explosion does not hide itself
-        self.mean_loss += (usual - self.mean_loss) / self.step
+        self.weights.update_average()
+        epochs_done = self.position.epoch + (self.position.index + 1) / self.plan.steps_in(self.position.epoch)
+        self.plan.advance(self.position)
+        self.losses.add(loss, self.step)
         return Step(
             step=self.step,
             epoch=epochs_done,
             loss=loss,
-            average=self.smoothed_loss,
+            average=self.losses.smoothed(self.step),
             learning_rate=rate,
             gradient_norm=gradient_norm,
             seconds=time.monotonic() - began,
             memory_bytes=memory_in_use(self.trainee.device),
         )
 
-    @property
-    def smoothed_loss(self) -> float:
-        """The loss averaged over about the last 20 steps, without a bias towards zero at the start."""
-        return self.average / (1 - _SMOOTHING**self.step) if self.step else 0.0
-
-    def _refuse_bad(self, loss: float, gradient_norm: float) -> None:
+    def _refuse_bad(self, loss: float, gradient_norm: float, weights_norm: float) -> None:
+        if not math.isfinite(weights_norm):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise Diverged(f"the adapter's weights are no finite numbers after step {self.step}")
         bad_gradient = not math.isfinite(gradient_norm) and not self.scaler.is_enabled()  # fp16's scaler skips such steps itself
         lost_scale = self.scaler.is_enabled() and self.scaler.get_scale() < 1e-3
-        smoothed = self.smoothed_loss
-        exploded = self.step >= _EXPLOSION_NEEDS_STEPS and min(smoothed, loss) > _EXPLODED * self.mean_loss
+        exploded = self.losses.explodes(loss, self.step)
         if math.isfinite(loss) and not (bad_gradient or lost_scale or exploded):
             return
         self.optimizer.zero_grad(set_to_none=True)
         raise Diverged(f"loss {loss:.4g}, gradient norm {gradient_norm:.4g} at step {self.step + 1}")
 
-    # -- averages ------------------------------------------------------------------------------------------------------
+    def time_step(self) -> float:
+        """Seconds that a step takes, measured on the next one's gradients, which are thrown away."""
+        began = time.monotonic()
+        self.gradients.of_step(self.plan.group(self.position), self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        return time.monotonic() - began
 
-    def _build_ema(self):
-        if not self.config.ema_decay:
-            return None
-        from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-        return AveragedModel(torch.nn.ParameterList(self.parameters), multi_avg_fn=get_ema_multi_avg_fn(self.config.ema_decay))
-
-    def _set_optimizer_mode(self, mode: str) -> None:
-        """Schedule-free optimizers keep other weights to train with than to use."""
-        if self.config.optimizer == "AdamWScheduleFree":
-            getattr(self.optimizer, mode)()
-
-    @contextlib.contextmanager
-    def usable_weights(self, weight: float = 1.0) -> Iterator[None]:
-        """The adapters as they are saved, judged and previewed: averaged, without dropout; afterwards bit for bit back."""
-        with self._whole:
-            kept = [p.detach().clone() for p in self.parameters]
-            self._set_optimizer_mode("eval")
-            try:
-                if self._showing_best:
-                    self._overwrite(kept)
-                elif self.ema is not None and self.step:
-                    self._overwrite([p.detach() for p in self.ema.module])
-                with self.adapters.at_weight(weight):
-                    yield
-            finally:
-                self._set_optimizer_mode("train")
-                self._overwrite(kept)
-
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        """The model with the usable adapters in it, and otherwise as found. Only for whoever keeps the run from taking a turn
-        meanwhile."""
-        with self._whole, self.adapters.attached(self.trainee.modules), self.usable_weights():
-            yield
-
-    @torch.no_grad()
-    def _overwrite(self, values: Sequence[torch.Tensor]) -> None:
-        for parameter, value in zip(self.parameters, values, strict=True):
-            parameter.copy_(value)
+    def refuse_bad_weights(self) -> None:
+        """Before anything is written. Raises Diverged where the weights are no finite numbers."""
+        if not self.weights.are_finite():
+            raise Diverged(f"the adapter's weights are no finite numbers after step {self.step}")
 
     # -- judging -------------------------------------------------------------------------------------------------------
 
     def judge(self, loss: float) -> bool:
         """Take note of a validation loss; True when it is the best so far."""
-        self.judged_step = self.step
-        if self.best is None or loss < self.best["loss"]:
-            self.best = {"loss": loss, "step": self.step, "tensors": self.adapters.tensors()}
-            self.not_improved = 0
-            return True
-        self.not_improved += 1
-        patience = self.config.early_stopping_patience
-        self.stopped_early = bool(patience) and self.not_improved >= patience
-        return False
+        best = math.isfinite(loss) and self.judgement.is_best(loss)
+        self.judgement.add(loss, self.step, self.adapters.tensors() if best else None, self.config.early_stopping_patience)
+        return best
+
+    def best_weights(self) -> contextlib.AbstractContextManager[None]:
+        """The adapters as they were at the best validation."""
+        assert self.judgement.best is not None, "nothing was judged yet"
+        return self.weights.at_best(self.judgement.best["tensors"])
 
     @contextlib.contextmanager
-    def best_weights(self) -> Iterator[None]:
-        """The adapters as they were at the best validation; averaged already, so :meth:`usable_weights` leaves them."""
-        kept = self.adapters.tensors()
-        self.adapters.load(self.best["tensors"])
-        self._showing_best = True
-        try:
+    def shown(self) -> Iterator[None]:
+        """The model with the usable adapters in it, and otherwise as found. Only for whoever keeps the run from taking a turn
+        meanwhile."""
+        with self.weights.lock, self.adapters.attached(self.trainee.modules), self.weights.usable():
             yield
-        finally:
-            self._showing_best = False
-            self.adapters.load(kept)
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -253,20 +190,67 @@ class Session:
 
     def save_state(self) -> None:
         """Write everything that a resumed run needs to go on with the same numbers. Random numbers need nothing: they are
-        a function of seed and step (see Draws)."""
-        with self._whole:
+        a function of seed and step (see Draws). Nor does the schedule: it is a function of step and options.
+
+        Raises:
+            Diverged: where the numbers are none that one could go on with.
+        """
+        with self.weights.lock:
+            self.refuse_bad_weights()
             state = {
                 "fingerprint": self.trainee.fingerprint,
+                "data_fingerprint": self.trainee.data_fingerprint,
+                "options": as_plain(self.config),
+                "rates": self.rates,
                 "adapters": self.adapters.tensors(),
                 "starts": self.adapters.starts(),
                 "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
                 "scaler": self.scaler.state_dict(),
-                "ema": self.ema.state_dict() if self.ema is not None else None,
-                "attributes": {name: getattr(self, name) for name in _SAVED_ATTRIBUTES},
+                "ema": self.weights.state(),
+                "attributes": {name: value for part in self._parts() for name, value in vars(part).items()},
             }
             self.run.save_state(state, self.step)
         self._state_saved_at = time.monotonic()
+
+    def _parts(self) -> tuple[Position, LossRecord, Judgement, Beginning]:
+        """What a state holds as plain values."""
+        return self.position, self.losses, self.judgement, self.beginning
+
+    def _resume(self, states: Sequence[tuple[str, dict[str, Any] | Exception]]) -> None:
+        """Go on from the newest state that is whole, and say what is different from then.
+
+        Raises:
+            UserError: when there is none: what the run has made is not replaced by a new start.
+        """
+        state = self._restore_newest(states)
+        if state is None:
+            results = [path for path in (self.run.final_path, *reversed(self.run.checkpoint_paths())) if path.exists()]
+            advice = f"Start a new run with init_lora: '{results[0]}'." if results else "Start a new run, under another name."
+            reason = "none of its saved states can be read" if states else "its saved state is gone"
+            raise UserError(f"cannot resume '{self.run.name}': {reason}. {advice}")
+        lost = find_last_step(self.run.events.path) - self.step
+        if lost > 0:
+            self.warnings.append(f"The last saved state is of step {self.step}: {lost} later steps were lost and are trained again.")
+        self.warnings += describe_changes(state.get("options", {}), self.config, self.step)
+        if state.get("rates", self.rates) != self.rates:
+            self.losses.rate_lowered = False  # a rate of the user's own choice is taken at its word
+        if state.get("data_fingerprint", self.trainee.data_fingerprint) != self.trainee.data_fingerprint:
+            self._begin_new_epoch()
+
+    def _restore_newest(self, states: Sequence[tuple[str, dict[str, Any] | Exception]]) -> dict[str, Any] | None:
+        """The newest state that fits, restored; what is wrong with those before it is said."""
+        for name, state in states:
+            try:
+                if isinstance(state, Exception):
+                    raise state
+                self._restore(state)
+                return state
+            except UserError:
+                raise
+            except Exception as error:
+                self.run.log(f"{name} cannot be read ({type(error).__name__}: {error})")
+                self.warnings.append(f"The saved state {name} is damaged; the one before it is taken.")
+        return None
 
     def _restore(self, state: dict[str, Any]) -> None:
         if state["fingerprint"] != self.trainee.fingerprint:
@@ -277,76 +261,51 @@ class Session:
         self.adapters.begin_at(state.get("starts", {}))
         self.adapters.load(state["adapters"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        for group in self.optimizer.param_groups:
+            if "weight_decay" in group:
+                group["weight_decay"] = self.config.weight_decay
         self.scaler.load_state_dict(state["scaler"])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
-        for name, value in state["attributes"].items():
-            setattr(self, name, value)
+        for part in self._parts():
+            for name in vars(part):
+                setattr(part, name, state["attributes"].get(name, getattr(part, name)))  # some are younger than the state
+        self.weights.load_state(state["ema"], step=self.step)
+        if not self.weights.are_finite():
+            raise ValueError("its weights are no finite numbers")
+
+    def _begin_new_epoch(self) -> None:
+        """The examples are others now, so this epoch's plan means nothing any more."""
+        if self.position.index:
+            self.position.epoch, self.position.index = self.position.epoch + 1, 0
+        self.warnings.append(
+            f"The training data has changed since step {self.step}: epoch {self.position.epoch + 1} begins now, with what is there."
+        )
+
+    def _build_scheduler(self) -> torch.optim.lr_scheduler.LRScheduler:
+        """The schedule at the run's step: by the options as they are now, whatever they were when the run began."""
+        factor = 0.5 if self.losses.rate_lowered else 1.0
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = group["initial_lr"] = rate * factor
+        scheduler = build_scheduler(self.config, self.optimizer, self.plan.total_steps)
+        scheduler.last_epoch = self.step
+        if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):  # else the optimizer chooses its rates by itself
+            for group, rate, factor_at in zip(self.optimizer.param_groups, self.rates, scheduler.lr_lambdas, strict=True):
+                group["lr"] = rate * factor * factor_at(self.step)
+        scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        return scheduler
 
     def rewind(self) -> None:
         """Go back to the last good state and go on at half the learning rate; once.
 
         Raises:
-            UserError: when that was done already.
+            UserError: when that was done already, or there is no state to go back to.
         """
-        if self.rate_lowered:
+        if self.losses.rate_lowered:
             raise UserError(
-                f"cannot train '{self.run.name}' any further: the loss broke down again at half the learning rate. "
-                f"Start anew with a learning_rate well below {self.config.learning_rate / 2:g}; what was saved before is good."
+                f"cannot train '{self.run.name}' any further: it broke down again at half the learning rate. "
+                f"Start anew with a learning_rate well below {self.config.learning_rate / 2:g}; what was saved is from before that."
             )
-        state = self.run.load_state()
-        if state is None:
-            raise RuntimeError("no state to go back to")
-        self._restore(state)
-        self.stopped_early, self.rate_lowered = False, True
-        self.scheduler.base_lrs = [rate / 2 for rate in self.scheduler.base_lrs]
-        for group in self.optimizer.param_groups:
-            group["initial_lr"] /= 2
-            group["lr"] /= 2
-        self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        if self._restore_newest(list(self.run.read_states())) is None:
+            raise UserError(f"cannot train '{self.run.name}' any further: it broke down, and there is no saved state to go back to.")
+        self.judgement.stopped_early, self.losses.rate_lowered = False, True
+        self.scheduler = self._build_scheduler()
         self.save_state()
-
-    # -- init_lora -----------------------------------------------------------------------------------------------------
-
-    def _read_initial(self) -> dict[str, dict[str, torch.Tensor]]:
-        """The tensors to go on from; ranks and alphas are the file's from here on, also in the run's config file."""
-        tensors = self.trainee.read(Path(self.config.init_lora))
-        self.run.write_config(self.config)
-        return tensors
-
-    def _load_initial(self, tensors: dict[str, dict[str, torch.Tensor]]) -> None:
-        missing = set(self.adapters.targets) - set(tensors)
-        extra = set(tensors) - set(self.adapters.targets)
-        if missing or extra:
-            name = sorted(missing or extra)[0]
-            which = "lacks" if missing else "has"
-            raise UserError(
-                f"cannot go on from '{self.config.init_lora}': it {which} the layer {name}, which does not fit these options. "
-                "Choose the network options it was trained with (text encoder, convolutions, include, exclude)."
-            )
-        try:
-            self.adapters.load(tensors)
-        except (RuntimeError, KeyError) as error:
-            raise UserError(
-                f"cannot go on from '{self.config.init_lora}': it does not fit this model and these options ({error})."
-            ) from error
-
-
-_SAVED_ATTRIBUTES = (
-    "step",
-    "epoch",
-    "index",
-    "average",
-    "mean_loss",
-    "best",
-    "not_improved",
-    "judged_step",
-    "graded_step",
-    "scores",
-    "followed_up",
-    "stopped_early",
-    "rate_lowered",
-    "started_at",
-    "session_id",
-)

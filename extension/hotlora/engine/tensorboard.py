@@ -1,6 +1,7 @@
 """TensorBoard as a reader of a run's events: scalars and samples in the run folder's ``logs/``."""
 
 from pathlib import Path
+from typing import Any
 
 from .events import Event, Graded, Previewed, Started, Step, Validated
 from .job import Job
@@ -14,13 +15,19 @@ class TensorBoard:
     def __init__(self, folder: Path):
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer_class, self._folder, self._writer = SummaryWriter, folder, None
+        self._writer_class, self._folder = SummaryWriter, folder
+        self._writer: Any = None
+        self._step = 0
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
-            # what a resumed run computes again replaces the points of before
-            self._writer = self._writer_class(str(self._folder), purge_step=event.step + 1 if event.step else None)
+            self._open(event.step + 1 if event.step else 0)
+        elif self._writer is None:
+            return  # nothing to show has happened yet
         elif isinstance(event, Step):
+            if event.step <= self._step:  # training has gone back
+                self._open(event.step)
+            self._step = event.step
             for name in ("loss", "average", "learning_rate", "gradient_norm"):
                 self._writer.add_scalar(f"train/{name}", getattr(event, name), event.step)
         elif isinstance(event, Validated):
@@ -31,6 +38,11 @@ class TensorBoard:
                 self._writer.add_scalar(f"{event.what}/{name}".replace(" ", "_"), value, event.step)
         elif isinstance(event, Previewed):
             self._add_sample(event)
+
+    def _open(self, first_step: int) -> None:
+        """Write from that step on: what is computed again replaces the points of before."""
+        self.close()
+        self._writer, self._step = self._writer_class(str(self._folder), purge_step=first_step), max(first_step - 1, 0)
 
     def _add_sample(self, event: Previewed) -> None:
         path = Path(event.path)
@@ -54,11 +66,11 @@ def add_tensorboard(job: Job) -> TensorBoard | None:
     if not job.config.tensorboard:
         return None
     try:
-        reader = TensorBoard(job.run_folder.tensorboard)
+        reader = TensorBoard(job.run.tensorboard)
     except ImportError:
         return None
     except Exception as error:  # it is there but cannot be loaded, such as with a protobuf of another age
-        job.run_folder.log(f"TensorBoard cannot be used: {error}")
+        job.run.log(f"TensorBoard cannot be used: {error}")
         return None
     job.subscribe(reader)
     return reader

@@ -9,14 +9,14 @@ from .conversation import TokenizedExample
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Examples by their index among the run's; ``weight`` is how many of their tokens are learned."""
+    """Examples by their index among the run's; ``count`` is how many of their tokens are learned."""
 
     items: tuple[int, ...]
-    weights: tuple[float, ...]  # of each
+    counts: tuple[float, ...]  # of each
 
     @property
-    def weight(self) -> float:
-        return sum(self.weights)
+    def count(self) -> float:
+        return sum(self.counts)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -24,14 +24,14 @@ class TextBatch:
     def halves(self) -> tuple["TextBatch", "TextBatch"]:
         middle = len(self.items) // 2
         return (
-            TextBatch(self.items[:middle], self.weights[:middle]),
-            TextBatch(self.items[middle:], self.weights[middle:]),
+            TextBatch(self.items[:middle], self.counts[:middle]),
+            TextBatch(self.items[middle:], self.counts[middle:]),
         )
 
 
 def make_batch(examples: Sequence[TokenizedExample], items: Sequence[int]) -> TextBatch:
     """A batch of those examples."""
-    return TextBatch(tuple(items), tuple(examples[index].weight for index in items))
+    return TextBatch(tuple(items), tuple(examples[index].count for index in items))
 
 
 def plan_text_batches(

@@ -1,12 +1,14 @@
 """Options of a text run: everything that only means something for language models."""
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..engine.config import RunConfig
 from ..engine.errors import UserError
 from ..engine.options import option
+from .other_names import NAMES
 
 BUILT_IN_TEMPLATES = ("chatml", "alpaca", "vicuna", "none")
 
@@ -16,29 +18,41 @@ class TextConfig(RunConfig):
     """All options of training a text LoRA."""
 
     TASK: ClassVar[str] = "text-generation"
+    TASK_SPELLINGS: ClassVar[Sequence[str]] = ("text", "texts", "language", "chat", "llm", "causal-lm", "text2text", "sft")
+    OTHER_NAMES: ClassVar = NAMES
     FILE_SUFFIX: ClassVar[str] = ""  # peft adapters are folders
 
     # other defaults than an image run has
-    task_type: str = option("text-generation", "What is trained.", choices=("image-generation", "text-generation"), group="Run")
-    base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, fixed=True, path=True)
+    task_type: str = option(
+        TASK,
+        "What is trained: `image-generation` or `text-generation`.",
+        choices=(TASK,),
+        spellings=dict.fromkeys(TASK_SPELLINGS, TASK),
+        group="Run",
+    )
+    base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, fixed=True, path=True, personal=True)
     train_data_dir: str = option(
         "",
         "Folder (or one file) with the training data: questions and answers, conversations, or plain text. The format is found out.",
         advanced=False,
         fixed=True,
         path=True,
+        personal=True,
     )
     batch_size: int = option(4, "Examples that go through the model at once.", minimum=1, advanced=False, fixed=True, group="Learning")
     epochs: int = option(3, "Times every example is seen; `max_steps` goes before it.", minimum=1, advanced=False)
     learning_rate: float = option(2e-4, "How far each step goes. With Prodigy leave it at 1.0.", minimum=0, advanced=False)
     weight_decay: float = option(0.0, "Pull of the adapter's weights towards zero.", minimum=0)
-    sample_prompts: list = option([], "Questions to answer during training, and once more at the end.", advanced=False, group="Samples")
+    sample_prompts: list = option(
+        [], "Questions to answer during training, and once more at the end.", advanced=False, group="Samples", personal=True
+    )
     sheet_weights: list = option([0, 1.0], "Weights of the LoRA on the comparison at the end; 0 is the model without it.")
 
     # adapter
     target_modules: str = option(
         "all-linear",
         "Layers that get an adapter: `all-linear`, `attention`, or the ends of their names, such as `q_proj, v_proj`.",
+        many=True,
         advanced=False,
         fixed=True,
         group="Layers",
@@ -118,10 +132,10 @@ class TextConfig(RunConfig):
         minimum=0,
     )
 
+    test_answers_share: float = option(0.1, "Share of a run's time that test answers may take; 1 asks all of them.", minimum=0, maximum=1)
+
     def check(self) -> None:
         super().check()
-        if self.task_type != self.TASK:
-            raise UserError(f"cannot train task_type '{self.task_type}' here: this is {self.TASK}. Set task_type: {self.TASK}.")
         if self.overlap_tokens >= self.max_tokens:
             raise UserError(
                 f"cannot overlap pieces of {self.max_tokens} tokens by {self.overlap_tokens}: nothing would be left. Set overlap_tokens lower."

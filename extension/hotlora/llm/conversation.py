@@ -58,6 +58,6 @@ class TokenizedExample:
     prompt: str = ""
 
     @property
-    def weight(self) -> float:
+    def count(self) -> float:
         """Tokens that are learned."""
         return float(sum(self.trained))

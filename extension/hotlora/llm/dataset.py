@@ -74,7 +74,7 @@ def judge_text(text: Conversation | Document, config: TextConfig, renderer: Rend
         rendered = renderer.encode_document(text) if isinstance(text, Document) else renderer.encode(text)
     except UserError as error:
         return Judged(text, problem=str(error))
-    if not any(example.weight for example in rendered):
+    if not any(example.count for example in rendered):
         problem = f"cannot learn from {text.source}: the chat template '{renderer.template_name}' leaves no token of an answer in it."
         return Judged(text, rendered, problem=problem)
     return Judged(text, rendered, [fitted for example in rendered for fitted in _fit(example, config)])
@@ -205,7 +205,7 @@ def _count(number: int) -> str:
 
 def _list_facts(dataset: TextDataset, judged: Sequence[Judged], parts: Mapping[str, Texts]) -> Iterator[tuple[str, str]]:
     lengths = [len(example.tokens) for example in dataset.train]
-    learned = sum(example.weight for example in dataset.train)
+    learned = sum(example.count for example in dataset.train)
     yield "examples", f"{len(lengths):,}"
     if dataset.validation:
         yield "kept back for validation", f"{len(dataset.validation):,}"
@@ -221,3 +221,11 @@ def _list_facts(dataset: TextDataset, judged: Sequence[Judged], parts: Mapping[s
     encodings = {name: told for texts in parts.values() for name, told in texts.encodings.items()}
     if encodings:
         yield "encoding", ", ".join(f"{told} ({name})" for name, told in list(encodings.items())[:_SHOWN_PROBLEMS])
+
+
+def fingerprint_examples(examples: Sequence[TokenizedExample]) -> str:
+    """SHA-256 over the tokens that are learned from, in their order."""
+    whole = hashlib.sha256()
+    for example in examples:
+        whole.update(repr((example.tokens, example.trained)).encode())
+    return whole.hexdigest()

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from ..engine.examples import Example
-from ..engine.interfaces import Adapters, Draws, Loss, PreviewRequest, Progress, Target
+from ..engine.interfaces import AdapterChoice, Adapters, Draws, Loss, PreviewRequest, Progress, Target
+from ..engine.run import Run
 from .adopting import adopt_peft_folder
 from .batches import TextBatch, make_batch, plan_text_batches
 from .comparison import Completion, write_comparison
 from .config import TextConfig
 from .conversation import TokenizedExample
-from .dataset import TextDataset, build_dataset
+from .dataset import TextDataset, build_dataset, fingerprint_examples
 from .forward import LanguageLoss
 from .grading import grade_answer
 from .limits import check_limits
@@ -39,7 +40,6 @@ class TextTrainee:
     """Implements :class:`hotlora.engine.interfaces.Trainee`."""
 
     largest_batch: int | None = None
-    dora_axis = "output"  # peft's, and so everybody's who loads the folder
 
     def __init__(self, model: TextModel, config: TextConfig):
         self.model, self.config = model, config
@@ -47,6 +47,7 @@ class TextTrainee:
         self.fingerprint, self.device, self.compute_dtype = model.fingerprint, model.device, model.compute_dtype
         self._renderer = Renderer(model.tokenizer, config, model.chat_template)
         self._warnings: list[str] = []
+        self.data_fingerprint = ""
         self._initial: PeftFile | None = None
 
     # -- data ----------------------------------------------------------------------------------------------------------
@@ -57,6 +58,7 @@ class TextTrainee:
             self.read(Path(self.config.init_lora))  # what is wrong with it is said before texts are read
         self.dataset: TextDataset = yield from build_dataset(self.config, self._renderer)
         self._examples: list[TokenizedExample] = [*self.dataset.train, *self.dataset.validation]
+        self.data_fingerprint = fingerprint_examples(self.dataset.train)
         self._warnings += check_limits(self._examples, self.model.net, self.model.tokenizer)
         self._language_loss = LanguageLoss(self.model, self.config)
         if self.device.type == "cpu":
@@ -80,6 +82,10 @@ class TextTrainee:
 
     # -- objective -----------------------------------------------------------------------------------------------------
 
+    def adapter_choice(self) -> AdapterChoice:
+        """DoRA's axis is peft's, and so everybody's who loads the folder."""
+        return AdapterChoice(start=self.config.lora_start, dora_axis="output")
+
     def targets(self) -> Mapping[str, Target]:
         """Checked by name: peft finds the same ones by what the saved folder will say."""
         targets = choose_text_targets(self.model.net, self.config)
@@ -92,7 +98,7 @@ class TextTrainee:
     def loss(self, batch: TextBatch, draws: Draws) -> Loss:
         """Sum over the batch of each learned token's cross-entropy; see ``losses``."""
         examples = [self._examples[index] for index in batch.items]
-        return Loss(self._language_loss.total(examples, draws), batch.weight)
+        return Loss(self._language_loss.total(examples, draws), batch.count)
 
     def validation_batches(self) -> list[TextBatch]:
         first, size = len(self.dataset.train), self.config.batch_size
@@ -101,9 +107,13 @@ class TextTrainee:
         return [make_batch(self._examples, group) for group in groups]
 
     def validation_loss(self, batch: TextBatch) -> Loss:
-        return Loss(self._language_loss.total([self._examples[index] for index in batch.items]), batch.weight)
+        return Loss(self._language_loss.total([self._examples[index] for index in batch.items]), batch.count)
 
     # -- judging -------------------------------------------------------------------------------------------------------
+
+    @property
+    def grading_share(self) -> float:
+        return self.config.test_answers_share
 
     def describe_validation(self, loss: float) -> Mapping[str, float]:
         """Perplexity: e to the mean loss of a token."""
@@ -141,8 +151,9 @@ class TextTrainee:
         tokens = self._renderer.encode_question(request.prompt)
         return Completion(self._answer(tokens, self.config.sample_max_tokens, self.config.sample_temperature, request.seed))
 
-    def write_sheet(self, rows: Sequence[Sequence[tuple[PreviewRequest, Completion]]], path: Path) -> Path:
-        return write_comparison(rows, path.with_suffix(".md"))
+    def write_comparison(self, rows: Sequence[Sequence[tuple[PreviewRequest, Completion]]], run: Run) -> dict[str, Path]:
+        """A page; the adapter's folder has a card of its own, so no cover."""
+        return {"sheet": write_comparison(rows, run.folder / "comparison.md")}
 
     # -- files ---------------------------------------------------------------------------------------------------------
 

@@ -20,9 +20,10 @@ from .captions import render_fixed
 from .config import PictureConfig
 from .dataset import Files, Judged, Part, find_masks, judge_pictures, open_parts, read_metadata
 from .index import PictureIndex, Seen, choose_cache_folder
-from .reading import SUFFIXES, make_thumbnail, read_size
+from .reading import HEIF_SUFFIXES, SUFFIXES, make_thumbnail, read_size
+from .unused import tell_unused
 
-UPLOAD_SUFFIXES = (*SUFFIXES, ".txt", ".caption", ".csv", ".jsonl")
+UPLOAD_SUFFIXES = (*SUFFIXES, *HEIF_SUFFIXES, ".txt", ".caption", ".csv", ".jsonl", ".json")
 
 _THUMBNAIL_PIXELS = 160
 _LOOK_SECONDS = 15.0  # reading thousands of new pictures to their end takes minutes: the rest is done at the next look
@@ -61,7 +62,8 @@ def look_at_pictures(config: PictureConfig, limit: int = 120) -> shown.DataView:
     cards = list(_mark_duplicates(_make_cards(parts, captions, files, config), files))
     first = sorted(cards, key=lambda card: 0 if card.wrong else 1 if card.odd else 2)[:limit]
     said = {problem for card in cards for problem in card.judged.problems}
-    notes = [*_list_others(captions.problems, said, cards), *_make_notes(cards, config)]
+    judged = {use: [card.judged for card in cards if card.use == use] for use in parts}
+    notes = [*_list_others(captions.problems, said, cards), *_make_notes(cards, config), *tell_unused(parts, judged, captions, config)]
     if unread:
         notes.append(f"{unread} pictures are not read to their end yet, only their sizes are known. Look again to go on.")
     return shown.DataView(len(cards), _draw(first), tuple(_make_facts(cards, config)), tuple(notes))

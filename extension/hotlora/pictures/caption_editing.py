@@ -5,7 +5,7 @@ from pathlib import Path
 from ..engine.errors import UserError
 from ..engine.files import write_text
 from .album import name_picture
-from .caption_files import read_caption_beside
+from .caption_files import list_captions_beside, read_caption_beside
 from .config import PictureConfig
 from .dataset import open_parts, read_metadata
 from .folders import Found
@@ -32,8 +32,8 @@ def write_caption(config: PictureConfig, name: str, text: str) -> Path:
         UserError: like :func:`read_caption`.
     """
     found = _find_picture(config, name)
-    names = [found.path.stem + suffix for suffix in (".txt", ".caption")]
-    path = found.path.with_name(next((name for name in names if name in found.siblings), names[0]))
+    there = list_captions_beside(found.path, found.siblings)
+    path = there[0] if there else found.path.with_suffix(".txt")
     try:
         if text.strip():
             write_text(path, text.strip() + "\n")

@@ -10,18 +10,35 @@ import io
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine.errors import UserError
-from .reading import SUFFIXES
+from .reading import HEIF_SUFFIXES, SUFFIXES, readable_suffixes
 
-METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+_KOHYA_NAMES = ("meta_lat.json", "meta_clean.json", "meta_cap_dd.json", "meta_cap.json")  # a later stage goes before
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.json", *_KOHYA_NAMES)
+CAPTION_SUFFIXES = (".txt", ".caption")
 _FILE_COLUMNS = ("filename", "file_name", "file", "file_path", "filepath", "image", "image_path", "path", "picture")
 _CAPTION_COLUMNS = ("prompt", "text", "caption", "description", "tags")
 _DELIMITERS = ",;\t|"
 _HINTS = 20  # looking for a similar name takes long in a large folder
+
+
+class SideFiles(frozenset):
+    """The names of a folder's files, found in whatever case and spelling of accents they are written."""
+
+    def __init__(self, names: Iterable[str] = ()):
+        self._by_fold = {_fold(name): name for name in sorted(self, reverse=True)}
+
+    def find(self, wanted: str) -> str | None:
+        """The name as it is written."""
+        return wanted if wanted in self else self._by_fold.get(_fold(wanted))
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,7 @@ class MetadataCaptions:
         used, elsewhere = 0, []
         try:
             for line, name, caption, problem in _read_entries(path):
-                places = [place for place in _list_places(name, folders) if self._counts(place)]
+                places = [place for place in _list_places(name, folders, loosely=path.suffix.lower() == ".json") if self._counts(place)]
                 if problem:
                     self.problems.append(f"{path} line {line}: {problem}")
                 elif places:
@@ -102,8 +119,8 @@ class MetadataCaptions:
                 near = difflib.get_close_matches(row.picture.name, siblings, n=1, cutoff=0.8)
                 hint = f" Did you mean '{near[0]}'?" if near else hint
             return f"{row.picture}: there is no such file, but {row.source} names it.{hint}"
-        if row.picture.suffix.lower() not in SUFFIXES:
-            return f"{row.picture}: {row.source} names it, but only {' '.join(SUFFIXES)} can be read. Convert it."
+        if row.picture.suffix.lower() not in readable_suffixes():
+            return f"{row.picture}: {row.source} names it, but only {' '.join(readable_suffixes())} can be read. Convert it."
         return None
 
 
@@ -112,8 +129,16 @@ def path_key(path: Path) -> str:
     return os.path.normcase(unicodedata.normalize("NFC", os.path.abspath(path)))
 
 
-def read_caption_beside(picture: Path, names: set[str]) -> tuple[str, Path] | None:
-    """The caption in `<stem>.txt` or else `<stem>.caption`, and that file; None where there is neither.
+def list_captions_beside(picture: Path, names: Collection[str]) -> list[Path]:
+    """The picture's own caption files, that which counts first: `<stem>.txt`, `<stem>.caption`, `<stem>.png.txt` ."""
+    files = names if isinstance(names, SideFiles) else SideFiles(names)
+    wanted = [start + suffix for start in (picture.stem, picture.name) for suffix in CAPTION_SUFFIXES]
+    found = [files.find(name) for name in wanted]
+    return [picture.with_name(name) for name in dict.fromkeys(found) if name and name != picture.name]
+
+
+def read_caption_beside(picture: Path, names: Collection[str]) -> tuple[str, Path] | None:
+    """The caption in the first of :func:`list_captions_beside`, and that file; None where there is none.
 
     Args:
         names: the file names in the picture's folder.
@@ -121,24 +146,55 @@ def read_caption_beside(picture: Path, names: set[str]) -> tuple[str, Path] | No
     Raises:
         UserError: when the file is not UTF-8.
     """
-    for suffix in (".txt", ".caption"):
-        if picture.stem + suffix in names:
-            path = picture.with_name(picture.stem + suffix)
-            return _read_text(path).strip(), path
+    for path in list_captions_beside(picture, names):
+        return _read_text(path).strip(), path
     return None
 
 
-def _list_places(name: str, folders: list[Path]) -> list[Path]:
-    """Where the file of that name may be, whichever way its accents are spelled; the likeliest first."""
+def _list_places(name: str, folders: list[Path], *, loosely: bool = False) -> list[Path]:
+    """Where the file of that name may be, whichever way its accents are spelled; the likeliest first.
+
+    Args:
+        loosely: the name may lack its suffix, and may have a path of the computer that it was written on.
+    """
     name = name.replace("\\", "/")
-    spellings = dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
+    names = [name, name.rpartition("/")[2]] if loosely else [name]
+    spellings = dict.fromkeys(form for n in names for form in (n, unicodedata.normalize("NFC", n), unicodedata.normalize("NFD", n)))
+    if loosely and not name.lower().endswith((*SUFFIXES, *HEIF_SUFFIXES)):
+        spellings = dict.fromkeys(spelling + suffix for spelling in spellings for suffix in SUFFIXES)
     return [folder / spelling for folder in folders for spelling in spellings]
 
 
 def _read_entries(path: Path) -> Iterator[tuple[int, str, str, str]]:
     """(line, file name, caption, problem) of every line; a line with a problem has nothing else."""
     text = _read_text(path)
-    return _read_jsonl(text) if path.suffix.lower() in (".jsonl", ".json") else _read_csv(text, path)
+    if path.suffix.lower() == ".json":
+        return _read_json(text, path)
+    return _read_jsonl(text) if path.suffix.lower() == ".jsonl" else _read_csv(text, path)
+
+
+def _read_json(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Every picture of sd-scripts' `meta_cap.json` and its like, or of a list of records, as in _read_entries; the line is its place."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("{") and "\n{" in text:
+            yield from _read_jsonl(text)
+            return
+        raise UserError(f"cannot read {path}: it is no JSON ({error}). Mend or remove it.") from None
+    if isinstance(content, dict):
+        content = [{"file_name": name, **(record if isinstance(record, dict) else {"caption": record})} for name, record in content.items()]
+    if not isinstance(content, list):
+        raise UserError(f'cannot use {path}: it should be {{"a.png": {{"caption": "…"}}}}. Mend or remove it.')
+    for number, record in enumerate(content, start=1):
+        values = record if isinstance(record, dict) else {}
+        name = next((values[key] for key in _FILE_COLUMNS if isinstance(values.get(key), str)), "")
+        parts = [values[key] for key in _CAPTION_COLUMNS if isinstance(values.get(key), str) and values[key].strip()]
+        caption = ", ".join(dict.fromkeys(part.strip() for part in parts))  # a sentence and tags, as sd-scripts joins them
+        if not name.strip():
+            yield number, "", "", "it names no picture."
+        elif caption:
+            yield number, name.strip(), caption, ""
 
 
 def _read_csv(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:

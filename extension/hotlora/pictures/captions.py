@@ -7,11 +7,12 @@ import torch or any host.
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from .config import PictureConfig
 
+_WORDS_OF_A_TAG = 6
 _WILDCARD = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 
 
@@ -19,9 +20,9 @@ def render_caption(caption: str, config: PictureConfig, rng: random.Random, *, w
     """The text to train on this time.
 
     The order is sd-scripts': dropout of the whole caption, line, prefix and suffix, wildcards, shuffle, tag dropout; tags
-    that went through the last two are joined by ", ". Two differences, both so that nothing a user typed is lost: the
-    line of a several-line caption is chosen before prefix and suffix are put on it, and `keep_tokens_separator` is
-    taken out of the text even when nothing is shuffled.
+    that went through the last two are joined by ", ". Three differences, so that nothing a user typed is lost: without
+    `enable_wildcard` the lines of a caption are joined, where sd-scripts takes the first; with it, the line is chosen before
+    prefix and suffix are put on it; and `keep_tokens_separator` is taken out of the text even when nothing is shuffled.
 
     Args:
         caption: as it was written, one or several lines.
@@ -90,7 +91,16 @@ def _choose_line(caption: str, config: PictureConfig, rng: random.Random) -> str
     lines = [line.strip() for line in caption.splitlines() if line.strip()]
     if len(lines) < 2:
         return caption.strip()
-    return rng.choice(lines) if config.enable_wildcard else lines[0]
+    return rng.choice(lines) if config.enable_wildcard else join_lines(lines, config.caption_separator)
+
+
+def join_lines(lines: Sequence[str], separator: str = ",") -> str:
+    """Several lines as one: sentences follow each other, tags are parted as they are elsewhere."""
+    text = lines[0]
+    for line in lines[1:]:
+        ended = text.endswith((separator, ".", "!", "?", ":", ";", ",", "。", "！", "？", "，"))
+        text += f" {line}" if ended or len(line.split()) > _WORDS_OF_A_TAG else f"{separator.rstrip()} {line}"
+    return text
 
 
 def _choose_wildcards(text: str, rng: random.Random) -> str:

@@ -6,7 +6,7 @@ split. Must not import any host.
 
 import hashlib
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .captions import tag_frequency
 from .config import PictureConfig
 from .folders import Contents, Found, Masks, list_contents, open_folder, require_pictures, suggest_name
 from .index import PictureIndex, Seen, choose_cache_folder
+from .unused import tell_unused
 
 _SHOWN_PROBLEMS = 50
 _MASK_TOLERANCE = 0.05  # of the aspect ratio: rounding, not another cut
@@ -46,6 +47,14 @@ class Dataset:
     train: list[Example]  # with regularisation pictures at the end
     validation: list[Example]
     problems: list[str]  # what was left out, with `on_bad_data: skip`
+    notes: list[str] = field(default_factory=list)  # what else lies in the folders and is not used
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the training pictures' contents, captions, masks and repeats, in their order; not over where they lie."""
+        whole = hashlib.sha256()
+        for example in self.train:
+            whole.update(repr((example.digest, example.caption, example.mask_digest, example.repeats, example.is_reg)).encode())
+        return whole.hexdigest()
 
     def count(self, *, is_reg: bool = False) -> int:
         """Pictures of an epoch with repeats: `ss_num_train_images`, `ss_num_reg_images`."""
@@ -137,7 +146,7 @@ def scan_dataset(config: PictureConfig) -> Generator[Progress, None, Dataset]:
     if config.validation_split:
         train, validation = split_validation(train, config.validation_split, config.seed)
     train += match_regularisation(sound.get("reg", []), sum(e.repeats for e in train))
-    return Dataset(train, validation, problems)
+    return Dataset(train, validation, problems, tell_unused(parts, judged, captions, config))
 
 
 def split_validation(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:

@@ -6,15 +6,29 @@ Must not import any host; looks at names only, never into files.
 import difflib
 import os
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..engine.errors import UserError
-from .caption_files import METADATA_NAMES, path_key
-from .reading import SUFFIXES
+from .caption_files import CAPTION_SUFFIXES, METADATA_NAMES, SideFiles, path_key
+from .reading import HEIF_SUFFIXES, SUFFIXES, readable_suffixes
 
 _REPEAT_FOLDER = re.compile(r"(\d+)_(.*)")
+_MOST_REPEATS_OF_ROOT = 300  # a larger number before a data folder's own name is a year or a date
+_NO_DATA = {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "__macosx", "lost+found", "__pycache__"}
+_ORDINARY_NAMES = {
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "icon\r",
+    "license",
+    "license.txt",
+    "readme",
+    "readme.txt",
+}
+_ORDINARY_SUFFIXES = (".npz", ".db", ".ini", ".md", ".log", ".lnk", ".url", ".bak", ".tmp", ".part")  # of other trainers, of systems
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,7 @@ class Found:
     folder: str  # name of its repeat folder, or of the data folder
     repeats: int
     class_words: str  # what stands after the number of a repeat folder: its pictures' caption if they have no other
-    siblings: set[str] = field(repr=False, compare=False)  # all file names in its folder
+    siblings: SideFiles = field(repr=False, compare=False)  # all file names in its folder
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,11 @@ class Contents:
 
     pictures: list[Found]
     metadata: list[Path]
+    switched_off: list[Path] = field(default_factory=list)  # pictures in folders that repeat 0 times
+    captions: list[Path] = field(default_factory=list)  # text files that may belong to a picture
+    unread: list[Path] = field(default_factory=list)  # pictures of a kind that only a further package reads
+    unknown: list[Path] = field(default_factory=list)  # everything else that nobody expects
+    notes: list[str] = field(default_factory=list)
 
 
 def open_folder(value: str, option_name: str) -> Path:
@@ -59,32 +78,117 @@ def suggest_name(path: Path) -> str:
 
 
 def list_contents(root: Path, leave_out: Iterable[Path]) -> Contents:
-    """Every picture and metadata file below ``root``, but not in hidden folders nor in those of ``leave_out``.
+    """Every picture and metadata file below ``root``, and what else lies there; but not in hidden folders nor in those of
+    ``leave_out``. Links are followed.
 
-    A folder called `12_name` makes everything below it repeat 12 times, as in sd-scripts; 0 switches it off.
+    A folder called `12_name` makes everything below it repeat 12 times, as in sd-scripts; 0 switches it off. That goes for
+    ``root`` itself too.
     """
     excluded = {path_key(path) for path in leave_out}
-    contents = Contents([], [])
-    for place, folders, files in os.walk(root):
+    contents, seen = Contents([], []), {os.path.realpath(root)}
+
+    def cannot_look(error: OSError) -> None:
+        contents.notes.append(f"The folder {show_name(Path(error.filename))} is left out: {error.strerror}. Mend its rights.")
+
+    for place, folders, files in os.walk(root, followlinks=True, onerror=cannot_look):
         here = Path(place)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and path_key(here / f) not in excluded)
+        folders[:] = sorted(f for f in folders if _is_data(f) and path_key(here / f) not in excluded and _is_new(here / f, seen))
         repeats, folder, class_words = _read_repeats(here, root)
-        siblings = set(files)
+        siblings = SideFiles(files)
         for name in sorted(files):
-            if name in METADATA_NAMES:
-                contents.metadata.append(here / name)
-            elif repeats and not name.startswith(".") and name.lower().endswith(SUFFIXES):
-                contents.pictures.append(Found(here / name, folder, repeats, class_words, siblings))
-    contents.metadata.sort(key=lambda path: METADATA_NAMES.index(path.name))
+            if not _is_data(name) or name.lower().endswith(_ORDINARY_SUFFIXES):
+                continue
+            found = Found(here / name, folder, repeats, class_words, siblings)
+            _sort_in(found, contents)
+    contents.metadata.sort(key=lambda path: METADATA_NAMES.index(path.name.lower()))
+    if contents.pictures and _repeats_of_root(root)[0] != 1:
+        contents.notes.append(_tell_repeats_of_root(contents, root))
     return contents
+
+
+def _sort_in(found: Found, contents: Contents) -> None:
+    """Put a file where it belongs."""
+    path, name = found.path, found.path.name.lower()
+    if not _is_usable_name(found.path) or not _is_ordinary(path):
+        contents.unknown.append(path)
+    elif name in METADATA_NAMES:
+        contents.metadata.append(path)
+    elif name.endswith(readable_suffixes()):
+        if found.repeats:
+            contents.pictures.append(found)
+        else:
+            contents.switched_off.append(path)
+    elif name.endswith(CAPTION_SUFFIXES):
+        contents.captions.append(path)
+    elif name.endswith(HEIF_SUFFIXES):
+        contents.unread.append(path)
+    else:
+        contents.unknown.append(path)
+
+
+def show_name(path: Path) -> str:
+    """A name for a message, also one that is no text."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _is_data(name: str) -> bool:
+    """Whether it is not hidden, and none of what systems and network drives leave in every folder."""
+    return not name.startswith(".") and name.lower() not in _NO_DATA and name.lower() not in _ORDINARY_NAMES
+
+
+def _is_usable_name(path: Path) -> bool:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_ordinary(path: Path) -> bool:
+    """Whether it is a file, or a link to one; a pipe would be waited for without end."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True  # a link to nowhere, or gone meanwhile: whoever reads it says so
+    except OSError:
+        return False
+
+
+def _is_new(folder: Path, seen: set[str]) -> bool:
+    """Whether a folder was not walked before: links may lead in circles."""
+    if not folder.is_symlink() and not os.path.ismount(folder):
+        return True
+    real = os.path.realpath(folder)
+    if any(real == known or known.startswith(os.path.join(real, "")) for known in seen):
+        return False
+    seen.add(real)
+    return True
+
+
+def _repeats_of_root(root: Path) -> tuple[int, str]:
+    """(repeats, class words) from the data folder's own name; (1, "") where it has none."""
+    match = _REPEAT_FOLDER.fullmatch(root.resolve().name)
+    if match and 1 <= int(match[1]) <= _MOST_REPEATS_OF_ROOT:
+        return int(match[1]), match[2].strip()
+    return 1, ""
+
+
+def _tell_repeats_of_root(contents: Contents, root: Path) -> str:
+    repeats, _ = _repeats_of_root(root)
+    count = sum(found.folder == root.resolve().name for found in contents.pictures)
+    times = f"{count} picture{'s' * (count != 1)}"
+    return f"Each epoch shows {times} {repeats} times, as the name of the folder {root.name} says. Rename it for another number."
 
 
 def require_pictures(contents: Contents, root: Path, option_name: str) -> None:
     """Raise UserError when there is nothing to train on, saying what the folder holds instead."""
     if contents.pictures:
         return
-    others = sorted({p.suffix.lower() for p in root.rglob("*") if p.is_file() and p.suffix and not p.name.startswith(".")})
-    if not any(root.iterdir()):
+    there = [*contents.captions, *contents.unread, *contents.unknown, *contents.metadata]
+    others = sorted({path.suffix.lower() for path in there if path.suffix})
+    if contents.switched_off:
+        reason = f"its {len(contents.switched_off)} pictures are in folders that begin with 0_, which switches them off"
+    elif not any(root.iterdir()):
         reason = "the folder is empty"
     else:
         reason = f"it holds no pictures{', only ' + ' '.join(others[:8]) if others else ''}"
@@ -107,9 +211,10 @@ class Masks:
 
 
 def _read_repeats(here: Path, root: Path) -> tuple[int, str, str]:
-    """(repeats, folder name, class words) from the innermost repeat folder between ``here`` and ``root``."""
+    """(repeats, folder name, class words) from the innermost repeat folder between ``here`` and ``root``, or from ``root`` itself."""
     for part in reversed(here.relative_to(root).parts):
         match = _REPEAT_FOLDER.fullmatch(part)
         if match:
             return int(match[1]), part, match[2].strip()
-    return 1, root.resolve().name, ""
+    repeats, class_words = _repeats_of_root(root)
+    return repeats, root.resolve().name, class_words

@@ -5,6 +5,7 @@ captions or folders.
 """
 
 import importlib
+import importlib.util
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from PIL import Image
 from ..engine.errors import UserError
 from .buckets import Fit
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".avif", ".gif", ".tif", ".tiff")
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")  # read where the package pillow-heif is there
 _MAX_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs, which a host may have switched off
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {  # EXIF orientation -> what puts the picture upright
@@ -150,6 +152,8 @@ def _open(file, path: Path) -> Image.Image:
         raise UserError(f"cannot read the picture {path}: the file is empty.")
     if head[4:11] == b"ftypavi":
         _require_avif(path)
+    elif head[4:8] == b"ftyp":
+        _require_heif(path)
     try:
         image = Image.open(file)
     except Exception as error:  # a broken file makes decoders raise nearly anything
@@ -178,6 +182,27 @@ def _require_avif(path: Path) -> None:
     except ImportError:
         raise UserError(
             f"cannot read the picture {path}: this Pillow cannot read AVIF. Install pillow-avif-plugin, or convert it to PNG."
+        ) from None
+
+
+def can_read_heif() -> bool:
+    """Whether this Pillow can be taught to read Apple's pictures."""
+    return ".heic" in Image.registered_extensions() or importlib.util.find_spec("pillow_heif") is not None
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """Ends of the names of what can be read here, in small letters."""
+    return (*SUFFIXES, *HEIF_SUFFIXES) if can_read_heif() else SUFFIXES
+
+
+def _require_heif(path: Path) -> None:
+    if ".heic" in Image.registered_extensions():
+        return
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except (ImportError, AttributeError):
+        raise UserError(
+            f"cannot read the picture {path}: this Pillow cannot read HEIC. Install pillow-heif, or convert it to PNG."
         ) from None
 
 

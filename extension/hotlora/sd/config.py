@@ -1,11 +1,25 @@
 """Options of a Stable Diffusion run: what only these models have."""
 
+import contextlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..engine.errors import UserError
 from ..engine.options import option
 from ..pictures.config import PictureConfig
+from .recipes.names import NAMES
+
+NETWORKS = {"standard": "lora", "networks.lora": "lora", "lierla": "lora", "lycoris_lora": "lora"}
+PREDICTIONS = {
+    "eps": "epsilon",
+    "e": "epsilon",
+    "noise": "epsilon",
+    "v": "v_prediction",
+    "vpred": "v_prediction",
+    "velocity": "v_prediction",
+}
+LOSSES = {"mse": "l2", "mae": "l1", "smoothl1": "smooth_l1", "pseudo_huber": "huber"}
 
 
 @dataclass
@@ -13,7 +27,19 @@ class ImageConfig(PictureConfig):
     """All options of training an image LoRA."""
 
     TASK: ClassVar[str] = "image-generation"
+    TASK_SPELLINGS: ClassVar[Sequence[str]] = (
+        *("image", "images", "picture", "pictures", "text-to-image", "text2image", "txt2img", "stable-diffusion", "diffusion"),
+    )
     LATENT_PIXELS: ClassVar[int] = 8
+    OTHER_NAMES: ClassVar = NAMES
+
+    task_type: str = option(
+        TASK,
+        "What is trained: `image-generation` or `text-generation`.",
+        choices=(TASK,),
+        spellings=dict.fromkeys(TASK_SPELLINGS, TASK),
+        group="Run",
+    )
 
     # captions, as CLIP reads them
     clip_skip: int | None = option(
@@ -23,16 +49,22 @@ class ImageConfig(PictureConfig):
         maximum=12,
         group="Captions",
     )
-    max_token_length: int = option(75, "Longest caption in tokens; longer ones are cut.", choices=(75, 150, 225))
+    max_token_length: int = option(
+        75, "Longest caption in tokens; longer ones are cut.", choices=(75, 150, 225), spellings={"77": 75, "154": 150, "231": 225}
+    )
 
     # network
-    network_type: str = option("lora", "Kind of adapter.", choices=("lora", "loha", "lokr"), fixed=True, group="Network")
-    conv_rank: int = option(0, "Rank for 3x3 convolutions too (LoCon); 0 leaves them.", minimum=0, fixed=True)
+    network_type: str = option(
+        "lora", "Kind of adapter.", choices=("lora", "loha", "lokr"), spellings=NETWORKS, fixed=True, group="Network"
+    )
+    conv_rank: int = option(0, "Rank for 3x3 convolutions too (LoCon); 0 leaves them.", minimum=0, maximum=100_000, fixed=True)
     conv_alpha: float | None = option(None, "Strength for convolutions; same as `conv_rank` when empty.", minimum=0, fixed=True)
-    lokr_factor: int = option(-1, "Size of LoKr's first factor; -1 chooses it.", fixed=True)
+    lokr_factor: int = option(-1, "Size of LoKr's first factor; -1 chooses it.", minimum=-1, maximum=100_000, fixed=True)
     train_unet: bool = option(True, "Train the U-Net.", fixed=True)
     train_text_encoder: bool = option(False, "Train the text encoder too. Seldom needed; never for SDXL.", fixed=True)
-    text_encoder_lr: float | None = option(None, "Learning rate of the text encoder; same as `learning_rate` when empty.", minimum=0)
+    text_encoder_lr: float | None = option(
+        None, "Learning rate of the text encoder; same as `learning_rate` when empty.", minimum=0, maximum=1000
+    )
     block_ranks: dict = option({}, "Rank by U-Net block, such as `{down_blocks_0: 4, mid_block: 8}`; 0 leaves a block out.", fixed=True)
     block_lrs: dict = option({}, "Learning rate by U-Net block, likewise.")
     include: str = option("", "Only layers whose exported name this regular expression finds, such as `attn2`.", fixed=True)
@@ -40,21 +72,31 @@ class ImageConfig(PictureConfig):
 
     # objective
     prediction_type: str = option(
-        "auto", "What the base model predicts; read from the checkpoint.", choices=("auto", "epsilon", "v_prediction"), group="Objective"
+        "auto",
+        "What the base model predicts; read from the checkpoint.",
+        choices=("auto", "epsilon", "v_prediction"),
+        spellings=PREDICTIONS,
+        group="Objective",
     )
     zero_terminal_snr: bool | None = option(
         None, "Noise schedule that ends in pure noise (arXiv 2305.08891); read from the checkpoint when empty."
     )
-    min_snr_gamma: float | None = option(None, "Weigh timesteps by min(SNR, gamma) (arXiv 2303.09556); 5 learns faster.", minimum=0)
+    min_snr_gamma: float | None = option(
+        None, "Weigh timesteps by min(SNR, gamma) (arXiv 2303.09556); 5 learns faster.", minimum=0, maximum=1e6
+    )
     debiased_estimation: bool = option(False, "Weigh timesteps by 1 / sqrt(SNR) (arXiv 2310.08442).")
-    noise_offset: float = option(0.0, "Shift the noise's mean, for darker and lighter pictures; 0.05 is usual.", minimum=0)
-    multires_noise_iterations: int = option(0, "Add noise of so many coarser resolutions; 6 is usual.", minimum=0)
+    noise_offset: float = option(0.0, "Shift the noise's mean, for darker and lighter pictures; 0.05 is usual.", minimum=0, maximum=100)
+    multires_noise_iterations: int = option(0, "Add noise of so many coarser resolutions; 6 is usual.", minimum=0, maximum=64)
     multires_noise_discount: float = option(0.3, "Strength of each coarser noise against the last.", minimum=0, maximum=1)
-    ip_noise_gamma: float = option(0.0, "Input perturbation: extra noise on the input only (arXiv 2301.11706); 0.1 is usual.", minimum=0)
-    loss_type: str = option("l2", "How errors count; the others are gentler to outliers.", choices=("l2", "l1", "huber", "smooth_l1"))
+    ip_noise_gamma: float = option(
+        0.0, "Input perturbation: extra noise on the input only (arXiv 2301.11706); 0.1 is usual.", minimum=0, maximum=100
+    )
+    loss_type: str = option(
+        "l2", "How errors count; the others are gentler to outliers.", choices=("l2", "l1", "huber", "smooth_l1"), spellings=LOSSES
+    )
     huber_schedule: str = option("snr", "How Huber's threshold changes with the timestep.", choices=("constant", "exponential", "snr"))
-    huber_c: float = option(0.1, "Huber's threshold.", minimum=1e-6)
-    huber_scale: float = option(1.0, "Factor on Huber's threshold (constant and exponential).", minimum=0)
+    huber_c: float = option(0.1, "Huber's threshold.", minimum=1e-6, maximum=1e6)
+    huber_scale: float = option(1.0, "Factor on Huber's threshold (constant and exponential).", minimum=0, maximum=1e6)
     min_timestep: int = option(0, "Lowest timestep trained.", minimum=0, maximum=999)
     max_timestep: int = option(1000, "Timesteps below this are trained.", minimum=1, maximum=1000)
 
@@ -67,6 +109,13 @@ class ImageConfig(PictureConfig):
         """`conv_alpha`, or `conv_rank` where none is set."""
         return float(self.conv_alpha if self.conv_alpha else self.conv_rank)
 
+    def learning_rates(self) -> list[float]:
+        """Every rate that layers may learn at; 0 leaves some out."""
+        rates = [self.learning_rate] if self.train_unet else []
+        if self.train_text_encoder:
+            rates.append(self.learning_rate if self.text_encoder_lr is None else self.text_encoder_lr)
+        return [*rates, *_read_rates(self.block_lrs.values())] if self.train_unet else rates
+
     def check(self) -> None:
         """Raise UserError where options contradict each other."""
         super().check()
@@ -78,3 +127,12 @@ class ImageConfig(PictureConfig):
             raise UserError("cannot train nothing: train_unet and train_text_encoder are both off. Switch one of them on.")
         if self.use_dora and self.network_type != "lora":
             raise UserError(f"cannot use DoRA with {self.network_type}: it is made for LoRA. Set network_type: lora or use_dora: false.")
+
+
+def _read_rates(values: Iterable[Any]) -> list[float]:
+    """Those that are numbers; what is wrong with others is said where blocks are known."""
+    rates = []
+    for value in values:
+        with contextlib.suppress(TypeError, ValueError):
+            rates.append(float(value))
+    return rates

@@ -23,8 +23,6 @@ from .model import ImageModel
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2-512", "sdxl": "stable-diffusion-xl-v1-base"}
 _BASE_VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
 _SIDECAR_VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
-_PATH_OPTIONS = {"base_model", "train_data_dir", "metadata_path", "output_dir", "init_lora", "validation_dir"}
-_PATH_OPTIONS |= {"cache_dir", "mask_dir", "reg_data_dir", "vae"}
 
 
 class FileHashes(NamedTuple):
@@ -254,8 +252,8 @@ def _timestep_range(config: ImageConfig) -> str | None:
 def _changed_options(config: ImageConfig) -> dict[str, Any]:
     """Every option that is not at its default and tells nothing about the user's disk: enough to train like this again."""
     defaults = as_plain(type(config)())
-    shared = options_of(type(config)).keys() - _PATH_OPTIONS
-    return {key: value for key, value in as_plain(config).items() if key in shared and value != defaults.get(key)}
+    paths = {"output_dir", *(name for name, field in options_of(type(config)).items() if field.metadata["path"])}
+    return {key: value for key, value in as_plain(config).items() if key not in paths and value != defaults.get(key)}
 
 
 def write_sidecar(path: Path, config: ImageConfig, family: str, notes: Mapping[str, Any], *, preferred_weight: float = 1.0) -> Path:

@@ -68,6 +68,10 @@ class ImageModel(Protocol):
         the CPU, not yet scaled. No gradient."""
         ...
 
+    def count_tokens(self, caption: str) -> int:
+        """Tokens of a caption without special ones, in the encoder that makes most of it."""
+        ...
+
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
         """With gradient where the encoders' adapters are attached and grad mode is on."""
         ...

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from ..engine.errors import UserError
-from ..engine.interfaces import Adapters, Draws, Loss, PreviewRequest, Progress, Target
+from ..engine.interfaces import AdapterChoice, Adapters, Draws, Loss, PreviewRequest, Progress, Target
+from ..engine.run import Run
 from ..pictures.batches import plan_batches
 from ..pictures.buckets import choose_bucket
 from ..pictures.captions import render_caption, render_fixed
@@ -40,7 +41,7 @@ class ImageBatch:
     items: tuple[int, ...]
 
     @property
-    def weight(self) -> float:
+    def count(self) -> float:
         return float(len(self.items))
 
     def __len__(self) -> int:
@@ -55,13 +56,13 @@ class ImageTrainee:
     """Implements :class:`hotlora.engine.interfaces.Trainee`."""
 
     largest_batch = None
-    dora_axis = "input"  # A1111, ComfyUI and OneTrainer apply DoRA per input column
 
     def __init__(self, model: ImageModel, config: ImageConfig):
         self.model, self.config = model, config
         self.modules = [model.unet, *model.text_encoders]
         self.fingerprint, self.device, self.compute_dtype = model.fingerprint, model.device, model.compute_dtype
         self._conditions = Conditions(model, config)
+        self.data_fingerprint = ""
         self._loss_snr = objectives.snr(model.alphas_cumprod)
         self._alphas_cumprod = (
             objectives.rescale_zero_terminal_snr(model.alphas_cumprod) if model.zero_terminal_snr else model.alphas_cumprod
@@ -79,12 +80,30 @@ class ImageTrainee:
     def _read_data(self) -> Iterator[Progress]:
         self.dataset: Dataset = yield from scan_dataset(self.config)
         self._examples: list[Example] = [*self.dataset.train, *self.dataset.validation]
+        self.data_fingerprint = self.dataset.fingerprint()
         self._fits = [choose_bucket(*example.size, self.config) for example in self._examples]
         folder = choose_cache_folder(self.config)
         self._cache = LatentCache(self.model.encode_pixels, self.model.vae_fingerprint, self.config, folder)
 
     def warnings(self) -> list[str]:
-        return [*self.model.warnings, *self.dataset.problems]
+        return [*self.model.warnings, *self.dataset.problems, *self.dataset.notes, *self._tell_cut_captions()]
+
+    def _tell_cut_captions(self) -> list[str]:
+        """A line about captions with more tokens than are read."""
+        most = self.config.max_token_length
+        tokens = {example.path: self._count_tokens(self._fixed_caption(example)) for example in self._examples}
+        cut = {path: count for path, count in tokens.items() if count > most}
+        if not cut:
+            return []
+        first = ", ".join(f"{path.name} ({count} tokens)" for path, count in list(cut.items())[:3])
+        more = " …" if len(cut) > 3 else ""
+        longer = next((length for length in (150, 225) if length >= max(cut.values())), 225)
+        advice = f"Set max_token_length: {longer}, or shorten them." if longer > most else "Shorten them."
+        number = f"{len(cut)} captions are" if len(cut) > 1 else "1 caption is"
+        return [f"{number} longer than {most} tokens, and what is beyond is not learned: {first}{more}. {advice}"]
+
+    def _count_tokens(self, caption: str) -> int:
+        return self.model.count_tokens(caption) if hasattr(self.model, "count_tokens") else 0
 
     def summary(self) -> dict[str, Any]:
         train = [example for example in self.dataset.train if not example.is_reg]
@@ -101,16 +120,16 @@ class ImageTrainee:
             summary["regularisation pictures"] = len(self.dataset.train) - len(train)
         return summary
 
-    def examples(self) -> Sequence[Any]:
-        """A console shows no pictures."""
-        return ()
-
     def batches(self, epoch: int, seed: int) -> list[ImageBatch]:
         count = len(self.dataset.train)
         plan = plan_batches(self._examples[:count], self._fits[:count], self.config.batch_size, epoch=epoch, seed=seed)
         return [ImageBatch(tuple(items)) for items in plan]
 
     # -- objective -----------------------------------------------------------------------------------------------------
+
+    def adapter_choice(self) -> AdapterChoice:
+        """A1111, ComfyUI and OneTrainer apply DoRA per input column."""
+        return AdapterChoice(kind=self.config.network_type, lokr_factor=self.config.lokr_factor, dora_axis="input")
 
     def targets(self) -> Mapping[str, Target]:
         return choose_targets(self.model.unet_layers(), self.model.text_layers(), self.config)
@@ -137,7 +156,7 @@ class ImageTrainee:
         losses = self._losses(torch.stack(latents), torch.stack(noises), torch.stack(inputs), steps, captions, cached)
         weights = objectives.loss_weights(steps, self._loss_snr, self.config, self.model.prediction_type)
         weights = weights * torch.tensor([self.config.prior_loss_weight if self._examples[i].is_reg else 1.0 for i in batch.items])
-        return Loss((losses * weights.to(losses.device)).sum(), batch.weight)
+        return Loss((losses * weights.to(losses.device)).sum(), batch.count)
 
     def _latent(self, index: int, chance) -> Latent:
         flipped = self.config.flip_aug and chance.random() < 0.5
@@ -176,24 +195,10 @@ class ImageTrainee:
             count = len(steps)
             losses = self._losses(x, noise, noise, torch.tensor(steps), [caption] * count, [latent] * count)
             total = total + losses.mean().cpu()
-        return Loss(total, batch.weight)
+        return Loss(total, batch.count)
 
     def _fixed_caption(self, example: Example) -> str:
         return render_fixed(example.caption, self.config, with_trigger=not example.is_reg)
-
-    def describe_validation(self, loss: float) -> Mapping[str, float]:
-        """The loss says it all."""
-        return {}
-
-    def questions(self) -> Sequence[Any]:
-        """Nobody can grade a picture here."""
-        return ()
-
-    def what_is_asked(self) -> str:
-        return "nothing"
-
-    def grade(self, question: Any) -> Mapping[str, float]:
-        raise NotImplementedError("pictures are not graded")
 
     # -- samples -------------------------------------------------------------------------------------------------------
 
@@ -209,9 +214,12 @@ class ImageTrainee:
         wanted = SdSampleRequest(**vars(plain), clip_skip=config.clip_skip, max_token_length=config.max_token_length)
         return Sample(self.model.sample(wanted), wanted, f"<lora:{self.config.name}:{request.weight:g}>")
 
-    def write_sheet(self, rows: Sequence[Sequence[tuple[PreviewRequest, Sample]]], path: Path) -> Path:
+    def write_comparison(self, rows: Sequence[Sequence[tuple[PreviewRequest, Sample]]], run: Run) -> dict[str, Path]:
+        """The sheet, and as cover the first prompt's sample at the highest weight up to 1."""
         title = f"{self.config.name} on {self.model.name}"
-        return write_png(draw_sheet([[(request.weight, sample) for request, sample in row] for row in rows], title), path)
+        sheet = draw_sheet([[(request.weight, sample) for request, sample in row] for row in rows], title)
+        _, cover = max(rows[0], key=lambda made: made[0].weight if made[0].weight <= 1 else 0)
+        return {"sheet": write_png(sheet, run.folder / "comparison.png"), "cover": cover.save(run.stem)}
 
     # -- files ---------------------------------------------------------------------------------------------------------
 

@@ -1,1 +1,2 @@
-"""How people see a run: a page made with Gradio, and an HTTP API. Imports ``engine`` and the config classes, never ``hosts``."""
+"""How people see a run: a page made with Gradio, and an HTTP API. Imports ``engine``, ``tasks`` and the config classes, never
+``hosts``."""

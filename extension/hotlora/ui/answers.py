@@ -2,28 +2,48 @@
 
 import itertools
 import math
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..engine.errors import UserError
 from ..engine.history import History
-from ..engine.jobs import Jobs, Outlook
+from ..engine.jobs import Entry, Jobs
+from ..engine.outlook import Outlook
+
+_LONGEST_SHOWN = 80
 
 
 def describe_run(jobs: Jobs, name: str) -> dict[str, Any]:
     """What stands in a list of runs. None for what is not known yet."""
-    history, status = jobs.history(name), jobs.status(name)
+    entry = jobs.look_up(name)
+    return _describe_entry(entry, jobs.explain_wait() if entry.status == "waiting" else "")
+
+
+def describe_all(jobs: Jobs) -> list[dict[str, Any]]:
+    """The same of every run. One that cannot be read does not hide the others."""
+    held_up = jobs.explain_wait()
+    return [_describe_entry(entry, held_up) for entry in jobs.list_all()]
+
+
+def _describe_entry(entry: Entry, held_up: str) -> dict[str, Any]:
+    """``held_up``: what holds up those that wait."""
+    if entry.problem:
+        return {"name": entry.name, "status": None, "message": entry.problem}
+    outline, status = entry.outline, entry.status
     return {
-        "name": name,
+        "name": entry.name,
         "status": status,
-        "step": history.step,
-        "total_steps": history.started.total_steps if history.started else None,
-        "trainable_parameters": history.started.trainable_parameters if history.started else None,
-        "seconds_left": history.seconds_left if status == "training" else None,
-        "loss": _finite(history.steps[-1].average) if history.steps else None,
-        "validation_loss": _finite(min(judged.loss for judged in history.validations)) if history.validations else None,
-        "started_at": history.log[0][0] if history.log else None,
-        "message": (jobs.explain_wait() if status == "waiting" else getattr(history.latest, "message", None)) or None,
+        "step": outline.step,
+        "total_steps": outline.started.total_steps if outline.started else None,
+        "trainable_parameters": outline.started.trainable_parameters if outline.started else None,
+        "seconds_left": outline.seconds_left if status == "training" else None,
+        "loss": _finite(outline.steps[-1].average) if outline.steps else None,
+        "validation_loss": _finite(min(judged.loss for judged in outline.validations)) if outline.validations else None,
+        "started_at": outline.log[0][0] if outline.log else None,
+        "message": (held_up if status == "waiting" else getattr(outline.latest, "message", None)) or None,
     }
 
 
@@ -53,8 +73,29 @@ def read_lines(path: Path, since: int, limit: int) -> list[str]:
     """At most ``limit`` lines of a file, from the one with index ``since`` on; without one that is still being written."""
     if not path.exists():
         return []
+    since = min(since, sys.maxsize - limit)  # no file is that long
     with open(path, "rb") as file:
         return [line.decode("utf-8") for line in itertools.islice(file, since, since + limit) if line.endswith(b"\n")]
+
+
+def explain(error: Exception) -> str:
+    """The sentence for what a user can mend; empty for bugs."""
+    if isinstance(error, UserError):
+        return printable(str(error))
+    if isinstance(error, OSError) and error.filename is not None:
+        name = os.fsdecode(error.filename)
+        shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}…"
+        return printable(f"cannot use '{shown}': {error.strerror}. Choose another file or folder.")
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return "cannot find that home folder (~): there is no such user on this computer. Write the whole path."
+    if isinstance(error, UnicodeEncodeError) or (isinstance(error, ValueError) and "null byte" in str(error)):
+        return "cannot use a text with characters that no file name can hold. Type it again."
+    return ""
+
+
+def printable(text: str) -> str:
+    """Halves of surrogate pairs, as names of files may hold, are written out: nobody could be sent them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def describe_outlook(outlook: Outlook) -> dict[str, Any]:
@@ -66,6 +107,7 @@ def describe_outlook(outlook: Outlook) -> dict[str, Any]:
         "estimate": {**asdict(estimate), "seconds": estimate.seconds} if estimate else None,
         "summary": outlook.summary,
         "warnings": outlook.warnings,
+        "cancelled": outlook.cancelled,
         "error": outlook.error or None,
     }
 

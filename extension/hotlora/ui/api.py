@@ -16,18 +16,20 @@ from typing import Any
 
 from fastapi import APIRouter, Body, Depends, File, HTTPException, Query, Request, UploadFile
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from ..engine.errors import UserError
-from ..engine.jobs import Jobs
-from ..engine.names import clean_name
 from ..engine.options import as_plain, options_of
-from .answers import describe_details, describe_outlook, describe_run, find_sheet, read_lines
+from ..engine.outlook import Outlook
+from .answers import describe_all, describe_details, describe_outlook, describe_run, explain, find_sheet, printable, read_lines
 from .datasets import add_to_data_set, list_data_sets
 from .presets import list_presets, read_preset
 from .studio import Studio
+from .web_safety import find_stranger, is_same_place
+from .zip_files import clean_place
 
 _MOST_EVENTS = 1000
 _RUN = InPath(..., description="The run's name.")
@@ -54,32 +56,67 @@ def basic_auth(passwords: Mapping[str, str]) -> Callable[..., None]:
     return check
 
 
-class _Route(APIRoute):
-    """Answers what a user can mend with its sentence."""
+class _Json(JSONResponse):
+    """Also what JSON has no signs for: half of a surrogate pair, as in names of files; numbers that are none."""
 
-    def get_route_handler(self) -> Callable:
-        handle = super().get_route_handler()
-
-        async def answer(request: Request) -> Any:
-            try:
-                return await handle(request)
-            except UserError as error:
-                raise HTTPException(400, str(error)) from error
-
-        return answer
+    def render(self, content: Any) -> bytes:
+        try:
+            return super().render(content)
+        except ValueError:
+            return json.dumps(json.loads(json.dumps(content), parse_constant=lambda number: None)).encode("ascii")
 
 
-def build_router(studio: Studio, authorize: Callable | None) -> APIRouter:
+def _make_route(is_allowed: Callable[[str], bool]) -> type[APIRoute]:
+    """Routes that answer what a user can mend with its sentence, and no pages but those of this program and the allowed ones."""
+
+    class Route(APIRoute):
+        def get_route_handler(self) -> Callable:
+            handle = super().get_route_handler()
+
+            async def answer(request: Request) -> Any:
+                if request.method not in ("GET", "HEAD"):
+                    _check_sender(request, "multipart/form-data" if "/datasets/" in self.path else "application/json", is_allowed)
+                try:
+                    return await handle(request)
+                except RequestValidationError as error:
+                    wrong = error.errors()[0]
+                    place = " ".join(str(part) for part in wrong["loc"])
+                    raise HTTPException(422, printable(f"cannot read the request's {place}: {wrong['msg']}.")) from error
+                except Exception as error:
+                    sentence = explain(error)
+                    if not sentence:
+                        raise
+                    raise HTTPException(400, sentence) from error
+
+            return answer
+
+    return Route
+
+
+def _check_sender(request: Request, kind: str, is_allowed: Callable[[str], bool]) -> None:
+    """A form on any page can send what is no JSON."""
+    named = request.headers.get("x-forwarded-host")  # by proxies: no page can make a browser send this to another
+    stranger = find_stranger(request.headers, request.method, lambda origin: is_allowed(origin) or is_same_place(origin, named))
+    if stranger:
+        raise HTTPException(403, printable(stranger))
+    given = request.headers.get("content-type", kind).partition(";")[0].strip().lower()
+    if given != kind:
+        raise HTTPException(415, f"cannot read this: it is sent as {printable(given)}. Send it with the header Content-Type: {kind}.")
+
+
+def build_router(studio: Studio, authorize: Callable | None, is_allowed: Callable[[str], bool] = lambda origin: False) -> APIRouter:
     """All routes of one studio.
 
     Args:
         authorize: a dependency that refuses whom it does not know; None lets everybody in.
+        is_allowed: whether a page of another origin, such as ``https://my.site``, may change something here.
     """
     router = APIRouter(
         prefix="/hotlora/v1",
         tags=["HotLoRA"],
         dependencies=[Depends(authorize)] if authorize else [],
-        route_class=_Route,
+        route_class=_make_route(is_allowed),
+        default_response_class=_Json,
         responses=_REFUSALS,
     )
     _add_runs(router, studio)
@@ -99,7 +136,7 @@ def _add_runs(router: APIRouter, studio: Studio) -> None:
     @router.get("/runs", summary="All runs, the one that was worked on last first")
     def list_runs() -> list:
         """Each as in the answer of ``POST /runs``."""
-        return [_describe_or_say(jobs, name) for name in jobs.names()]
+        return describe_all(jobs)
 
     @router.post("/runs", status_code=201, summary="Start a run")
     def start(options: dict = _OPTIONS) -> dict:
@@ -192,10 +229,20 @@ def _add_look_ahead(router: APIRouter, studio: Studio) -> None:
     @router.get("/check", summary="What the run that was asked about last would take")
     def show_outlook() -> dict:
         """``busy`` until it is known; then ``estimate`` (steps, seconds, memory in bytes), ``summary`` and ``warnings``, or else
-        ``error``."""
+        ``cancelled`` or ``error``."""
+        return describe_outlook(_find_look())
+
+    @router.delete("/check", summary="Give up finding out what a run would take")
+    def cancel_look() -> dict:
+        """Takes effect at the next sign of progress; ``GET /check`` is ``busy`` until then. Refused where nothing is being looked
+        at."""
+        _find_look()
+        return describe_outlook(jobs.cancel_look())
+
+    def _find_look() -> Outlook:
         if jobs.outlook is None:
             raise HTTPException(404, "cannot tell: nobody has asked yet. POST the run's options to /check first.")
-        return describe_outlook(jobs.outlook)
+        return jobs.outlook
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -238,7 +285,7 @@ def _receive(files: list[UploadFile], folder: Path) -> list[Path]:
         name = re.split(r"[/\\]", file.filename or "")[-1]
         if name in ("", ".", ".."):
             raise UserError("cannot take an upload without a file name. Give each file one.")
-        path = folder / str(number) / clean_name(name)
+        path = folder / str(number) / clean_place([name], "cannot take an upload")
         path.parent.mkdir()
         with open(path, "wb") as copy:
             shutil.copyfileobj(file.file, copy)
@@ -280,12 +327,4 @@ def _find(studio: Studio, name: str) -> Path:
     try:
         return studio.jobs.find_folder(name)
     except UserError as error:
-        raise HTTPException(404, str(error)) from error
-
-
-def _describe_or_say(jobs: Jobs, name: str) -> dict[str, Any]:
-    """One run that cannot be read, or is being deleted, does not hide the others."""
-    try:
-        return describe_run(jobs, name)
-    except UserError as error:
-        return {"name": name, "status": None, "message": str(error)}
+        raise HTTPException(404, printable(str(error))) from error

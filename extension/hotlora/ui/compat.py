@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..engine.errors import UserError
+from .answers import explain
 from .draw import escape
 
 _JS = "_js" if gr.__version__.startswith("3.") else "js"
@@ -29,11 +29,11 @@ def answer(event: Callable, handler: Callable, inputs: Sequence, outputs: Sequen
     def safe(*args: Any) -> Any:
         try:
             return handler(*args)
-        except UserError as error:
-            text = str(error)
         except Exception as error:
-            traceback.print_exc()
-            text = f"This failed because of a bug ({type(error).__name__}: {error}). Details are in the console."
+            text = explain(error)
+            if not text:
+                traceback.print_exc()
+                text = f"This failed because of a bug ({type(error).__name__}: {error}). Details are in the console."
         said = message(text, bad=True)
         return [said, *(gr.update() for _ in outputs[1:])] if len(outputs) > 1 else said
 

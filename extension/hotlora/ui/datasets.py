@@ -4,32 +4,41 @@ Owns what happens to names, doubles and ZIP files. Nothing of a data set is ever
 another one, a text that replaces another leaves that beside it. Must not import gradio.
 """
 
-import contextlib
 import filecmp
-import re
+import os
 import shutil
-import stat
 import tempfile
 import threading
-import zipfile
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine.errors import UserError
-from ..engine.files import replacing
-from ..engine.names import check_name, clean_name
+from ..engine.names import check_name
+from .zip_files import Allowance, clean_place, is_junk, unpack
 
 _TEXTS = (".txt", ".caption", ".csv", ".jsonl", ".json")  # about examples, as opposed to examples that something is said about
 _BACKUP = ".bak"
-_JUNK = ("__macosx", "thumbs.db", "desktop.ini")
-_MOST_FILES = 200_000
-_MOST_BYTES = 50 * 2**30
-_MOST_SQUEEZED = 100  # times; pictures are squeezed already, text shrinks some ten times
-_SMALL_BYTES = 64 * 2**20  # that much may come out of any ZIP file
+_MOST_OF_ONE_NAME = 1000
 _SHOWN_NAMES = 5
 
-_one_at_a_time = threading.Lock()  # two uploads into the same folder must not choose the same free name
+_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)  # by folder: two uploads into one must not choose the same free name
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """A file that goes into a data set."""
+
+    source: int  # which of the uploaded files it came with: those that were no ZIP files count as one
+    place: Path  # within the data set
+    file: Path
+    is_ours: bool  # so that it need not be copied
+
+    @property
+    def is_example(self) -> bool:
+        return self.place.suffix.lower() not in _TEXTS
 
 
 def list_data_sets(root: Path) -> list[str]:
@@ -54,115 +63,122 @@ def add_to_data_set(root: Path, name: str, files: Sequence[Path], suffixes: Sequ
     """
     folder = root / check_name((name or "").strip(), "the data set")
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".incoming ") as unpacked, _one_at_a_time:
-        found = [entry for place, file in enumerate(files) for entry in _open_upload(Path(file), Path(unpacked, str(place)))]
-        wanted = [entry for entry in found if entry[0].suffix.lower() in suffixes]
-        refused = [entry[0].name for entry in found if entry not in wanted]
+    with tempfile.TemporaryDirectory(dir=root, prefix=".incoming ") as unpacked:
+        allowance, wanted, refused = Allowance(), [], []
+        for number, file in enumerate(files, 1):
+            for upload in _open_upload(Path(file), number, Path(unpacked, str(number)), allowance):
+                (wanted if upload.place.suffix.lower() in suffixes else refused).append(upload)
+        names = [upload.place.name for upload in refused]
         if not wanted:
-            what = f"{_name_some(refused)} cannot be used" if refused else "there are no files"
+            what = f"{_name_some(names)} cannot be used" if refused else "there are no files"
             raise UserError(f"cannot add to the data set '{folder.name}': {what}. It takes {' '.join(suffixes)} and .zip files.")
-        done = _place_all(wanted, folder)
-    return folder, _tell(done, refused, folder.name, suffixes)
+        with _locks[os.path.normcase(folder)]:
+            try:
+                done = _Placing(folder).place_all(wanted)
+            except OSError as error:
+                at = Path(error.filename2 or error.filename or folder).name
+                raise UserError(f"cannot write '{at[:40]}' into the data set '{folder.name}': {error.strerror}.") from error
+    return folder, _tell(done, names, folder.name, suffixes)
 
 
-# -- what was uploaded -------------------------------------------------------------------------------------------------
-
-
-def _open_upload(file: Path, unpacked: Path) -> Iterator[tuple[Path, Path]]:
-    """(path within the data set, file to copy) of an uploaded file, or of each in a ZIP file. Without what systems hide."""
+def _open_upload(file: Path, number: int, unpacked: Path, allowance: Allowance) -> Iterator[_Upload]:
+    """An uploaded file, or each in a ZIP file."""
     if file.suffix.lower() == ".zip":
-        yield from _unpack(file, unpacked)
-    elif not _is_junk(file.name):
-        yield Path(clean_name(file.name)), file
-
-
-def _unpack(file: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
-    """The files in a ZIP file, unpacked below ``folder`` under numbers. Raises UserError before anything of it is used."""
-    start = f"cannot unpack '{file.name}'"
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            _check_size(entries, file.stat().st_size, start)
-            for number, entry in enumerate(entries):
-                parts = _read_parts(entry, start)
-                if any(_is_junk(part) for part in parts) or stat.S_ISLNK(entry.external_attr >> 16):
-                    continue
-                copy = folder / str(number)
-                folder.mkdir(exist_ok=True)
-                with archive.open(entry) as source, open(copy, "wb") as target:
-                    shutil.copyfileobj(source, target)
-                yield Path(*map(clean_name, parts)), copy
-    except RuntimeError as error:  # what zipfile raises for encrypted ones
-        raise UserError(f"{start}: it is locked with a password. Upload it without one.") from error
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{start}: it is no whole ZIP file ({error}). Pack it again.") from error
-
-
-def _check_size(entries: Sequence[zipfile.ZipInfo], packed_bytes: int, start: str) -> None:
-    """Refuse ZIP files that are made to fill a disk. Python unpacks no more of a file than its entry says."""
-    unpacked_bytes = sum(entry.file_size for entry in entries)
-    if len(entries) > _MOST_FILES or unpacked_bytes > min(_MOST_BYTES, _SMALL_BYTES + _MOST_SQUEEZED * packed_bytes):
-        size = f"{len(entries)} files of {unpacked_bytes / 2**30:.1f} GB together"
-        raise UserError(f"{start}: {size} would come out of {packed_bytes / 2**20:.1f} MB, which is too much. Unpack it yourself.")
-
-
-def _read_parts(entry: zipfile.ZipInfo, start: str) -> list[str]:
-    """Folders and file name. Raises UserError where they lead out of the folder it is unpacked in."""
-    name = entry.filename
-    if not entry.flag_bits & 0x800:  # not marked as UTF-8; but that is what macOS writes all the same
-        with contextlib.suppress(UnicodeError):  # an old encoding then: readable or not, the same for a picture and its caption
-            name = name.encode("cp437").decode("utf-8")
-    parts = re.split(r"[/\\]", name)
-    if ".." in parts or not parts[0] or re.match(r"[A-Za-z]:", name):
-        raise UserError(f"{start}: it holds '{name}', which would land outside of the data set. Do not use this file.")
-    return [part for part in parts if part not in ("", ".")]
-
-
-def _is_junk(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _JUNK
+        yield from (_Upload(number, place, copy, True) for place, copy in unpack(file, unpacked, allowance))
+    elif not is_junk(file.name):
+        yield _Upload(0, clean_place([file.name], "cannot take an upload"), file, False)
 
 
 # -- into the data set -------------------------------------------------------------------------------------------------
 
 
-def _place_all(files: Sequence[tuple[Path, Path]], folder: Path) -> Counter:
-    """Copy files to their places; how many were added, renamed, replaced, or there already. What belongs to one example, by
-    its stem, is renamed together."""
-    groups: dict[Path, list[tuple[Path, Path]]] = defaultdict(list)
-    for place, file in files:
-        groups[folder / place.parent / place.stem].append((place, file))
-    done: Counter = Counter()
-    for wanted, group in groups.items():
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        stem = _find_stem(wanted, group)
-        for place, file in group:
-            done[_place(file, wanted.with_name(stem + place.suffix), is_renamed=stem != wanted.name)] += 1
-    return done
+class _Placing:
+    """One upload on its way into a data set. Each folder is listed once, however many files go there."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._examples: dict[Path, dict[str, list[Path]]] = {}  # folder -> stem, whatever its case -> what is there
+
+    def place_all(self, uploads: Sequence[_Upload]) -> Counter:
+        """Copy files to their places; how many were added, renamed, replaced, or there already."""
+        done: Counter = Counter()
+        for (place, group), examples in ((item, _examples_of(item[1])) for item in _group(uploads)):
+            wanted = self._folder / place
+            there = self._list(wanted.parent)
+            stem = self._find_stem(wanted, examples) if examples else wanted.name
+            for upload in group:
+                target = wanted.with_name(stem + upload.place.suffix)
+                done[_place(upload, target, is_renamed=stem != wanted.name)] += 1
+                if upload.is_example:
+                    there.setdefault(stem.casefold(), []).append(target)
+        return done
+
+    def _find_stem(self, wanted: Path, examples: dict[str, Path]) -> str:
+        """The wanted stem, or the first numbered one that no other example has."""
+        there = self._list(wanted.parent)
+        for number in range(1, _MOST_OF_ONE_NAME + 1):
+            stem = f"{wanted.name} ({number})" if number > 1 else wanted.name
+            rivals = there.get(stem.casefold(), ())
+            if all(path.suffix.lower() in examples and _are_same(path, examples[path.suffix.lower()]) for path in rivals):
+                return stem
+        raise UserError(f"cannot add '{wanted.name}': there are {_MOST_OF_ONE_NAME:,} of that name. Choose other names.")
+
+    def _list(self, folder: Path) -> dict[str, list[Path]]:
+        """The examples in a folder of the data set, which is made where there is none."""
+        if folder not in self._examples:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._examples[folder] = {}
+            for path in folder.iterdir():
+                if path.suffix.lower() not in (*_TEXTS, _BACKUP):
+                    self._examples[folder].setdefault(path.stem.casefold(), []).append(path)
+        return self._examples[folder]
 
 
-def _find_stem(wanted: Path, group: Sequence[tuple[Path, Path]]) -> str:
-    """The wanted stem, or the first numbered one that no other example has."""
-    examples = {place.suffix.lower(): file for place, file in group if place.suffix.lower() not in _TEXTS}
-    siblings = [path for path in wanted.parent.iterdir() if path.suffix.lower() not in (*_TEXTS, _BACKUP)] if examples else []
-    number, stem = 1, wanted.name
-    while True:
-        there = [path for path in siblings if path.stem.casefold() == stem.casefold()]
-        if all(path.suffix.lower() in examples and filecmp.cmp(path, examples[path.suffix.lower()], shallow=False) for path in there):
-            return stem
-        number += 1
-        stem = f"{wanted.name} ({number})"
+def _group(uploads: Sequence[_Upload]) -> Iterator[tuple[Path, list[_Upload]]]:
+    """What belongs to one example, by its stem, is renamed together: (path without suffix, files). A second file of the same name is
+    another example; a text that came by itself belongs to the first."""
+    groups: dict[tuple, list[_Upload]] = defaultdict(list)
+    first: dict[Path, list[_Upload]] = {}
+    times: Counter = Counter()
+    for upload in uploads:
+        place = upload.place.parent / upload.place.stem
+        again = (upload.source, place, upload.place.suffix.lower())
+        group = groups[upload.source, place, times[again]]
+        times[again] += 1
+        if times[again] > _MOST_OF_ONE_NAME:
+            raise UserError(f"cannot add '{upload.place.name}': it comes more than {_MOST_OF_ONE_NAME:,} times. Choose other names.")
+        group.append(upload)
+        if upload.is_example:
+            first.setdefault(place, group)
+    for (_, place, _), group in groups.items():
+        if place in first and not _examples_of(group):
+            first[place] += group
+            group.clear()
+    yield from ((place, group) for (_, place, _), group in groups.items() if group)
 
 
-def _place(file: Path, target: Path, *, is_renamed: bool) -> str:
-    """Copy one file; what was done, in a word."""
+def _examples_of(group: Sequence[_Upload]) -> dict[str, Path]:
+    """Suffix -> file, of those that are no texts."""
+    return {upload.place.suffix.lower(): upload.file for upload in group if upload.is_example}
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    return one.exists() and filecmp.cmp(one, other, shallow=False)
+
+
+def _place(upload: _Upload, target: Path, *, is_renamed: bool) -> str:
+    """Put one file where it belongs; what was done, in a word."""
+    what = "renamed" if is_renamed else "added"
     if target.exists():
-        if filecmp.cmp(file, target, shallow=False):
+        if filecmp.cmp(upload.file, target, shallow=False):
             return "known"
         target.rename(_find_backup(target))
-        _copy(file, target)
-        return "replaced"
-    _copy(file, target)
-    return "renamed" if is_renamed else "added"
+        what = "replaced"
+    if upload.is_ours:
+        os.replace(upload.file, target)
+    else:
+        _copy(upload.file, target)
+    return what
 
 
 def _find_backup(path: Path) -> Path:
@@ -175,8 +191,13 @@ def _find_backup(path: Path) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as temporary:
+    """All or nothing. Not flushed to the disk, which would take minutes for many small files: people still have them."""
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
         shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 # -- telling -----------------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ _LONGEST_SIDE = 640
 
 
 def escape(text: object) -> str:
-    """Text for HTML, quotes included."""
-    return html.escape(str(text), quote=True)
+    """Text for HTML, quotes included. Halves of surrogate pairs, as names of files may hold, are written out: no page could be sent
+    them."""
+    return html.escape(str(text).encode("utf-8", "backslashreplace").decode("utf-8"), quote=True)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:

@@ -6,19 +6,17 @@ elsewhere, shows the same.
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from ..shipped import find_shipped
 from .compat import leave_out_of_host_settings, listen, message
 from .data_section import DataSection
 from .recipe_section import RecipeSection
 from .shelf_section import ShelfSection
 from .studio import BorrowedPrompt, Studio
 from .watch_section import WatchSection
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass
@@ -59,8 +57,8 @@ def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_
 
 def build_standalone_page(studio: Studio) -> gr.Blocks:
     """The tab as a page of its own, with what a host would have added to it: in one way that every Gradio has, 3 to 6."""
-    script = (ROOT / "javascript" / "hotlora.js").read_text(encoding="utf-8")
-    css = json.dumps((ROOT / "style.css").read_text(encoding="utf-8"))
+    script = find_shipped("javascript/hotlora.js").read_text(encoding="utf-8")
+    css = json.dumps(find_shipped("style.css").read_text(encoding="utf-8"))
     style = f"document.head.append(Object.assign(document.createElement('style'), {{textContent: {css}}}));"
     blocks = build_page(studio, title="HotLoRA")
     with blocks:

@@ -10,24 +10,9 @@ from ..engine.config import RunConfig
 from ..engine.errors import UserError
 from ..engine.files import write_text
 from ..engine.names import check_name
-from ..engine.options import as_plain, build
-from ..engine.run import read_yaml
+from ..engine.options import as_plain, build, options_of
+from ..engine.yaml_file import read_yaml
 from .studio import Studio
-
-PERSONAL = ("base_model", "train_data_dir", "output_dir", "output_name", "trigger_word", "sample_prompts", "init_lora")
-_CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-IMAGE_PRESETS = {
-    "Style": _CONFIGS / "style.yaml",
-    "Character": _CONFIGS / "character.yaml",
-    "Small data": _CONFIGS / "small_data.yaml",
-    "Quick try": _CONFIGS / "quick_try.yaml",
-}
-TEXT_PRESETS = {
-    "FAQ and knowledge": _CONFIGS / "faq.yaml",
-    "Fixed format": _CONFIGS / "fixed_format.yaml",
-    "Tone of voice": _CONFIGS / "tone_of_voice.yaml",
-    "Continued text": _CONFIGS / "continued_text.yaml",
-}
 
 
 def list_presets(studio: Studio) -> list[str]:
@@ -45,7 +30,7 @@ def read_preset(name: str, studio: Studio) -> dict[str, Any]:
         path = studio.shipped_presets[name]
     else:
         path = studio.presets / f"{check_name((name or '').strip(), 'a preset')}.yaml"
-    return _without_personal(_read_options(path, studio.jobs.config_class))
+    return _without_personal(build(studio.jobs.config_class, read_yaml(path)))
 
 
 def save_preset(name: str, config: RunConfig, studio: Studio) -> Path:
@@ -55,7 +40,7 @@ def save_preset(name: str, config: RunConfig, studio: Studio) -> Path:
     if name.casefold() in map(str.casefold, studio.shipped_presets):
         raise UserError(f"cannot save a preset as '{name}': that one is built in. Choose another name.")
     path = studio.presets / f"{name}.yaml"
-    write_text(path, _dump(_without_personal(_given(config))))
+    write_text(path, _dump(_without_personal(config)))
     return path
 
 
@@ -66,20 +51,22 @@ def export_recipe(config: RunConfig) -> str:
 
 def import_recipe(path: Path, config_class: type[RunConfig]) -> dict[str, Any]:
     """The options in a run file. Raises UserError for a file that ``train.py`` would not take either."""
-    return _read_options(path, config_class)
-
-
-def _read_options(path: Path, config_class: type[RunConfig]) -> dict[str, Any]:
-    """What stands in a file, as the types that the options have."""
     return _given(build(config_class, read_yaml(path)))
 
 
+def personal_options(config_class: type[RunConfig]) -> set[str]:
+    """What belongs to one run: its model, data, name, prompts."""
+    return {name for name, field in options_of(config_class).items() if field.metadata["personal"]}
+
+
 def _given(config: RunConfig) -> dict[str, Any]:
+    """The options that were said, as the types that they have."""
     return {key: value for key, value in as_plain(config).items() if key in config.given}
 
 
-def _without_personal(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in PERSONAL}
+def _without_personal(config: RunConfig) -> dict[str, Any]:
+    personal = personal_options(type(config))
+    return {key: value for key, value in _given(config).items() if key not in personal}
 
 
 def _dump(values: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from ..engine.config import RunConfig
 from ..engine.options import build, groups_of
 from .compat import answer, message, uploaded_paths
 from .draw import escape, hint
-from .presets import PERSONAL, export_recipe, import_recipe, list_presets, read_preset, save_preset
+from .presets import export_recipe, import_recipe, list_presets, personal_options, read_preset, save_preset
 from .studio import BorrowedPrompt, Studio
 from .widgets import OptionWidgets
 
@@ -64,6 +64,7 @@ class RecipeSection:
             self._build_files()
         with gr.Row():
             self.look_ahead = gr.Button("What will happen?", elem_id="hotlora_look_ahead")
+            self.cancel_look = gr.Button("Cancel", elem_id="hotlora_cancel_look", visible=False)
             self.train = gr.Button("Train", variant="primary", elem_id="hotlora_train")
 
     def _build_advanced(self, borrowed: BorrowedPrompt | None) -> None:
@@ -101,7 +102,8 @@ class RecipeSection:
         answer(self.upload.upload, self._read_yaml, [self.upload], [said, *widgets])
         if self.borrow:
             answer(self.borrow.click, self._take_prompt, [*self._borrowed.widgets, *widgets], [said, *widgets])
-        answer(self.look_ahead.click, self._look_ahead, widgets, [said])
+        answer(self.look_ahead.click, self._look_ahead, widgets, [said, self.cancel_look])
+        answer(self.cancel_look.click, self._cancel_look, [], [said, self.cancel_look])
         answer(self.train.click, self._start, widgets, [said, watch.run])
 
     def show_model(self) -> str:
@@ -129,7 +131,8 @@ class RecipeSection:
 
     def _show_preset(self, name: str, *shown: Any) -> list:
         wanted = read_preset(name, self._studio)
-        mine = {key: value for key, value in self.options.values(shown).items() if key in PERSONAL}
+        personal = personal_options(self._config_class)
+        mine = {key: value for key, value in self.options.values(shown).items() if key in personal}
         return ["", *self.options.show(dict(self._studio.defaults) | wanted | mine)]
 
     def _keep_preset(self, name: str, *shown: Any) -> tuple:
@@ -160,13 +163,17 @@ class RecipeSection:
         prompts = [*values.get("sample_prompts", []), *taken.pop("sample_prompts", [])]
         return [message("Taken from txt2img."), *self.options.show(values | taken | {"sample_prompts": list(dict.fromkeys(prompts))})]
 
-    def _look_ahead(self, *shown: Any) -> str:
+    def _look_ahead(self, *shown: Any) -> tuple:
         self._studio.jobs.look_ahead(self._read(shown, named=False))
-        return ""
+        return "", gr.update(visible=True)
+
+    def _cancel_look(self) -> tuple:
+        self._studio.jobs.cancel_look()
+        return message("Cancelling after what is under way."), gr.update(visible=False)
 
     def _start(self, *shown: Any) -> tuple:
         jobs = self._studio.jobs
         job = jobs.start(self._read(shown))
-        jobs.outlook = None
+        jobs.drop_look()
         told = "" if job is jobs.current else f"'{job.name}' starts when the runs before it are done."
         return message(told), gr.update(choices=jobs.names(), value=job.name)

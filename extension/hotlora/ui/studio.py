@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ..engine.config import RunConfig
 from ..engine.examples import DataView
 from ..engine.jobs import Jobs
+from ..tasks import Task
 
 
 class Shelf(Protocol):
@@ -56,6 +57,19 @@ class Studio:
     shelf: Shelf | None = None  # where adapters are put on the program's model itself
     live: Live | None = None  # whether that answers with the run in training
     has_live: bool = False  # whether that also works for the run in training
+
+
+def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> Studio:
+    """The studio of a program that trains this task: what the task says of itself, and what the program says beyond or instead."""
+    of_the_task = {
+        "look_at": task.look_at,
+        "read_caption": task.read_caption,
+        "write_caption": task.write_caption,
+        "shipped_presets": task.presets,
+        "upload_suffixes": task.list_suffixes(),
+        "data_word": task.data_word,
+    }
+    return Studio(jobs=jobs, datasets=folder / "data", presets=folder / "presets", **(of_the_task | of_the_program))
 
 
 _kept: dict[str, Studio] = {}

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ..engine.events import Failed, Finished, Paused, Preparing, Previewed
 from ..engine.examples import DataView, Example
 from ..engine.history import History, clock
-from ..engine.jobs import Jobs, Outlook
+from ..engine.jobs import Entry
+from ..engine.outlook import Outlook
 from .draw import PICTURE_SUFFIXES, duration, escape, facts, gigabytes, hint, jpeg_source, notes, picture_source, zoomable
 
 _SAMPLES_SHOWN = 24
@@ -43,6 +45,8 @@ def show_outlook(outlook: Outlook | None) -> str:
     if outlook is None:
         return ""
     title = "<h4>What will happen</h4>"
+    if outlook.cancelled:
+        return f'<div class="hotlora-card">{title}<p>Cancelled.</p></div>'
     if outlook.error:
         return f'<div class="hotlora-card hotlora-bad">{title}<p>{escape(outlook.error)}</p></div>'
     if outlook.estimate is None:
@@ -180,18 +184,36 @@ def show_log(history: History, folder: Path) -> str:
     return f'<ul class="hotlora-log">{lines}</ul><p class="hotlora-muted"><b>folder</b> <code>{escape(folder)}</code></p>'
 
 
-def show_runs(jobs: Jobs, names: Sequence[str]) -> str:
+class Row(NamedTuple):
+    """A line of the table of all runs: what is shown of one."""
+
+    name: str
+    status: str
+    step: str
+    loss: str
+    validation: str
+
+
+def describe_row(entry: Entry) -> Row:
+    """What the table shows of a run."""
+    outline = entry.outline
+    total = outline.started.total_steps if outline.started else 0
+    return Row(
+        entry.name,
+        entry.status or "unreadable",
+        f"{outline.step:,} / {total:,}" if total else "",
+        f"{outline.steps[-1].average:.4f}" if outline.steps else "",
+        f"{min(judged.loss for judged in outline.validations):.4f}" if outline.validations else "",
+    )
+
+
+def show_runs(rows: Sequence[Row]) -> str:
     """A table of all runs."""
-    rows = []
-    for name in names:
-        history, status = jobs.history(name), jobs.status(name)
-        total = history.started.total_steps if history.started else 0
-        loss = f"{history.steps[-1].average:.4f}" if history.steps else ""
-        best = f"{min(judged.loss for judged in history.validations):.4f}" if history.validations else ""
-        badge = f'<em class="hotlora-badge hotlora-{escape(status.replace(" ", "-"))}">{escape(status)}</em>'
-        cells = (escape(name), badge, f"{history.step:,} / {total:,}" if total else "", loss, best)
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     if not rows:
         return hint("Your runs will be listed here.")
+    lines = []
+    for row in rows:
+        badge = f'<em class="hotlora-badge hotlora-{escape(row.status.replace(" ", "-"))}">{escape(row.status)}</em>'
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in (escape(row.name), badge, *row[2:])) + "</tr>")
     heads = "".join(f"<th>{head}</th>" for head in ("run", "status", "step", "loss", "validation"))
-    return f'<table class="hotlora-runs"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<table class="hotlora-runs"><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>'

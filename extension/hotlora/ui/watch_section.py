@@ -1,22 +1,33 @@
 """The third place: what will happen, what is happening, what came of it; and all runs there are.
 
-Neither Gradio has a timer: the page's script presses a hidden button every two seconds while somebody looks.
+Neither Gradio has a timer: the page's script presses a hidden button every two seconds while somebody looks. What is shown then
+is drawn and sent only where it has changed for that page; a page keeps no more than a mark of what it was sent.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
+from ..engine.errors import UserError
+from ..engine.history import History
 from .charts import draw_losses
 from .compat import answer, listen, message
 from .draw import escape, hint
 from .studio import Studio
-from .views import show_log, show_outlook, show_runs, show_samples, show_status
+from .views import describe_row, show_log, show_outlook, show_runs, show_samples, show_status
 
-_ALIVE = ("preparing", "training", "paused")
+_ALIVE = ("preparing", "training", "paused", "stopping")
 _RESUMABLE = ("stopped", "failed", "interrupted", "not started")
+
+
+class Drawing(NamedTuple):
+    """One widget's content: what it shows, and how to draw that. What shows the same is the same."""
+
+    shows: Any
+    draw: Callable[[], dict[str, Any]]
 
 
 class WatchSection:
@@ -66,8 +77,9 @@ class WatchSection:
         """Answer what is done with the widgets."""
         said, run = self._said, self.run
         self._drawn = [
-            *(recipe.model, self.outlook, self.status, self.chart, self.samples, self.log, self.runs, run, self.compare),
-            *(self.pause, self.stop, self.sample, self.save, self.use, self.resume, self.go_on_from, self.take_recipe, self.delete),
+            *(recipe.model, recipe.cancel_look, self.outlook, self.status, self.chart, self.samples, self.log, self.runs),
+            *(run, self.compare, self.pause, self.stop, self.sample, self.save, self.use),
+            *(self.resume, self.go_on_from, self.take_recipe, self.delete),
         ]
         self._shelf = shelf
         shelved = [*shelf.names, *shelf.weights] if shelf else []
@@ -91,42 +103,71 @@ class WatchSection:
 
     def draw(self, selected: str | None, compared: list[str] | None, sent: Mapping[Any, Any]) -> list[Any]:
         """All that has changed since it was sent last."""
-        wanted = self._describe(selected, [name for name in compared or [] if name])
         sent, answers = dict(sent), []
-        for place, update in enumerate(wanted):
-            changed = sent.get(place) != repr(update)
-            sent[place] = repr(update)
-            answers.append(update if changed else gr.update())
+        for place, (shows, draw) in enumerate(self._describe(selected, [name for name in compared or [] if name])):
+            mark = hashlib.blake2b(repr(shows).encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
+            answers.append(draw() if sent.get(place) != mark else gr.update())
+            sent[place] = mark
         beat = int(sent.get(-1, 0)) + 1
         sent[-1] = beat
         shelved = self._shelf.news(sent) if self._shelf else []
         return [f"<i>{beat}</i>", sent, *answers, *shelved]
 
-    def _describe(self, selected: str | None, compared: list[str]) -> list[dict[str, Any]]:
-        """An update for each widget of ``_drawn``, in their order."""
-        jobs, names = self._jobs, self._jobs.names()
+    def _describe(self, selected: str | None, compared: list[str]) -> Iterator[Drawing]:
+        """The content of each widget of ``_drawn``, in their order."""
+        jobs, entries = self._jobs, self._jobs.list_all()
+        names = [entry.name for entry in entries]
         current = jobs.current.name if jobs.current else None
         name = selected if selected in names else current or (names[0] if names else None)
-        before = [gr.update(value=self._recipe.show_model()), gr.update(value=show_outlook(jobs.outlook))]
-        table = gr.update(value=show_runs(jobs, names))
-        lists = [table, gr.update(choices=names, value=name), gr.update(choices=names, value=[n for n in compared if n in names])]
-        if name is None:
-            nothing = [gr.update(value=text) for text in (hint("Press Train, and watch it here."), "", "", "")]
-            return [*before, *nothing, *lists, *self._describe_buttons("", False, False)]
-        history, status = jobs.history(name), jobs.status(name)
-        curves = {n: jobs.history(n) for n in dict.fromkeys([name, *compared]) if n in names}
-        drawn = (
-            self._show_use(name, status) + show_status(name, status, history, jobs.explain_wait()),
-            draw_losses(curves),
-            show_samples(history),
-            show_log(history, jobs.find_folder(name)),
-        )
-        buttons = self._describe_buttons(status, bool(history.files), self._is_live(status))
-        return [*before, *(gr.update(value=text) for text in drawn), *lists, *buttons]
+        yield _text(self._recipe.show_model())
+        yield self._describe_cancelling()
+        yield _text(show_outlook(jobs.outlook))
+        status, has_files, drawings = self._describe_run(name, compared)
+        yield from drawings
+        rows = [describe_row(entry) for entry in entries]
+        yield Drawing(rows, lambda: gr.update(value=show_runs(rows)))
+        yield _widget(choices=names, value=name)
+        yield _widget(choices=names, value=[other for other in compared if other in names])
+        yield from self._describe_buttons(status, has_files, self._is_live(status))
 
-    def _describe_buttons(self, status: str, has_files: bool, live: bool) -> list[dict[str, Any]]:
+    def _describe_cancelling(self) -> Drawing:
+        """With the look's number, because a press on *What will happen?* shows the button too."""
+        outlook = self._jobs.outlook
+        visible = outlook is not None and outlook.busy and not outlook.stopping
+        return Drawing((visible, outlook.number if outlook else 0), lambda: gr.update(visible=visible))
+
+    def _describe_run(self, name: str | None, compared: Sequence[str]) -> tuple[str, bool, list[Drawing]]:
+        """Of the run that is shown: its status, whether it has made files, and status, chart, samples and log."""
+        jobs = self._jobs
+        if name is None:
+            return "", False, [_text(text) for text in (hint("Press Train, and watch it here."), "", "", "")]
+        try:
+            history, status, folder = jobs.history(name), jobs.status(name), jobs.find_folder(name)
+            now = self._show_use(name, status) + show_status(name, status, history, jobs.explain_wait())
+        except UserError as error:  # it cannot be read, or has just been deleted
+            return "unreadable", False, [_text(text) for text in (message(str(error), bad=True), "", "", "")]
+        curves = {name: history, **self._read_others(name, compared)}
+        moment = (name, _moment(history))
+        drawings = [
+            _text(now),
+            Drawing([(n, _moment(curve)) for n, curve in curves.items()], lambda: gr.update(value=draw_losses(curves))),
+            Drawing(moment, lambda: gr.update(value=show_samples(history))),
+            Drawing(moment, lambda: gr.update(value=show_log(history, folder))),
+        ]
+        return status, bool(history.files), drawings
+
+    def _read_others(self, name: str, compared: Sequence[str]) -> dict[str, History]:
+        """Those to compare with; without what is gone, or cannot be read."""
+        found = {}
+        for other in dict.fromkeys(compared):
+            try:
+                found |= {other: self._jobs.history(other)} if other != name else {}
+            except UserError:
+                continue
+        return found
+
+    def _describe_buttons(self, status: str, has_files: bool, live: bool) -> list[Drawing]:
         alive, waiting = status in _ALIVE, status == "waiting"
-        pause = gr.update(value="Go on" if status == "paused" else "Pause", interactive=alive)
         able = (
             alive or waiting,
             alive,
@@ -135,9 +176,10 @@ class WatchSection:
             status in _RESUMABLE,
             has_files,
             bool(status),
-            status and not (alive or waiting),
+            bool(status) and not (alive or waiting),
         )
-        return [pause, *(gr.update(interactive=bool(is_able)) for is_able in able)]
+        pause = _widget(value="Go on" if status == "paused" else "Pause", interactive=alive)
+        return [pause, *(_widget(interactive=is_able) for is_able in able)]
 
     def _is_live(self, status: str) -> bool:
         return self._studio.has_live and status in ("training", "paused")
@@ -195,3 +237,17 @@ class WatchSection:
             return ""
         self._jobs.delete(name)
         return message(f"Deleted '{name}'.")
+
+
+def _text(text: str) -> Drawing:
+    """Little, and quickly drawn."""
+    return Drawing(text, lambda: gr.update(value=text))
+
+
+def _widget(**properties: Any) -> Drawing:
+    return Drawing(properties, lambda: gr.update(**properties))
+
+
+def _moment(history: History) -> tuple[int, float]:
+    """No two states of a run have the same."""
+    return history.count, history.latest.time if history.latest else 0.0

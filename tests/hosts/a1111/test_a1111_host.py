@@ -9,6 +9,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hotlora.engine.errors import ModelAway, UserError
 from hotlora.engine.options import build
 from hotlora.hosts.a1111.checkpoint import check_usable, is_wanted
@@ -52,6 +53,40 @@ def test_a_replaced_unet_is_put_aside_for_the_turn(host, webui):
     with host.turn():
         assert calls == ["None"]
     assert calls == ["None", "[TRT] base"]
+
+
+def keep_hooked(layer):
+    """As sd-webui-additional-networks leaves the last picture's LoRA in a layer."""
+    plain = layer.forward
+    layer.forward = lambda *inputs: plain(*inputs) * 2
+    return layer.forward
+
+
+def test_what_another_extension_keeps_hooked_in_is_off_for_the_turn(host, webui):
+    layer, x = webui.layer, torch.randn(1, 4, 8, 8)
+    plain = layer(x)
+    hooked = keep_hooked(layer)
+    with host.turn():
+        assert torch.equal(layer(x), plain)
+    assert layer.forward is hooked and torch.equal(layer(x), 2 * plain)
+
+
+def test_weights_that_another_extension_has_changed_are_waited_for(host, webui):
+    webui.layer._lora_org_weights = {}
+    assert not host.has_model(host._config)
+    refuse_turn(host, "the extension sd-webui-additional-networks has changed the weights of the loaded model. Switch it off and make")
+    del webui.layer._lora_org_weights
+    with host.turn():
+        assert host.has_model(host._config)
+
+
+def test_a_model_that_changes_while_it_is_looked_at_is_looked_at_again_in_the_turn(host, webui, monkeypatch):
+    def changing():
+        raise RuntimeError("OrderedDict mutated during iteration")
+        yield
+
+    monkeypatch.setattr(webui.loaded.model, "modules", changing)
+    assert host.has_model(host._config)
 
 
 def test_without_the_lora_extension_there_is_nothing_to_take_out(host, webui, monkeypatch):

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 from hotlora.engine.control import Newest
-from hotlora.hosts.a1111 import live as a1111_live
-from hotlora.hosts.a1111.live import remove_leftover_lives, remove_live, update_live
+from hotlora.hosts.a1111.live import remove_live, update_live
+from hotlora.hosts.webui import live as webui_live
+from hotlora.hosts.webui.live import remove_leftover_lives
 
 ASKED = ["red apple <lora:cat v1.5-live:0.8>"]
 
@@ -17,7 +18,7 @@ ASKED = ["red apple <lora:cat v1.5-live:0.8>"]
 @pytest.fixture
 def run(webui, monkeypatch, tmp_path):
     """A run in training; ``step`` is where it is."""
-    monkeypatch.setattr(a1111_live, "_written", {})
+    monkeypatch.setattr(webui_live, "_written", {})
     monkeypatch.setitem(sys.modules, "network", SimpleNamespace(NetworkOnDisk=lambda name, filename: (name, filename)))
     run = SimpleNamespace(step=3, written=[], web=webui, path=tmp_path / "Lora" / "hotlora" / "live" / "cat v1.5-live.safetensors")
 

@@ -1,13 +1,4 @@
-"""The model that A1111 holds, in its original classes, gives the numbers that the stand-alone host's twin gives.
-
-The classes are those of PyPI's stable-diffusion-sdkit (`requirements/original-classes.txt`); around them stands what the WebUI
-puts there: the wrappers that its ``modules/sd_hijack*.py`` leave on a model, written out here with no more than is called.
-"""
-
-import copy
-import sys
-from types import SimpleNamespace
-from unittest import mock
+"""The model that A1111 holds, in its original classes, gives the numbers that the stand-alone host's twin gives."""
 
 import pytest
 import tiny
@@ -17,102 +8,16 @@ from hotlora.engine.options import build
 from hotlora.engine.run import Run
 from hotlora.engine.session import Session
 from hotlora.hosts.a1111 import model as a1111_model
+from hotlora.hosts.a1111.foreign import plain_of_others, warn_of_others
 from hotlora.hosts.a1111.host import A1111Host
 from hotlora.hosts.a1111.model import A1111Model
 from hotlora.hosts.standalone.images import DiffusersHost
 from hotlora.sd.config import ImageConfig
 from hotlora.sd.model import Conditioning
 from hotlora.sd.trainee import ImageTrainee
+from original_model import UNETS, Loaded, make_unet
 from pictures import make_pictures
 from torch import nn
-from transformers import CLIPTokenizerFast
-
-pytest.importorskip("ldm", reason="the original classes are not installed (pip install --no-deps -r requirements/original-classes.txt)")
-from ldm.modules.diffusionmodules.model import Encoder
-from ldm.modules.diffusionmodules.openaimodel import UNetModel
-
-UNETS = {  # the original options of tiny's models
-    "sd1": {"model_channels": 32, "channel_mult": (1, 2), "num_heads": 8, "context_dim": 32},
-    "sd2": {"model_channels": 64, "channel_mult": (1, 1), "num_head_channels": 64, "context_dim": 64, "use_linear_in_transformer": True},
-}
-
-
-class Wrapper(nn.Module):
-    def __init__(self, unet):
-        super().__init__()
-        self.diffusion_model, self.conditioning_key = unet, "crossattn"
-
-
-class Vae(nn.Module):
-    """``ldm.models.autoencoder.AutoencoderKL`` without pytorch-lightning, as far as encoding goes."""
-
-    def __init__(self):
-        super().__init__()
-        self.encoder = Encoder(
-            ch=32, out_ch=3, ch_mult=(1, 1, 1, 1), num_res_blocks=1, attn_resolutions=[], in_channels=3, resolution=64, z_channels=4
-        )
-        self.quant_conv = nn.Conv2d(8, 8, 1)
-
-    def encode(self, pixels):
-        mean, log_variance = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
-        return mean + torch.randn_like(mean) * (0.5 * log_variance).exp()  # SGM's gives a draw, not its moments
-
-
-class Text:
-    """What the WebUI's FrozenCLIPEmbedderWithCustomWords offers below its own prompt language."""
-
-    id_start, id_end, id_pad = 49406, 49407, 49407
-
-    def __init__(self, encoder):
-        self.wrapped = SimpleNamespace(transformer=encoder)
-        # the WebUI's slow tokenizer gives the same ids, because ftfy is installed there
-        self.tokenizer = CLIPTokenizerFast.from_pretrained(str(tiny.TOKENIZER))
-
-    def tokenize(self, texts):
-        return self.tokenizer(texts, truncation=False, add_special_tokens=False)["input_ids"]
-
-
-class Loaded:
-    """``ldm``'s LatentDiffusion as the WebUI prepared it."""
-
-    is_sdxl, is_sd2, lowvram, scale_factor, parameterization = False, False, False, 0.18215, "eps"
-
-    def __init__(self, parts, path):
-        self.model, self.first_stage_model = Wrapper(make_unet("sd1", parts["unet"])), make_vae(parts)
-        self.cond_stage_model = Text(copy.deepcopy(parts["text_encoder"]).requires_grad_(False))
-        self.sd_checkpoint_info = SimpleNamespace(filename=str(path), name=path.name, sha256=None, ids=[path.name])
-        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-        self.alphas_cumprod_original = torch.cumprod(1 - betas, 0).float()
-        self.alphas_cumprod = self.alphas_cumprod_original.half()  # as some settings leave it after a picture
-
-    def apply_model(self, noisy, timesteps, told):
-        return self.model.diffusion_model(noisy, timesteps, context=told)
-
-
-def make_unet(family, twin):
-    """The original class with the numbers of a diffusers U-Net."""
-    lists = SimpleNamespace(ListConfig=list)  # omegaconf's class, of which the constructor wants the name
-    with mock.patch.dict(sys.modules, {"omegaconf": SimpleNamespace(listconfig=lists), "omegaconf.listconfig": lists}):
-        unet = UNetModel(
-            image_size=8,
-            in_channels=4,
-            out_channels=4,
-            num_res_blocks=2,
-            attention_resolutions=(1,),
-            use_spatial_transformer=True,
-            legacy=False,
-            **UNETS[family],
-        )
-    state = twin.state_dict()
-    unet.load_state_dict({tiny.compvis_unet_key(key, state): value for key, value in state.items()})
-    return unet.eval()
-
-
-def make_vae(parts):
-    vae = Vae()
-    tensors = {key.removeprefix("first_stage_model."): value for key, value in tiny.compvis_tensors(parts).items()}
-    vae.load_state_dict({key: tensors[key] for key in vae.state_dict()})
-    return vae.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +147,30 @@ def test_a_training_step_equals_the_stand_alone_hosts(tmp_path, loaded, checkpoi
             assert torch.allclose(tensor, theirs[2][name][key], atol=1e-6), name
 
 
+def keep_lora_in(net):
+    """As sd-webui-additional-networks leaves the last picture's LoRA in a network."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            layer.forward = lambda x, plain=layer.forward: plain(x) + 0.1 * x.mean(-1, keepdim=True)
+
+
+def test_a_step_is_the_same_whatever_another_extension_keeps_hooked_in(tmp_path, loaded, checkpoint):
+    def step(where):
+        config = step_config(tmp_path, checkpoint)
+        trainee = ImageTrainee(A1111Model(loaded, config, device=torch.device("cpu")), config)
+        return step_of(make_session(tmp_path, trainee, config, where))
+
+    wanted = step("plain")
+    keep_lora_in(loaded.model)
+    keep_lora_in(loaded.cond_stage_model.wrapped.transformer)
+    assert step("hooked")[0] != wanted[0]
+    assert len(warn_of_others(loaded)) == 1 and __name__ in warn_of_others(loaded)[0]
+    with plain_of_others(loaded):
+        found = step("off")
+    assert found[:2] == wanted[:2]
+    assert all(torch.equal(tensor, wanted[2][name][key]) for name, tensors in found[2].items() for key, tensor in tensors.items())
+
+
 def test_checkpointing_saves_activations_and_leaves_no_trace(loaded):
     model = make_model(loaded)
     blocks = [module for module in model.unet.modules() if hasattr(module, "_forward")]
@@ -327,3 +256,16 @@ def test_only_the_unet_stays_where_room_is_needed(loaded, monkeypatch, webui, te
         assert ("vae", "cpu") in moves
     assert away == ([("vae", "cpu")] if text_is_trained else [("vae", "cpu"), ("text", "cpu")])
     assert not any(name == "unet" for name, _ in moves)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_vae_has_the_twins_fingerprint_and_no_other_vae_has_it(parts, checkpoint, loaded, twin, tmp_path, dtype):
+    """Original classes name, order and shape the layers otherwise; a checkpoint in half precision is the same VAE to both."""
+    if dtype == torch.float16:
+        checkpoint = tiny.tiny_sd1_file(tmp_path / "half.safetensors", dtype=dtype)
+        twin = DiffusersHost().borrow(build(ImageConfig, {"base_model": str(checkpoint)})).model
+        loaded.first_stage_model.half()
+    assert make_model(loaded).vae_fingerprint == twin.vae_fingerprint
+    with torch.no_grad():
+        loaded.first_stage_model.encoder.conv_out.bias[0] += 0.01
+    assert make_model(loaded).vae_fingerprint != twin.vae_fingerprint

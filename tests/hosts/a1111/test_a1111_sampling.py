@@ -6,8 +6,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from hotlora.engine.errors import UserError
-from hotlora.hosts.a1111.sampling import check_sampler, list_samplers, sample_picture
+from hotlora.hosts.a1111.sampling import sample_picture
+from hotlora.hosts.webui.sampling import check_sampler, list_samplers
 from hotlora.sd.model import SdSampleRequest
+from webui import State
 
 REQUEST = SdSampleRequest("red apple <lora:other:1>", "", 64, 64, 12, 4.0, "Euler", 1, clip_skip=2)
 DEFAULTS = {"CLIP_stop_at_last_layers": 1, "sd_unet": "Automatic", "sd_model_checkpoint": None}
@@ -21,14 +23,6 @@ class Options:
 
     def __getattr__(self, name):
         return self.data.get(name, DEFAULTS[name])
-
-
-class State:
-    def __init__(self):
-        self.job, self.interrupted, self.skipped, self.stopping_generation = "a person's", True, False, False
-
-    def begin(self, job):
-        self.job, self.interrupted, self.skipped, self.new = job, False, False, 1
 
 
 class Job(SimpleNamespace):
@@ -62,6 +56,7 @@ def web(monkeypatch):
         setattr(package, name, module)
         monkeypatch.setitem(sys.modules, f"modules.{name}", module)
     monkeypatch.setitem(sys.modules, "modules", package)
+    shared.state.job, shared.state.interrupted = "a person's", True
     web.shared = shared
     web.loaded = SimpleNamespace(sd_checkpoint_info=SimpleNamespace(title="base [1234]", register=lambda: known.update({"base [1234]": 1})))
     return web

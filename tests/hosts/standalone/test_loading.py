@@ -10,8 +10,11 @@ import tiny
 import torch
 import transformers
 from hotlora.engine.errors import UserError
-from hotlora.hosts.standalone.checkpoints.recognising import describe, list_text_encoders
-from hotlora.hosts.standalone.loading import fingerprint_checkpoint, fingerprint_vae, load_parts, load_vae
+from hotlora.hosts.shared.image_models import fingerprint_vae
+from hotlora.hosts.standalone.checkpoints.architecture import list_text_encoders
+from hotlora.hosts.standalone.checkpoints.checkpoint import fingerprint_checkpoint
+from hotlora.hosts.standalone.checkpoints.recognising import describe, describe_vae
+from hotlora.hosts.standalone.loading import load_parts
 from safetensors.torch import load_file, save_file
 
 CPU = torch.device("cpu")
@@ -251,9 +254,9 @@ def test_vae_is_asked_for_where_a_checkpoint_has_none(tmp_path, models, other):
 def test_what_is_no_vae_is_refused(tmp_path, models):
     tiny.save_checkpoint(tmp_path / "lora.safetensors", {"lora_unet_x.lora_down.weight": torch.zeros(1, 1)})
     with pytest.raises(UserError, match="no VAE in it"):
-        load_vae(tmp_path / "lora.safetensors", "sd1", CPU)
+        describe_vae(tmp_path / "lora.safetensors", "sd1")
     with pytest.raises(UserError, match="cannot find the VAE"):
-        load_vae(tmp_path / "nowhere.safetensors", "sd1", CPU)
+        describe_vae(tmp_path / "nowhere.safetensors", "sd1")
 
 
 # -- fingerprints ------------------------------------------------------------------------------------------------------

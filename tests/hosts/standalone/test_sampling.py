@@ -1,5 +1,7 @@
 """Samples are what diffusers' own pipelines make, and making them leaves no trace."""
 
+from pathlib import Path
+
 import diffusers
 import pytest
 import tiny
@@ -87,7 +89,7 @@ def test_zero_terminal_snr_sample_is_a_picture(models, tmp_path):
 
 
 def test_demo_model_loads_from_its_yaml_and_draws():
-    path = tiny.TOKENIZER.parent / "emoji-sd.safetensors"
+    path = Path(__file__).resolve().parents[3] / "demo" / "model" / "emoji-sd.safetensors"
     model = DiffusersModel(describe(path), ImageConfig(), CPU)
     assert (model.family, model.prediction_type) == ("sd1", "epsilon")
     assert model.unet.config.block_out_channels == [128, 128]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
-from hotlora.hosts.standalone.texts import CausalModel, TransformersHost, fingerprint_model, load_model
+from hotlora.hosts.shared.causal_model import CausalModel, fingerprint_model
+from hotlora.hosts.standalone.texts import TransformersHost, load_model
 from hotlora.llm.config import TextConfig
 from small_llama import make_llama
 from small_text import make_tokenizer

@@ -77,14 +77,14 @@ def test_a_run_leaves_nothing_behind_and_the_next_one_can_follow(program, studio
 
 def test_answers_while_it_trains_are_those_of_before(program, studio, start):
     jobs, _ = studio
-    before = program.answer()
-    start(max_steps=100_000, slice_seconds=5.0)
+    before, turn_seconds = program.answer(), 60.0
+    start(max_steps=100_000, slice_seconds=turn_seconds)
     wait_until(lambda: jobs.history("facts").step > 2)
     for _ in range(3):
         step = jobs.history("facts").step
         began = time.monotonic()
         assert program.answer() == before
-        assert time.monotonic() - began < 3  # a turn of 5 seconds ends when somebody waits
+        assert time.monotonic() - began < turn_seconds  # a turn ends when somebody waits
         wait_until(lambda at=step: jobs.history("facts").step > at)
     jobs.stop("facts")
     wait_until(status_is(jobs, "facts", "stopped"))
@@ -190,6 +190,26 @@ def test_a_model_that_the_training_tab_has_changed_is_refused(program):
 def test_a_model_that_is_not_all_there_is_refused(program):
     program.shared.model.model.layers[1].to("meta")
     assert "offloaded" in explain_absence()
+
+
+def test_what_another_extension_keeps_hooked_in_is_off_for_the_turn(program):
+    host, layer = TextgenHost(), program.shared.model.lm_head
+    host.borrow(TextConfig())
+    logits = program.logits()
+    plain = layer.forward
+    hooked = layer.forward = lambda x: plain(x) * 2
+    with host.turn():
+        assert torch.equal(program.logits(), logits)
+    assert layer.forward is hooked and torch.equal(program.logits(), 2 * logits)
+
+
+def test_weights_that_another_extension_has_changed_are_refused_by_its_name(program):
+    class Halving(torch.nn.Module):
+        def forward(self, weight):
+            return weight / 2
+
+    torch.nn.utils.parametrize.register_parametrization(program.shared.model.model.layers[0].mlp.up_proj, "weight", Halving())
+    assert f"the Python module {__name__} has changed its weights" in explain_absence()
 
 
 def test_the_watched_lock_is_the_lock(program):

@@ -5,6 +5,7 @@ from typing import Any
 
 from ...engine.errors import UserError
 from ...sd.config import ImageConfig
+from .foreign import explain_irremovable
 from .model import find_text_embedders
 
 
@@ -30,6 +31,8 @@ def explain_absence(config: ImageConfig) -> str | None:
         reason = f"the WebUI has '{loaded.sd_checkpoint_info.name}' loaded"
     elif not _is_on_device(loaded):
         reason, remedy = f"'{loaded.sd_checkpoint_info.name}' was unloaded", "Load it again and training goes on by itself."
+    elif changed := explain_irremovable(loaded):
+        reason, remedy = changed, "Switch it off and make a picture without it; training goes on by itself."
     else:
         return None
     return f"cannot train '{config.name}' now: {reason}. {remedy}"

@@ -1,12 +1,10 @@
 """AUTOMATIC1111's WebUI as a host: trains on the checkpoint that is loaded there, between other people's pictures.
 
-This file and its ``a1111_*`` siblings are the only ones that know the WebUI; its ``modules`` are imported where they are
-used, so that importing these files works anywhere. Written against v1.10.1.
+This folder and ``webui/`` are the only ones that know the WebUI; its ``modules`` are imported where they are used, so that importing these
+files works anywhere. Written against v1.10.1.
 """
 
 import contextlib
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,14 @@ from typing import Any
 from ...engine.errors import ModelAway, UserError
 from ...sd.config import ImageConfig
 from ...sd.metadata import file_hashes
+from ..shared.turns import Turns
+from ..webui.loras import publish_lora
+from ..webui.queue import find_queue_lock
+from ..webui.sampling import check_sampler
 from .checkpoint import check_usable, explain_absence, find_loaded
-from .lora import copy_with_card, find_lora_extension, forget_encoded_prompts, lora_root, own_folder
+from .foreign import warn_of_others
 from .model import A1111Model
-from .sampling import check_sampler
 from .turn import plain_model
-
-_YIELD_SECONDS = 0.01
-_HANDOVER_SECONDS = 0.1
 
 
 class A1111Host:
@@ -31,8 +29,7 @@ class A1111Host:
         self._config: ImageConfig | None = None  # of the run that borrowed
         self._loaded: Any = None  # the WebUI's model object
         self._file: str | None = None  # what was loaded into it
-        self._somebody_waited = False
-        self._holder: int | None = None  # the thread that has the turn
+        self._turns = Turns(find_queue_lock)
 
     def borrow(self, config: ImageConfig) -> Any:
         """The checkpoint that is loaded. Where the config names none, it is written there.
@@ -41,19 +38,20 @@ class A1111Host:
             ModelAway: when there is none, or not the one that the config names.
             UserError: when it cannot be trained as it is loaded now, or options do not fit it.
         """
-        from modules import call_queue, devices, shared
+        from modules import devices, shared
 
         from ...sd.trainee import ImageTrainee
 
         if self.has_model(config):
             _hash_ahead(Path(find_loaded().sd_checkpoint_info.filename))
-        with call_queue.queue_lock:
+        with find_queue_lock():
             _check_there(config)
             loaded = find_loaded()
             check_usable(loaded)
             check_sampler(config.sample_sampler, is_sdxl=loaded.is_sdxl)
             zero_snr = shared.opts.sd_noise_schedule == "Zero Terminal SNR"
             model = A1111Model(loaded, config, device=devices.device, sampled_at_zero_snr=zero_snr)
+            model.warnings += warn_of_others(loaded)
             trainee = ImageTrainee(model, config)
             config.base_model = config.base_model or loaded.sd_checkpoint_info.name
             self._config, self._loaded, self._file = config, loaded, loaded.sd_checkpoint_info.filename
@@ -71,37 +69,19 @@ class A1111Host:
             ModelAway: when it is not the model that was borrowed any more; also in the middle of the turn, because
                 the API's unload-checkpoint stands in no queue.
         """
-        from modules import call_queue
-
-        lock = call_queue.queue_lock
-        self._let_others_go_first(lock)
-        with lock:
+        with self._turns.take():
             try:
                 self._check_unchanged()
-                self._holder = threading.get_ident()
                 with plain_model(self._loaded):
                     _check_still_usable(self._loaded)
                     yield
             except RuntimeError:
                 _check_there(self._config)
                 raise
-            finally:
-                self._holder = None
-                self._somebody_waited = self.wanted()
-
-    def _let_others_go_first(self, lock: Any) -> None:
-        """The lock wakes whoever waits, but may be taken again before they are awake (``modules/fifo_lock.py``): so let
-        them take it. The short sleep is for those whom that happened to through others; they stand in no queue."""
-        time.sleep(_YIELD_SECONDS)
-        until = time.monotonic() + _HANDOVER_SECONDS
-        while self._somebody_waited and not lock._lock.locked() and time.monotonic() < until:
-            time.sleep(0.001)
 
     def wanted(self) -> bool:
         """Whether a picture, or anything else that needs the model, waits in the WebUI's queue."""
-        from modules import call_queue
-
-        return bool(call_queue.queue_lock._pending_threads)
+        return self._turns.somebody_waits()
 
     def _check_unchanged(self) -> None:
         _check_there(self._config)
@@ -110,18 +90,9 @@ class A1111Host:
             raise ModelAway(f"cannot train '{name}' now: the WebUI has loaded its checkpoint anew. It goes on by itself.")
 
     def publish(self, path: Path) -> None:
-        """Make the file what ``<lora:name:1>`` means from now on: in a folder that the WebUI searches, in its list, and
-        with nothing left of an older file of that name. Only within a turn, when no layer has anything of it."""
-        if self._holder != threading.get_ident():
-            raise RuntimeError("publish outside a turn")
-        networks = find_lora_extension()
-        if networks:
-            networks.networks_in_memory.clear()
-        if lora_root().resolve() not in path.resolve().parents:
-            copy_with_card(path, own_folder())
-        if networks:
-            networks.list_available_networks()
-        forget_encoded_prompts()
+        """Make the file what ``<lora:name:1>`` means from now on. Only within a turn, when no layer has anything of an older one."""
+        self._turns.check_is_mine()
+        publish_lora(path)
 
 
 def _check_there(config: ImageConfig) -> None:

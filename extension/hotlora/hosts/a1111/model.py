@@ -1,11 +1,10 @@
 """The WebUI's loaded model, CompVis or SGM classes, as every Stable Diffusion looks to training.
 
 Nothing is loaded or copied: each call goes to the modules that are there, through the entry points at which ``--medvram``
-moves them. Needs none of the WebUI's ``modules``.
+moves them. Imports none of the WebUI's ``modules``.
 """
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from ...sd.config import ImageConfig
 from ...sd.metadata import file_hashes
 from ...sd.model import Conditioning, SdSampleRequest
 from ...sd.names import name_text_layers, name_unet_layers
-from ...sd.objectives import scaled_linear_alphas_cumprod
-from ..shared.devices import autocast, choose_dtype
-from ..standalone.checkpoints.tensor_file import open_tensor_file
+from ..shared.devices import autocast, choose_dtype, random_numbers_kept
+from ..shared.image_models import check_clip_skip, fingerprint_vae, settle_schedule, warn_zero_snr
+from ..shared.tensor_file import open_tensor_file
 from .memory import SpareModules, needs_room
 from .sampling import sample_picture
 from .text import encode_captions, encoder_of, inner_of, is_transformers
@@ -55,7 +54,7 @@ class A1111Model:
         self.compute_dtype = self._choose_compute_dtype(config)
         self.prediction_type = "v_prediction" if loaded.parameterization == "v" else "epsilon"
         self.zero_terminal_snr = self._choose_zero_snr(config, sampled_at_zero_snr)
-        self.alphas_cumprod = read_alphas_cumprod(loaded)
+        self.alphas_cumprod = settle_schedule(getattr(loaded, "alphas_cumprod_original", loaded.alphas_cumprod))  # not the one for sampling
         self.scaling_factor = float(loaded.scale_factor)
         self.fingerprint = info.sha256 or file_hashes(self.path).sha256
         self.vae_fingerprint = fingerprint_vae(self.vae)
@@ -97,11 +96,8 @@ class A1111Model:
                 f"prediction_type {config.prediction_type} was asked for, but the WebUI runs {self.name} as {self.prediction_type}. "
                 "That is what is trained."
             )
-        if self.zero_terminal_snr and self.prediction_type == "epsilon":
-            self.warnings.append("zero_terminal_snr is on for a model that predicts epsilon, which has nothing to learn at timestep 999.")
-        layers = self._count_text_layers()
-        if config.clip_skip and self.family != "sdxl" and config.clip_skip > layers:
-            raise UserError(f"cannot set clip_skip to {config.clip_skip}: this text encoder has {layers} layers. Choose at most {layers}.")
+        self.warnings += warn_zero_snr(self.zero_terminal_snr, self.prediction_type)
+        check_clip_skip(config, self.family, self._count_text_layers())
 
     def _count_text_layers(self) -> int:
         """Layers that clip_skip may choose from."""
@@ -122,14 +118,16 @@ class A1111Model:
         """The moments are caught on their way: what comes out is already drawn from them in SGM's classes."""
         caught = []
         hook = self.vae.quant_conv.register_forward_hook(lambda module, inputs, moments: caught.append(moments))
-        cuda = [self.device.index or 0] if self.device.type == "cuda" else []
         try:
-            with self._spare.at_hand(), _in_fp32(self.vae), torch.random.fork_rng(devices=cuda):
+            with self._spare.at_hand(), _in_fp32(self.vae), random_numbers_kept(self.device):
                 self.vae.encode(pixels.to(self.device, torch.float32))
         finally:
             hook.remove()
         mean, log_variance = caught[0].float().chunk(2, dim=1)
         return mean.cpu(), (0.5 * log_variance.clamp(-30, 20)).exp().cpu()
+
+    def count_tokens(self, caption: str) -> int:
+        return max(len(embedder.tokenize([caption])[0]) for embedder in self._embedders)
 
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
         if self._loaded.lowvram and self.family == "sdxl":
@@ -139,11 +137,11 @@ class A1111Model:
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:
         """fp32, whatever precision it was computed in."""
-        told: Any = cond.context
+        condition: Any = cond.context
         if self.family == "sdxl":
-            told = {"crossattn": cond.context, "vector": self._join_vector(cond.pooled, size_ids)}
+            condition = {"crossattn": cond.context, "vector": self._join_vector(cond.pooled, size_ids)}
         with autocast(self.device, self.compute_dtype):
-            return self._loaded.apply_model(noisy, timesteps, told).float()
+            return self._loaded.apply_model(noisy, timesteps, condition).float()
 
     def _join_vector(self, pooled: torch.Tensor, size_ids: torch.Tensor) -> torch.Tensor:
         """SDXL's pooled text and embedded sizes side by side, by the model's own embedders. [batch, width + 6 * 256]"""
@@ -174,26 +172,6 @@ def find_text_embedders(loaded: Any) -> list[Any]:
     if not hasattr(loaded, "conditioner"):
         return [loaded.cond_stage_model]
     return [embedder for embedder in loaded.conditioner.embedders if hasattr(embedder, "wrapped")]
-
-
-def read_alphas_cumprod(loaded: Any) -> torch.Tensor:
-    """[1000] fp32: the schedule as trained, where the WebUI has put another in its place for sampling.
-
-    The published one was rounded along another way there; it is taken in the bits that the stand-alone host has, so that
-    both train the same.
-    """
-    held = getattr(loaded, "alphas_cumprod_original", loaded.alphas_cumprod).detach().float().cpu()
-    published = scaled_linear_alphas_cumprod()
-    return published if torch.allclose(held, published, rtol=1e-4) else held
-
-
-def fingerprint_vae(vae: nn.Module) -> str:
-    """SHA-256 over the numbers that encode pictures."""
-    whole = hashlib.sha256()
-    for name, tensor in vae.state_dict().items():
-        if name.startswith(("encoder.", "quant_conv.")):
-            whole.update(tensor.float().cpu().numpy())
-    return whole.hexdigest()
 
 
 @contextlib.contextmanager

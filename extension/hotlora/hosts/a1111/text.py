@@ -1,8 +1,8 @@
-"""From captions to what the U-Net is told, with the text encoders that the WebUI holds.
+"""From captions to the conditioning of the U-Net, with the text encoders that the WebUI holds.
 
 A caption means what it says: the encoders below the WebUI's wrappers get plain token rows, so that no bracket is
 emphasis, no word is swapped for a textual inversion, and nothing is prompt editing. Which layer is taken is as in the
-stand-alone host (``diffusers_text.py``).
+stand-alone host (``standalone/text_encoders.py``).
 """
 
 import contextlib

@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 
+from .foreign import plain_of_others
+
 _HYPERTILE = "__webui_hypertile_params"
 
 
 @contextlib.contextmanager
 def plain_model(loaded: Any) -> Iterator[None]:
     """The model as its checkpoint says: no LoRA in its weights, no hypernetwork, tiling, token merging, Hypertile, and no
-    other U-Net in its place. All but the LoRAs is put back: those the WebUI applies anew for each prompt."""
+    other U-Net in its place, no other extension's hooks. All but the LoRAs is put back: those the WebUI applies anew for each prompt."""
     with contextlib.ExitStack() as undo:
         take_loras_out(loaded)
         _switch_replacement_off(undo)
@@ -21,6 +23,7 @@ def plain_model(loaded: Any) -> Iterator[None]:
         _switch_tiling_off(undo)
         _switch_hypernetworks_off(undo)
         _switch_hypertile_off(loaded, undo)
+        undo.enter_context(plain_of_others(loaded))
         yield
 
 

@@ -1,6 +1,7 @@
 """Where a model computes, and in what precision: the same answer for every host. Must not import any library of models."""
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 
@@ -41,3 +42,11 @@ def choose_dtype(mixed_precision: str, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
     """Arithmetic in ``dtype``: adapters are fp32 among weights that may not be."""
     return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+@contextlib.contextmanager
+def random_numbers_kept(device: torch.device) -> Iterator[None]:
+    """Whatever is drawn inside, torch's random numbers go on afterwards as if nothing had been."""
+    cuda = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        yield

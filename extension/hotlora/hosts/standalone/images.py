@@ -1,11 +1,7 @@
-"""The stand-alone host: a Stable Diffusion checkpoint in diffusers' and transformers' classes, and nobody else using it.
-
-The only files that import those libraries are this one and its ``diffusers_*`` siblings; each does so where it needs them.
-"""
+"""The stand-alone host: a Stable Diffusion checkpoint in diffusers' and transformers' classes, and nobody else using it."""
 
 import contextlib
 import inspect
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,17 +14,18 @@ from ...sd.config import ImageConfig
 from ...sd.model import Conditioning, SdSampleRequest
 from ...sd.names import name_text_layers, name_unet_layers
 from ..shared.devices import autocast, choose_device, choose_dtype
-from .checkpoints.recognising import Checkpoint, describe
-from .loading import fingerprint_checkpoint, fingerprint_vae, load_parts
-from .sampling import check_sampler, keep_modes, read_alphas_cumprod, restore_modes, sample_picture
+from ..shared.image_models import check_clip_skip, fingerprint_vae, settle_schedule, warn_zero_snr
+from ..shared.modes import in_mode
+from .checkpoints.checkpoint import Checkpoint, fingerprint_checkpoint
+from .checkpoints.recognising import describe
+from .host import StandaloneHost
+from .loading import load_parts
+from .sampling import check_sampler, read_alphas_cumprod, sample_picture
 from .text_encoders import encode_captions
 
 
-class DiffusersHost:
-    """Implements :class:`hotlora.engine.interfaces.Host` for one process that holds one model."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+class DiffusersHost(StandaloneHost):
+    """Loads a Stable Diffusion model."""
 
     def borrow(self, config: ImageConfig) -> Any:
         """Load the base model that the config names.
@@ -44,21 +41,6 @@ class DiffusersHost:
         checkpoint = describe(Path(config.base_model).expanduser())
         return ImageTrainee(DiffusersModel(checkpoint, config, choose_device()), config)
 
-    def has_model(self, config: ImageConfig) -> bool:
-        """It loads whatever model is asked for."""
-        return True
-
-    def turn(self) -> contextlib.AbstractContextManager[None]:
-        """Exclusive use of the model."""
-        return self._lock
-
-    def wanted(self) -> bool:
-        """Nobody else asks for the model here."""
-        return False
-
-    def publish(self, path: Path) -> None:
-        """Nothing to do: the saved file is the result, and no program here would load it."""
-
 
 class DiffusersModel:
     """Implements :class:`hotlora.sd.model.ImageModel`. The base weights are frozen; the VAE is always fp32."""
@@ -71,19 +53,18 @@ class DiffusersModel:
         """
         self.device, self.compute_dtype = device, choose_dtype(config.mixed_precision, device)
         self.name, self.family = checkpoint.path.name, checkpoint.family
-        self.path = checkpoint.path if checkpoint.file else None
+        self.path = checkpoint.path if checkpoint.path.is_file() else None
         self.warnings: list[str] = []
         parts = load_parts(checkpoint, vae=config.vae, device=device, dtype=self.compute_dtype)
         self.unet, self.vae, self.text_encoders, self.tokenizers = parts.unet, parts.vae, parts.text_encoders, parts.tokenizers
-        self.scheduler_config = checkpoint.configs["scheduler"]
-        self.alphas_cumprod = read_alphas_cumprod(self.scheduler_config)
+        self.scheduler_config = checkpoint.scheduler
+        self.alphas_cumprod = settle_schedule(read_alphas_cumprod(self.scheduler_config))
         self.scaling_factor = float(self.vae.config.scaling_factor)
         self.fingerprint, self.vae_fingerprint = fingerprint_checkpoint(checkpoint), fingerprint_vae(self.vae)
         self.prediction_type = self._choose_prediction_type(checkpoint, config)
         self.zero_terminal_snr = checkpoint.zero_terminal_snr if config.zero_terminal_snr is None else config.zero_terminal_snr
-        if self.zero_terminal_snr and self.prediction_type == "epsilon":
-            self.warnings.append("zero_terminal_snr is on for a model that predicts epsilon, which has nothing to learn at timestep 999.")
-        self._check_clip_skip(config)
+        self.warnings += warn_zero_snr(self.zero_terminal_snr, self.prediction_type)
+        check_clip_skip(config, self.family, self.text_encoders[0].config.num_hidden_layers)
 
     def _choose_prediction_type(self, checkpoint: Checkpoint, config: ImageConfig) -> str:
         if config.prediction_type != "auto":
@@ -103,11 +84,6 @@ class DiffusersModel:
         answer = self.predict(noisy, torch.tensor([999], device=self.device), Conditioning(context), None)
         return "v_prediction" if (answer - noisy).mean().item() < -1 else "epsilon"
 
-    def _check_clip_skip(self, config: ImageConfig) -> None:
-        layers = self.text_encoders[0].config.num_hidden_layers
-        if config.clip_skip and self.family != "sdxl" and config.clip_skip > layers:
-            raise UserError(f"cannot set clip_skip to {config.clip_skip}: this text encoder has {layers} layers. Choose at most {layers}.")
-
     def unet_layers(self) -> Mapping[str, nn.Module]:
         return name_unet_layers(self.unet, self.family)
 
@@ -118,6 +94,9 @@ class DiffusersModel:
     def encode_pixels(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         latents = self.vae.encode(pixels.to(self.device, torch.float32)).latent_dist
         return latents.mean.cpu(), latents.std.cpu()
+
+    def count_tokens(self, caption: str) -> int:
+        return max(len(tokenizer(caption, add_special_tokens=False, verbose=False).input_ids) for tokenizer in self.tokenizers)
 
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
         with autocast(self.device, self.compute_dtype):
@@ -133,20 +112,17 @@ class DiffusersModel:
     def training(self, *, gradient_checkpointing: bool) -> Iterator[None]:
         """Train mode switches on adapters' dropout, and diffusers before 0.32 does not checkpoint without it; the base
         has no dropout of its own."""
-        modules = [self.unet, *self.text_encoders]
-        modes = keep_modes(modules)
-        for module in modules:
-            module.train()
-        if gradient_checkpointing:
+        with in_mode([self.unet, *self.text_encoders], training=True):
+            if not gradient_checkpointing:
+                yield
+                return
             self._enable_checkpointing()
-        try:
-            yield
-        finally:
-            if gradient_checkpointing:
+            try:
+                yield
+            finally:
                 self.unet.disable_gradient_checkpointing()
                 for encoder in self.text_encoders:
                     encoder.gradient_checkpointing_disable()
-            restore_modes(modes)
 
     def _enable_checkpointing(self) -> None:
         """Only the non-reentrant kind passes gradients on from frozen embeddings; older transformers lack it. The text

@@ -11,8 +11,9 @@ import torch
 from ...engine.errors import UserError
 from ...engine.files import replacing_folder
 from ...llm.peft_reading import CONFIG, read_fingerprint, warn_other_base
+from ..shared.causal_model import fingerprint_model
 from .model_folder import check_model_folder, quantization_of
-from .texts import fingerprint_model, load_net, load_tokenizer
+from .texts import load_net, load_tokenizer
 
 
 @torch.no_grad()

@@ -3,16 +3,15 @@
 Owns which scheduler stands for which WebUI sampler. Nothing is copied, moved or left changed.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...engine.errors import UserError
 from ...sd.model import Conditioning, SdSampleRequest
 from ..shared.devices import autocast
+from ..shared.modes import in_mode
 
 # WebUI name -> diffusers class and what it needs to walk the same timesteps.
 _SAMPLERS = {
@@ -51,13 +50,13 @@ def make_scheduler(sampler: str, config: Mapping[str, Any], *, prediction_type: 
 
 @torch.no_grad()
 def sample_picture(model: Any, request: SdSampleRequest) -> Any:
-    """One PIL picture from a :class:`~.diffusers.DiffusersModel`; the same request gives the same picture."""
+    """One PIL picture from a :class:`~.images.DiffusersModel`; the same request gives the same picture."""
     pipeline = _assemble(model, request)
     prompt, negative = _encode_prompts(model, request)
     conditions = {"prompt_embeds": prompt.context, "negative_prompt_embeds": negative.context}
     if prompt.pooled is not None:
         conditions |= {"pooled_prompt_embeds": prompt.pooled, "negative_pooled_prompt_embeds": negative.pooled}
-    with evaluating([model.unet, *model.text_encoders, model.vae]):
+    with in_mode([model.unet, *model.text_encoders, model.vae], training=False):
         with autocast(model.device, model.compute_dtype):
             latents = pipeline(
                 width=request.width // 8 * 8,
@@ -72,33 +71,10 @@ def sample_picture(model: Any, request: SdSampleRequest) -> Any:
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
 
 
-@contextlib.contextmanager
-def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards every submodule has the mode it had."""
-    before = keep_modes(modules)
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        restore_modes(before)
-
-
-def keep_modes(modules: Sequence[nn.Module]) -> list[tuple[nn.Module, bool]]:
-    """Every submodule with its train/eval mode."""
-    return [(inner, inner.training) for module in modules for inner in module.modules()]
-
-
-def restore_modes(modes: Sequence[tuple[nn.Module, bool]]) -> None:
-    """Undo what happened since :func:`keep_modes`."""
-    for module, training in modes:
-        module.training = training
-
-
 def _encode_prompts(model: Any, request: SdSampleRequest) -> tuple[Conditioning, Conditioning]:
     """SDXL was trained on zeros instead of an empty caption; AUTOMATIC1111 and diffusers give it those as well."""
     texts = [request.prompt, request.negative_prompt]
-    with evaluating(model.text_encoders):
+    with in_mode(model.text_encoders, training=False):
         both = model.encode_text(texts, clip_skip=request.clip_skip, max_token_length=request.max_token_length)
     pooled = [None, None] if both.pooled is None else [both.pooled[:1], both.pooled[1:]]
     prompt, negative = Conditioning(both.context[:1], pooled[0]), Conditioning(both.context[1:], pooled[1])

@@ -1,4 +1,4 @@
-"""From captions to what the U-Net is told, with transformers' CLIP classes.
+"""From captions to the conditioning of the U-Net, with transformers' CLIP classes.
 
 The layers and the joining of long captions are those of kohya-ss/sd-scripts (``strategy_sd.py``, ``strategy_sdxl.py``);
 the windows themselves are ``sd/tokens.py``'s.

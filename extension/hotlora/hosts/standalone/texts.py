@@ -1,36 +1,20 @@
-"""The stand-alone host for text: a language model's folder in transformers' classes, and nobody else using it.
+"""The stand-alone host for text: a language model's folder, loaded with transformers, and nobody else using it."""
 
-:class:`CausalModel` is what any program offers whose model is one of transformers'; text-generation-webui's host uses it too.
-"""
-
-import contextlib
-import functools
-import hashlib
-import threading
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 
-from ...engine.adapters import AsFound
 from ...engine.errors import UserError
 from ...llm.config import TextConfig
-from ...llm.limits import find_learned_positions
-from ..shared.devices import autocast, choose_device, choose_dtype
+from ..shared.causal_model import CausalModel
+from ..shared.devices import choose_device, choose_dtype
+from .host import StandaloneHost
 from .model_folder import check_model_folder, quantization_of
 
-_SWITCHES = ("gradient_checkpointing", "_gradient_checkpointing_func")
-_FINGERPRINT_VALUES = 65536  # of the embeddings, spread over all of them
 
-
-class TransformersHost:
-    """Implements :class:`hotlora.engine.interfaces.Host` for one process that holds one model."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+class TransformersHost(StandaloneHost):
+    """Loads a language model."""
 
     def borrow(self, config: TextConfig) -> Any:
         """Load the model that the config names.
@@ -45,23 +29,8 @@ class TransformersHost:
         device = choose_device()
         return TextTrainee(load_model(Path(config.base_model).expanduser(), config, device), config)
 
-    def has_model(self, config: TextConfig) -> bool:
-        """It loads whatever model is asked for."""
-        return True
 
-    def turn(self) -> contextlib.AbstractContextManager[None]:
-        """Exclusive use of the model."""
-        return self._lock
-
-    def wanted(self) -> bool:
-        """Nobody else asks for the model here."""
-        return False
-
-    def publish(self, path: Path) -> None:
-        """Nothing to do: the saved folder is the result, and no program here would load it."""
-
-
-def load_model(folder: Path, config: TextConfig, device: torch.device) -> "CausalModel":
+def load_model(folder: Path, config: TextConfig, device: torch.device) -> CausalModel:
     """A model folder, frozen and in evaluation mode, in the precision that the config asks for. Nothing is downloaded.
 
     Raises:
@@ -136,123 +105,3 @@ def _quantize(bits: str, dtype: torch.dtype, device: torch.device) -> Any:
     if bits == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
-
-
-class CausalModel:
-    """Implements :class:`hotlora.llm.model.TextModel` for a loaded model of transformers' classes. Changes nothing in it for longer
-    than its contexts last.
-
-    Args:
-        net: the causal language model, without adapters.
-        chat_template: what its program writes conversations with, where that is not the tokenizer's own.
-    """
-
-    def __init__(
-        self,
-        net: nn.Module,
-        tokenizer: Any,
-        *,
-        name: str,
-        path: Path | None,
-        compute_dtype: torch.dtype,
-        chat_template: str | None = None,
-    ):
-        self.net, self.tokenizer, self.name, self.path, self.chat_template = net, tokenizer, name, path, chat_template
-        self.device = net.get_input_embeddings().weight.device
-        self.compute_dtype = compute_dtype
-        self.fingerprint = fingerprint_model(net)
-        self.warnings: list[str] = []
-
-    def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """Arithmetic in ``compute_dtype``: adapters are fp32 among weights that may not be."""
-        return autocast(self.device, self.compute_dtype)
-
-    @contextlib.contextmanager
-    def training(self, *, gradient_checkpointing: bool) -> Iterator[None]:
-        """Train mode, without which neither dropout nor checkpointing work; afterwards as found."""
-        found = AsFound([self.net])
-        self.net.train()
-        try:
-            with _checkpointing(self.net) if gradient_checkpointing else contextlib.nullcontext():
-                yield
-        finally:
-            found.restore()
-
-    @torch.no_grad()
-    def generate(self, tokens: Sequence[int], *, max_tokens: int, temperature: float, seed: int, stop: Sequence[int]) -> list[int]:
-        """See :class:`hotlora.llm.model.TextModel`."""
-        limit = find_learned_positions(self.net)
-        max_tokens = max_tokens if limit is None else min(max_tokens, limit - len(tokens))
-        if max_tokens < 1:
-            return []
-        rows = torch.tensor([list(tokens)], device=self.device)
-        options: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature else {}
-        found = AsFound([self.net])
-        devices = [self.device.index or 0] if self.device.type == "cuda" else []
-        self.net.eval()
-        try:
-            with torch.random.fork_rng(devices=devices), self.autocast(), _plain_generation(self.net):
-                torch.manual_seed(seed)
-                answer = type(self.net).generate(  # the class's own: a program may have put something before it
-                    self.net,
-                    rows,
-                    attention_mask=torch.ones_like(rows),
-                    max_new_tokens=max_tokens,
-                    eos_token_id=list(stop),
-                    pad_token_id=stop[0],
-                    use_cache=True,
-                    **options,
-                )
-        finally:
-            found.restore()
-        new = answer[0, len(tokens) :].tolist()
-        end = next((place for place, token in enumerate(new) if token in stop), len(new))
-        return new[:end]
-
-
-@contextlib.contextmanager
-def _plain_generation(net: nn.Module) -> Iterator[None]:
-    """Without what the model's makers wish for its answers, such as a penalty on repeating: temperature 0 is the likeliest token, and
-    what is asked for here is all that holds. The library fills up whatever is not asked for from the model's own wishes."""
-    from transformers import GenerationConfig
-
-    found = net.__dict__.get("generation_config")
-    plain = GenerationConfig()
-    for name in ("bos_token_id", "decoder_start_token_id", "cache_implementation"):
-        setattr(plain, name, getattr(found, name, None))
-    plain._from_model_config = False
-    net.generation_config = plain
-    try:
-        yield
-    finally:
-        net.generation_config = found
-
-
-@contextlib.contextmanager
-def _checkpointing(net: nn.Module) -> Iterator[None]:
-    """The library's own switches, set here: its ``gradient_checkpointing_enable`` also hooks the embeddings, for which there is no need
-    where checkpoints are of the non-reentrant kind, and leaves what it has done."""
-    found = [(m, {n: m.__dict__[n] for n in _SWITCHES if n in m.__dict__}) for m in net.modules() if hasattr(m, _SWITCHES[0])]
-    if not found:
-        raise UserError("cannot use gradient_checkpointing: this model's classes have no such thing. Set it to false.")
-    compute_twice = functools.partial(checkpoint, use_reentrant=False)
-    for module, _ in found:
-        module.gradient_checkpointing, module._gradient_checkpointing_func = True, compute_twice
-    try:
-        yield
-    finally:
-        for module, values in found:
-            for name in _SWITCHES:
-                module.__dict__.pop(name, None)
-            module.__dict__.update(values)
-
-
-@torch.no_grad()
-def fingerprint_model(net: nn.Module) -> str:
-    """Which model it is, down to its weights: SHA-256 over its shape and values of its embeddings, which no quantisation touches.
-    They are rounded to bfloat16, so that the same model loaded in another precision is the same."""
-    config = net.config
-    shape = [str(getattr(config, key, None)) for key in ("model_type", "vocab_size", "hidden_size", "num_hidden_layers")]
-    values = net.get_input_embeddings().weight.detach().flatten()
-    chosen = values[:: max(len(values) // _FINGERPRINT_VALUES, 1)].to(torch.bfloat16).float().cpu()
-    return hashlib.sha256("|".join(shape).encode() + chosen.numpy().tobytes()).hexdigest()

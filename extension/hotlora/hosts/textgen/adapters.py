@@ -13,7 +13,7 @@ import torch
 from ...engine.adapters import AsFound
 from ...engine.errors import UserError
 from ...llm.peft_reading import CONFIG, WEIGHTS, read_fingerprint
-from ..standalone.texts import fingerprint_model
+from ..shared.causal_model import fingerprint_model
 from .host import explain_loader, lora_folder
 from .lock import watch_lock
 

@@ -1,7 +1,7 @@
 """text-generation-webui as a host: trains on the model that is loaded there, between its answers.
 
-This file and its ``textgen_*`` siblings are the only ones that know that program; its ``modules`` are imported where they are used,
-so that importing these files works anywhere. Written against version 4.7 (commit 1dcde41d).
+This folder is the only one that knows that program; its ``modules`` are imported where they are used, so that importing these files works
+anywhere. Written against version 4.7 (commit 1dcde41d).
 """
 
 import contextlib
@@ -16,12 +16,14 @@ import torch
 from ...engine.errors import ModelAway
 from ...engine.files import replacing_folder
 from ...llm.config import TextConfig
-from ..standalone.texts import CausalModel
+from ..shared.causal_model import CausalModel
+from ..shared.foreign import LIBRARIES, find_irremovable, foreign_hooks_off
+from ..shared.turns import Turns
 from .live import LiveAnswers
-from .lock import WatchedLock, queue_adapters, watch_lock
+from .lock import queue_adapters, watch_lock
 
-_YIELD_SECONDS = 0.01
-_HANDOVER_SECONDS = 0.1
+# What has a place in a model there, beside the usual libraries: the model's own code, and ways of quantisation.
+_OWN = LIBRARIES | {"modules", "transformers_modules", "optimum", "gptqmodel", "auto_gptq", "awq", "hqq", "aqlm", "quanto", "fla"}
 
 
 class TextgenHost:
@@ -31,7 +33,7 @@ class TextgenHost:
         self._live = live or LiveAnswers()
         self._config: TextConfig | None = None  # of the run that borrowed
         self._net: Any = None  # the program's model object
-        self._somebody_waited = False
+        self._turns = Turns(watch_lock)
 
     def borrow(self, config: TextConfig) -> Any:
         """The model that is loaded. Where the config names none, it is written there.
@@ -69,31 +71,22 @@ class TextgenHost:
         """The program's generation lock. Raises ModelAway if it holds another model than was borrowed, or an adapter is applied."""
         from modules import models
 
-        lock = watch_lock()
-        self._let_others_go_first(lock)
-        with lock, self._live.put_aside(self._net):
+        with self._turns.take(), self._live.put_aside(self._net):
             self._check_unchanged()
             try:
-                yield
+                with foreign_hooks_off(self._net.modules(), _OWN):
+                    yield
             except RuntimeError:
                 self._check_unchanged()  # Load and Unload stand in no queue
                 raise
             finally:
                 models.last_generation_time = time.time()  # a model that trains is not idle
-                self._somebody_waited = lock.waiting > 0
-
-    def _let_others_go_first(self, lock: WatchedLock) -> None:
-        """Whoever waits is woken by the lock's release, but slower than it may be taken again: so let them take it."""
-        time.sleep(_YIELD_SECONDS)
-        until = time.monotonic() + _HANDOVER_SECONDS
-        while self._somebody_waited and not lock.locked() and time.monotonic() < until:
-            time.sleep(0.001)
 
     def wanted(self) -> bool:
         """Whether somebody waits for an answer, or has taken the model away."""
         from modules import shared
 
-        return watch_lock().waiting > 0 or shared.model is not self._net
+        return self._turns.somebody_waits() or shared.model is not self._net
 
     def _check_unchanged(self) -> None:
         from modules import shared
@@ -131,6 +124,9 @@ def explain_absence(config: TextConfig | None = None) -> str | None:
     if shared.lora_names or _has_adapter_layers(shared.model):
         names = ", ".join(shared.lora_names) or "an adapter"
         return f"cannot train while {names} is applied: take it off (Adapters, or the Model tab); training then goes on by itself."
+    owner = find_irremovable(shared.model.modules(), _OWN, {})
+    if owner:
+        return f"cannot train on this model: {owner} has changed its weights. Switch that off and load the model again."
     if shared.model_dirty_from_training:
         return "cannot train on this model: the Training tab has changed it. Load it again in the Model tab."
     if wanted and wanted != shared.model_name:

@@ -14,7 +14,7 @@ class WatchedLock:
         self.waiting = 0
 
     def acquire(self, *args: Any, **kwargs: Any) -> bool:
-        """As of the lock."""
+        """As ``threading.Lock.acquire``."""
         with self._counting:
             self.waiting += 1
         try:
@@ -24,11 +24,11 @@ class WatchedLock:
                 self.waiting -= 1
 
     def release(self) -> None:
-        """As of the lock."""
+        """As ``threading.Lock.release``."""
         self._inner.release()
 
     def locked(self) -> bool:
-        """As of the lock."""
+        """As ``threading.Lock.locked``."""
         return self._inner.locked()
 
     def __enter__(self) -> bool:

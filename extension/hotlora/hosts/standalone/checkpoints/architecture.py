@@ -21,8 +21,18 @@ TEXT = {
     "sd2": {"text_encoder": "cond_stage_model.model."},
     "sdxl": {"text_encoder": "conditioner.embedders.0.transformer.", "text_encoder_2": "conditioner.embedders.1.model."},
 }
+PAD_TOKENS = {  # what single files' text encoders were trained with; None: as their tokenizers pad
+    "sd1": {"text_encoder": None},
+    "sd2": {"text_encoder": "!"},
+    "sdxl": {"text_encoder": None, "text_encoder_2": "!"},
+}
 CONFIGS = Path(__file__).parent / "configs"
 _HEAD_WIDTH = 64  # of every CLIP, and of the U-Net from SD 2 on
+
+
+def list_text_encoders(family: str) -> tuple[str, ...]:
+    """Component names of the family's text encoders, in order."""
+    return tuple(TEXT[family])
 
 
 def read_published(family: str, component: str) -> dict[str, Any]:

@@ -1,16 +1,17 @@
-"""Where a single-file checkpoint keeps what the classes of diffusers and transformers call by other names.
+"""Where a file keeps what the classes of diffusers and transformers call by other names.
 
 One function per component, from the class's parameter name to the file's; open_clip's joined matrices are cut apart.
 Names only: widths and depths come with the configuration. Must not import diffusers or transformers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from ...shared.tensor_file import TensorFile
 from .architecture import TEXT, UNET, VAE
-from .tensor_file import TensorFile
+from .checkpoint import Find
 
 _RESNET = {
     "norm1": "in_layers.0",
@@ -30,6 +31,8 @@ _UNET_ENDS = {
     "add_embedding.linear_2": "label_emb.0.2",
 }
 _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+# VAE attention as diffusers called it until 0.17; many published folders still do.
+_OLD_VAE_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 _OPEN_CLIP = {
     "embeddings.token_embedding.weight": "token_embedding.weight",
     "embeddings.position_embedding.weight": "positional_embedding",
@@ -44,19 +47,36 @@ _OPEN_CLIP_LAYER = {
     "mlp.fc2": "mlp.c_proj",
 }
 
-Find = Callable[[str], torch.Tensor]  # raises KeyError with the file's name of what it lacks
 
-
-def find_in_original(file: TensorFile, family: str, component: str, config: Mapping[str, Any]) -> Find:
+def find_in_original(family: str, component: str, config: Mapping[str, Any]) -> Find:
     """How to get a component's tensors by its class's names out of a single file."""
     if component == "unet":
-        return lambda name: file.get(UNET + name_unet_tensor(name, config))
+        return lambda file, name: file.get(UNET + name_unet_tensor(name, config))
     if component == "vae":
-        return lambda name: file.get(VAE + name_vae_tensor(name, len(config["block_out_channels"])))
+        return find_vae_in_original(VAE, config)
     prefix = TEXT[family][component]
     if prefix.endswith(".model."):
-        return lambda name: _find_open_clip(file, prefix, name.removeprefix("text_model."))
-    return lambda name: find_clip(file, name, prefix)
+        return lambda file, name: _find_open_clip(file, prefix, name.removeprefix("text_model."))
+    return lambda file, name: find_clip(file, name, prefix)
+
+
+def find_vae_in_original(prefix: str, config: Mapping[str, Any]) -> Find:
+    """Likewise for a VAE behind that prefix."""
+    return lambda file, name: file.get(prefix + name_vae_tensor(name, len(config["block_out_channels"])))
+
+
+def find_as_named(file: TensorFile, name: str) -> torch.Tensor:
+    """A tensor of a file that has the class's own names."""
+    return file.get(name)
+
+
+def find_in_vae_folder(file: TensorFile, name: str) -> torch.Tensor:
+    """A tensor of a VAE that diffusers saved, in any of its versions."""
+    if name in file.shapes:
+        return file.get(name)
+    for new, old in _OLD_VAE_NAMES.items():
+        name = name.replace(f".{new}.", f".{old}.")
+    return file.get(name)
 
 
 def find_clip(file: TensorFile, name: str, prefix: str = "") -> torch.Tensor:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-from ....engine.errors import UserError
+from ...engine.errors import UserError
 
-PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+_PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", *_PICKLED)
 _HEADER_LIMIT_BYTES = 100_000_000
 _DTYPES = {
     "F64": torch.float64,
@@ -49,7 +50,7 @@ def open_tensor_file(path: Path) -> TensorFile:
     Raises:
         UserError: for an incomplete or broken file, and for one that only unpickling can read.
     """
-    return _open_pickled(path) if path.suffix.lower() in PICKLED else _open_safetensors(path)
+    return _open_pickled(path) if path.suffix.lower() in _PICKLED else _open_safetensors(path)
 
 
 def list_weight_files(folder: Path) -> list[Path]:

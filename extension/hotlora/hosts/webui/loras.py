@@ -38,6 +38,19 @@ def copy_with_card(path: Path, folder: Path) -> None:
             copy.unlink()
 
 
+def publish_lora(path: Path) -> None:
+    """Make the file what ``<lora:name:1>`` means from now on: in a folder that the WebUI searches, in its list, and with nothing left of an
+    older file of that name. Only under the queue lock, while no layer has anything of it."""
+    networks = find_lora_extension()
+    if networks:
+        networks.networks_in_memory.clear()
+    if lora_root().resolve() not in path.resolve().parents:
+        copy_with_card(path, own_folder())
+    if networks:
+        networks.list_available_networks()
+    forget_encoded_prompts()
+
+
 def find_lora_extension() -> Any:
     """The WebUI's built-in Lora extension, or None where it is switched off."""
     return sys.modules.get("networks")

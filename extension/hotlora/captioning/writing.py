@@ -1,0 +1,37 @@
+"""Captions from a captioner into a label file, batch by batch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..engine.errors import UserError
+from ..pictures.labels import LabelFile, decorate
+from ..pictures.reading import read_picture
+from .captioner import Captioner
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How far it is."""
+
+    pictures: int  # that were gone through
+    problems: list[str]  # with some of them
+
+
+def write_captions(
+    pictures: Sequence[Path], captioner: Captioner, labels: LabelFile, *, batch_size: int, trigger: str, prefix: str
+) -> Iterator[Batch]:
+    """Caption in batches; the file on disk is whole after each of them. Pictures that cannot be read are left out, and named."""
+    for start in range(0, len(pictures), batch_size):
+        batch, images, problems = pictures[start : start + batch_size], {}, []
+        for picture in batch:
+            try:
+                images[picture] = read_picture(picture).rgb
+            except UserError as error:
+                problems.append(str(error))
+        if images:
+            sentences = captioner(list(images), list(images.values()))
+            for picture, sentence in zip(images, sentences, strict=True):
+                labels.put(picture, decorate(sentence, trigger=trigger, prefix=prefix))
+            labels.save()
+        yield Batch(len(batch), problems)

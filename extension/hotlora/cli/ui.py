@@ -1,0 +1,38 @@
+"""``hotlora ui``: the page by itself, for people without a WebUI. Joins the stand-alone host to it."""
+
+import argparse
+from pathlib import Path
+
+from ..engine.access import Access
+from ..engine.jobs import Jobs
+from ..tasks import TASKS, Task
+from ..ui.api import basic_auth, build_router
+from ..ui.page import build_standalone_page
+from ..ui.studio import Studio, open_studio
+from ..ui.web_safety import check_listening, guard_page, is_local
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the page, and the HTTP API beside it, until Ctrl-C; returns the exit code."""
+    check_listening(options.host, has_password=bool(options.auth), anyone=options.allow_anyone)
+    folder = options.folder.resolve()
+    access = Access(None if is_local(options.host) else [folder, *options.data])
+    studio = make_studio(next(task for task in TASKS.values() if task.label == options.task), folder, access)
+    name, _, password = (options.auth or "").partition(":")
+    page = build_standalone_page(studio)
+    app, address, _ = page.launch(
+        server_name=options.host,
+        server_port=options.port,
+        auth=(name, password) if options.auth else None,
+        app_kwargs=guard_page(folder, options.host, options.port, options.allow_host),
+        prevent_thread_lock=True,
+    )
+    app.include_router(build_router(studio, basic_auth({name: password}) if options.auth else None))
+    print(f"HotLoRA is at {address} (Ctrl-C ends it; a run in training can be resumed).")
+    page.block_thread()
+    return 0
+
+
+def make_studio(task: Task, folder: Path, access: Access) -> Studio:
+    """The task's models are loaded for it."""
+    return open_studio(task, Jobs(task.make_host, folder / "runs", task.config_class, check_access=access.check), folder, hides=task.hides)

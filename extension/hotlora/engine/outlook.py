@@ -1,0 +1,71 @@
+"""What a run will take, found out in the background before anybody starts it."""
+
+import itertools
+import threading
+import traceback
+from typing import Any
+
+from .config import RunConfig
+from .errors import UserError
+from .events import Preparing
+from .interfaces import Host
+from .probe import Estimate, look_ahead
+
+_numbers = itertools.count(1)
+
+
+class Outlook:
+    """A look at what a run would take, under way or done.
+
+    Attributes:
+        number: no other look of this program has it.
+        progress: what is being done.
+        estimate: the answer, once it is there.
+        summary: what the run would train on.
+        warnings: what people should know.
+        cancelled: whether somebody gave it up before there was an answer.
+        error: why there is no answer.
+    """
+
+    def __init__(self, host: Host, config: RunConfig):
+        self.config, self.number = config, next(_numbers)
+        self.progress: Preparing | None = None
+        self.estimate: Estimate | None = None
+        self.summary: dict[str, Any] = {}
+        self.warnings: list[str] = []
+        self.cancelled = False
+        self.error = ""
+        self._host, self._stopping = host, threading.Event()
+        self._thread = threading.Thread(target=self._look, name="hotlora outlook", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to end, and has not yet."""
+        return self._stopping.is_set() and self.busy
+
+    def cancel(self) -> None:
+        """Give up at the next sign of progress."""
+        self._stopping.set()
+
+    def _look(self) -> None:
+        try:
+            trainee = self._host.borrow(self.config)
+            for event in look_ahead(trainee, self.config, self._host):
+                if self._stopping.is_set():
+                    break
+                if isinstance(event, Estimate):
+                    self.summary, self.warnings, self.estimate = trainee.summary(), list(trainee.warnings()), event
+                else:
+                    self.progress = event
+        except UserError as error:
+            self.error = str(error)
+        except Exception as error:
+            traceback.print_exc()
+            self.error = f"Looking failed because of a bug ({type(error).__name__}: {error}). Details are in the console."
+        if self._stopping.is_set() and self.estimate is None:
+            self.cancelled, self.error = True, ""

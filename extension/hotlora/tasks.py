@@ -1,0 +1,136 @@
+"""What can be trained: one record per task, from which the command line, the pages and the documentation take what differs.
+
+A new family of models is one more record. What imports a heavy library, a host above all, is a function that does so when it is called:
+whoever lists the tasks pays for none of them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .engine.config import RunConfig
+from .llm.config import TextConfig
+from .sd.config import ImageConfig
+from .shipped import find_shipped
+
+if TYPE_CHECKING:
+    from .engine.examples import DataView
+    from .engine.interfaces import Host
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something that can be trained, as everything outside the rooms sees it."""
+
+    config_class: type[RunConfig]
+    label: str  # what it is called where people choose
+    data_word: str  # what its data is called
+    options_table: str  # the heading of its table in the documentation
+    make_host: Callable[[], "Host"]  # the stand-alone one, which loads the models by itself
+    look_at: Callable[[Any], "DataView"]  # given its config: what people are shown of their data; raises UserError
+    list_suffixes: Callable[[], Sequence[str]]  # of the files that a data set may hold
+    presets: Mapping[str, Path]  # name -> run file that is shipped
+    hides: Sequence[str] = ("slice_seconds",)  # options that make no sense without a host
+    read_caption: Callable[[Any, str], str] | None = None  # of the example of that name; None where there is nothing to edit
+    write_caption: Callable[[Any, str, str], Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The run's ``task_type``."""
+        return self.config_class.TASK
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def _make_diffusers_host() -> "Host":
+    from .hosts.standalone.images import DiffusersHost
+
+    return DiffusersHost()
+
+
+def _look_at_pictures(config: ImageConfig) -> "DataView":
+    from .pictures.album import look_at_pictures
+
+    return look_at_pictures(config)
+
+
+def _list_picture_suffixes() -> Sequence[str]:
+    from .pictures.album import UPLOAD_SUFFIXES
+
+    return UPLOAD_SUFFIXES
+
+
+def _read_picture_caption(config: ImageConfig, name: str) -> str:
+    from .pictures.caption_editing import read_caption
+
+    return read_caption(config, name)
+
+
+def _write_picture_caption(config: ImageConfig, name: str, text: str) -> Any:
+    from .pictures.caption_editing import write_caption
+
+    return write_caption(config, name, text)
+
+
+IMAGES = Task(
+    config_class=ImageConfig,
+    label="images",
+    data_word="pictures",
+    options_table="options",
+    make_host=_make_diffusers_host,
+    look_at=_look_at_pictures,
+    list_suffixes=_list_picture_suffixes,
+    presets={
+        "Style": find_shipped("configs/style.yaml"),
+        "Character": find_shipped("configs/character.yaml"),
+        "Small data": find_shipped("configs/small_data.yaml"),
+        "Quick try": find_shipped("configs/quick_try.yaml"),
+    },
+    read_caption=_read_picture_caption,
+    write_caption=_write_picture_caption,
+)
+
+
+# -- texts -------------------------------------------------------------------------------------------------------------
+
+
+def _make_transformers_host() -> "Host":
+    from .hosts.standalone.texts import TransformersHost
+
+    return TransformersHost()
+
+
+def _look_at_texts(config: TextConfig) -> "DataView":
+    """With the base model's own tokenizer, where a base model is named."""
+    from .hosts.standalone.texts import load_tokenizer
+    from .llm.look import look_at_texts
+
+    return look_at_texts(config, load_tokenizer(Path(config.base_model).expanduser()) if config.base_model else None)
+
+
+def _list_text_suffixes() -> Sequence[str]:
+    from .llm.formats import SUFFIXES
+
+    return SUFFIXES
+
+
+TEXTS = Task(
+    config_class=TextConfig,
+    label="text",
+    data_word="texts",
+    options_table="text options",
+    make_host=_make_transformers_host,
+    look_at=_look_at_texts,
+    list_suffixes=_list_text_suffixes,
+    presets={
+        "FAQ and knowledge": find_shipped("configs/faq.yaml"),
+        "Fixed format": find_shipped("configs/fixed_format.yaml"),
+        "Tone of voice": find_shipped("configs/tone_of_voice.yaml"),
+        "Continued text": find_shipped("configs/continued_text.yaml"),
+    },
+    hides=("slice_seconds", "metadata_path"),
+)
+
+TASKS = {task.name: task for task in (IMAGES, TEXTS)}

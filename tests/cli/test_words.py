@@ -1,0 +1,55 @@
+"""The words of the command line: what people see first comes at once, whatever door they take."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hotlora import cli
+from hotlora.cli import COMMANDS, main
+from hotlora.cli import train as train_command
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "numpy", "PIL", "gradio", "transformers", "diffusers", "peft", "hotlora.hosts", "hotlora.ui")
+CALLS = [["-m", "hotlora"], *(["-m", "hotlora", name] for name in COMMANDS)]
+CALLS += [[str(ROOT / "train.py")], [str(ROOT / "tools" / "auto_label.py")], [str(ROOT / "tools" / "merge_adapter.py")]]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: " ".join(Path(word).name for word in call))
+def test_help_comes_without_any_heavy_library(call):
+    """Python's own list of what was imported is the witness."""
+    command = [sys.executable, "-X", "importtime", *call, "--help"]
+    done = subprocess.run(command, cwd=ROOT / "extension", capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "hotlora.cli" in imported and not imported.intersection(HEAVY)
+
+
+def test_the_first_word_is_one_of_the_commands(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"    {name} " in shown and command.about.split(".")[0] in shown for name, command in COMMANDS.items())
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["train"], ["check"], ["ui", "--task", "music"], ["label"]])
+def test_what_is_mistyped_ends_with_code_2_and_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2 and capsys.readouterr().err.startswith("usage: hotlora")
+
+
+def test_check_is_train_with_its_switch(monkeypatch):
+    asked = []
+    monkeypatch.setattr(train_command, "run", lambda options: asked.append(vars(options)) or 0)
+    for words in (["check"], ["train", "--check"]):
+        assert main([*words, "--config", "a.yaml", "--set", "epochs=2"]) == 0
+    first, second = ({key: value for key, value in options.items() if key != "command"} for options in asked)
+    assert first == second and first["check"]
+
+
+def test_a_missing_package_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    assert main(["ui"]) == 2
+    assert capsys.readouterr().err == "error: cannot open the training page: the package gradio is missing. Install it.\n"
