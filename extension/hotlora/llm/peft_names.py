@@ -32,3 +32,12 @@ def find_taken_ends(net: nn.Module) -> set[str]:
     except (AttributeError, KeyError, TypeError, ValueError):
         return _TRANSLATED
     return _TRANSLATED - set(config.target_modules)
+
+
+def can_target_parameters() -> bool:
+    """Whether this peft puts adapters on parameters that are no layers."""
+    import inspect
+
+    from peft import LoraConfig
+
+    return "target_parameters" in inspect.signature(LoraConfig).parameters
