@@ -49,7 +49,7 @@ HOMES = {  # library -> files that may import it, relative to the repository
     "diffusers": r"extension/hotlora/hosts/standalone/\w+\.py$|tools/|demo/",
     "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+|captioning/\w+)\.py$|tools/|demo/",
     "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
-    "peft": r"extension/hotlora/(engine/\w+|llm/(targets|layers)|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
+    "peft": r"extension/hotlora/(engine/\w+|llm/peft_names|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
 }
 MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "matplotlib", "tensorboard")
 
