@@ -68,7 +68,8 @@ class Conversion:
 
     def __init__(self, source: str, options: Mapping[str, Any]):
         self.left, self.result = dict(options), Imported(source)
-        self._all, self._told = dict(options), set()
+        self._all = dict(options)
+        self._told: set[str] = set()
 
     def has(self, key: str) -> bool:
         """Whether it is there and not switched off."""

@@ -128,7 +128,9 @@ def _network(change: Conversion) -> None:
 
 def _network_words(change: Conversion) -> dict[str, Any]:
     """conv_dim, algo and the like, from network_args or as options of their own."""
-    words = {key: change.peek(key) for key in ("conv_dim", "conv_alpha", "dora_wd", "factor", "lokr_factor", "algo") if key in change.left}
+    words: dict[str, Any] = {
+        key: change.peek(key) for key in ("conv_dim", "conv_alpha", "dora_wd", "factor", "lokr_factor", "algo") if key in change.left
+    }
     for source in ("network_args", "network_args_custom"):
         given = change.left.pop(source, None) or []
         for word in given.split() if isinstance(given, str) else given if isinstance(given, list) else ():
@@ -166,7 +168,7 @@ def _length(change: Conversion) -> None:
     epochs = as_number(change.peek("max_train_epochs")) or (0 if change.has("max_train_steps") else as_number(change.peek("epoch")))
     steps = as_number(change.peek("max_train_steps"))
     if epochs:
-        repeats = change.result.values.pop("epochs", 1)  # of a data set with a single folder
+        repeats: Any = change.result.values.pop("epochs", 1)  # of a data set with a single folder
         change.put("epochs", int(epochs * repeats), "max_train_epochs", "epoch")
         change.left.pop("max_train_steps", None)
         change.differ("An epoch shows each picture as often as its folder's number says (10_cat: ten times), as there.")

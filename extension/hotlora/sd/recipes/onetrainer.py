@@ -120,8 +120,10 @@ def convert(content: Mapping[str, Any], folder: Path) -> Conversion:
         raise UserError(f"cannot import this recipe: it is for {model}. Only Stable Diffusion 1, 2 and XL are trained here.")
     if method != "LORA":
         raise UserError(f"cannot import this recipe: it trains {method}. Only LoRA is trained here.")
-    for part in (_adapter, _learning, _optimizer, _weights, _often, _data, _samples):
-        part(change, folder) if part in (_data, _samples) else part(change)
+    for take in (_adapter, _learning, _optimizer, _weights, _often):
+        take(change)
+    for take_from_folder in (_data, _samples):
+        take_from_folder(change, folder)
     _take_rest(change)
     return change
 
