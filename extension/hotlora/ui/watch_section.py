@@ -108,10 +108,10 @@ class WatchSection:
             mark = hashlib.blake2b(repr(shows).encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
             answers.append(draw() if sent.get(place) != mark else gr.update())
             sent[place] = mark
-        beat = int(sent.get(-1, 0)) + 1
-        sent[-1] = beat
-        shelved = self._shelf.news(sent) if self._shelf else []
-        return [f"<i>{beat}</i>", sent, *answers, *shelved]
+        looks = int(sent.get(-1, 0)) + 1
+        sent[-1] = looks
+        shelved = self._shelf.list_changes(sent) if self._shelf else []
+        return [f"<i>{looks}</i>", sent, *answers, *shelved]
 
     def _describe(self, selected: str | None, compared: list[str]) -> Iterator[Drawing]:
         """The content of each widget of ``_drawn``, in their order."""
