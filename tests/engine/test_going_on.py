@@ -154,7 +154,7 @@ class Poisoned(ToyTrainee):
         if draws.step == self.after and not getattr(self, "poisoned", False):
             self.poisoned = True
             parameter = next(p for p in self.net.parameters() if p.requires_grad)
-            parameter.register_hook(lambda gradient: (parameter.data.fill_(torch.inf), None)[1])
+            handle = parameter.register_hook(lambda gradient: (parameter.data.fill_(torch.inf), handle.remove(), None)[2])
         return loss
 
 
