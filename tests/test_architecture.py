@@ -52,7 +52,7 @@ HOMES = {  # library -> files that may import it, relative to the repository
     "diffusers": r"extension/hotlora/hosts/standalone/\w+\.py$|tools/|demo/",
     "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+|captioning/\w+)\.py$|tools/|demo/",
     "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
-    "peft": r"extension/hotlora/(engine/\w+|llm/(targets|layers)|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
+    "peft": r"extension/hotlora/(engine/\w+|llm/peft_names|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
 }
 USUAL_LINES, MOST_LINES, MOST_LINES_OF_A_FILE = 20, 60, 350  # of nine functions in ten; of any; of any file
 FOREIGN = re.compile(  # what the engine has no word for: tasks, families, their options, file formats, hosts

@@ -61,16 +61,19 @@ class AdapterSet:
 
     def _build(self) -> dict[str, nn.Module]:
         """peft layers by exported name; one injection per rank and alpha, because peft's configs hold one of each."""
-        groups: dict[tuple[int, float], list[str]] = {}
+        groups: dict[tuple, list[str]] = {}
         for name, target in sorted(self.targets.items()):  # trees differ in their order, and each layer draws its start
-            groups.setdefault((target.rank, target.alpha), []).append(name)
+            groups.setdefault((target.rank, target.alpha, target.parameters), []).append(name)
         layers = {}
-        for (rank, alpha), names in groups.items():
+        for (rank, alpha, parameters), names in groups.items():
             parent = nn.Module()
             keys = {f"target_{i}": name for i, name in enumerate(names)}
             for key, name in keys.items():
                 parent.add_module(key, self.targets[name].layer)
-            self._inject(parent, rank, alpha, list(keys))
+            if parameters:
+                self._inject_parameters(parent, rank, alpha, [f"{key}.{parameter}" for key in keys for parameter in parameters])
+            else:
+                self._inject(parent, rank, alpha, list(keys))
             layers.update({name: getattr(parent, key) for key, name in keys.items()})
         return layers
 
@@ -103,6 +106,19 @@ class AdapterSet:
         if self.kind == "lokr":
             for key in keys:
                 ensure_scaled(getattr(parent, key), _NAME)
+
+    def _inject_parameters(self, parent: nn.Module, rank: int, alpha: float, keys: list[str]) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=[], target_parameters=keys, use_rslora=self.use_rslora)
+        inject_adapter_in_model(config, parent, _NAME)
+
+    def _peft_layers(self, name: str) -> Iterator[Any]:
+        """One; where several parameters of a layer have one each, all of them, which lie in each other."""
+        layer = self._peft_layer(name)
+        while hasattr(layer, "scaling"):
+            yield layer
+            layer = layer.base_layer
 
     def _peft_layer(self, name: str) -> Any:
         layer = self.layers[name]
@@ -234,7 +250,8 @@ class AdapterSet:
             if isinstance(layer, InputAxisDoRA):
                 layer.weight = weight
             else:
-                self._peft_layer(name).scaling[_NAME] = self._scales[name] * weight
+                for inner in self._peft_layers(name):
+                    inner.scaling[_NAME] = self._scales[name] * weight
 
     @torch.no_grad()
     def limit_norms(self, max_norm: float) -> int:
@@ -277,6 +294,7 @@ class AsFound:
 
 
 def _tensor_name(path: str) -> str:
-    """``lora.lora_A.default.weight`` -> ``lora_A``."""
+    """``lora.lora_A.default.weight`` -> ``lora_A``; ``base_layer.lora_A.default.weight`` keeps what it lies in."""
     parts = [part for part in path.split(".") if part not in (_NAME, "weight", "lora")]
-    return parts[0]
+    depth = next(place for place, part in enumerate(parts) if part != "base_layer")
+    return ".".join(parts[: depth + 1])

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """A layer that gets an adapter, and what kind of adapter."""
+    """A layer that gets an adapter, and what kind of adapter. ``parameters``: names of the layer's own parameters that get one each,
+    where it is no linear layer but holds several matrices in one, as experts do."""
 
     layer: nn.Module
     rank: int
     alpha: float
     learning_rate: float
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,8 @@ def read_arguments(value: Any) -> Any:
     """A mapping, or the same as other trainers write it: ``key=value`` words in a list or a text. Values in quotes become the
     numbers, switches and lists that they say."""
     if isinstance(value, str):
-        value = re.split(r"[\s;]+(?=\w+\s*[=:])", value.strip()) if "=" in value else value
+        words = re.sub(r"[\"'`]", " ", value).strip()
+        value = re.split(r"[\s;]+(?=\w+\s*=)", words) if "=" in words else value
     if isinstance(value, (list, tuple)):
         pairs: dict = {}
         for item in value:

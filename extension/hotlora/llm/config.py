@@ -57,7 +57,9 @@ class TextConfig(RunConfig):
         fixed=True,
         group="Layers",
     )
-    train_experts: bool = option(False, "Let `all-linear` also mean the experts of mixture models: many more layers.", fixed=True)
+    train_experts: bool = option(
+        False, "Train the experts of mixture models too: more to learn with, and many times more to train. Needs peft 0.17.", fixed=True
+    )
     rank_pattern: dict = option({}, "Other ranks for some layers, by the ends of their names, as in peft: `{down_proj: 32}`.", fixed=True)
     alpha_pattern: dict = option({}, "Other alphas for some layers, likewise.", fixed=True)
     lora_start: str = option(
