@@ -14,7 +14,7 @@ from .imported import Conversion, as_number, is_off
 from .names import NAMES
 from .subsets import convert_datasets
 
-_OWN_DEFAULTS = {"learning_rate": 2e-6, "scheduler": "constant", "steps": 1600}  # sd-scripts' where nothing is set
+_OWN_DEFAULTS: dict[str, Any] = {"learning_rate": 2e-6, "scheduler": "constant", "steps": 1600}  # sd-scripts' where nothing is set
 _RATE_FREE = ("dadapt", "prodigy")
 _OPTIMIZERS = {  # theirs, in small letters -> ours, and whether it is the same
     "adamw": "AdamW", "adamw8bit": "AdamW8bit", "pagedadamw8bit": "PagedAdamW8bit", "lion": "Lion", "prodigy": "Prodigy",
