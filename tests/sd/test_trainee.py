@@ -47,7 +47,7 @@ def start(trainee, config):
 def gradients(session, batches):
     session.optimizer.zero_grad(set_to_none=True)
     with session.attached():
-        loss, _ = session.gradients.of_step(batches, 0)
+        loss, *_ = session.gradients.of_step(batches, 0)
     # the last layer of SDXL's first encoder is not used, so it has no gradient
     return loss, [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in session.parameters]
 

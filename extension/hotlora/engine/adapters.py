@@ -105,7 +105,7 @@ class AdapterSet:
         inject_adapter_in_model(config, parent, _NAME)
         if self.kind == "lokr":
             for key in keys:
-                ensure_scaled(getattr(parent, key), _NAME)
+                ensure_scaled(getattr(parent, key))
 
     def _inject_parameters(self, parent: nn.Module, rank: int, alpha: float, keys: list[str]) -> None:
         from peft import LoraConfig, inject_adapter_in_model

@@ -160,11 +160,6 @@ class History:
         return each * (self.started.total_steps - self.step)
 
 
-def steps_of(events: Iterable[Event]) -> list[Step]:
-    """The training curve."""
-    return History(events).steps
-
-
 def show_scores(test: Graded) -> str:
     """``exact match 90 %, valid JSON 100 %``."""
     return ", ".join(f"{name} {score:.0%}" for name, score in test.scores.items())

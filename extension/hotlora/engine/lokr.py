@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 
-def ensure_scaled(layer: Any, adapter: str) -> None:
-    """Make a peft LoKr layer scale its weight change by ``layer.scaling[adapter]``, as newer versions do by themselves."""
+def ensure_scaled(layer: Any) -> None:
+    """Make a peft LoKr layer scale its weight change of each adapter by ``layer.scaling``, as newer versions do by themselves."""
     if _peft_scales():
         return
     unscaled = layer.get_delta_weight

@@ -143,7 +143,7 @@ def _judge_east_asian(text: str, codec: str) -> float:
     if not letters:
         return 0.0
     if codec in ("cp932", "euc_jp"):
-        return _judge_japanese(letters, codec)
+        return _judge_japanese(letters)
     everyday = {"gb18030": _is_everyday_simplified, "big5hkscs": _is_everyday_traditional, "cp949": _is_everyday_korean}[codec]
     share = sum(everyday(letter) for letter in letters) / len(letters)
     if codec != "cp949":
@@ -152,7 +152,7 @@ def _judge_east_asian(text: str, codec: str) -> float:
     return share
 
 
-def _judge_japanese(letters: list[str], codec: str) -> float:
+def _judge_japanese(letters: list[str]) -> float:
     """Everyday signs with kana among them; half-width kana are what other bytes look like."""
     kana = sum("\u3040" <= letter <= "\u30ff" for letter in letters) / len(letters)
     everyday = sum(_lead(letter, "euc_jp") in range(0xA4, 0xD0) for letter in letters) / len(letters)

@@ -64,9 +64,9 @@ def read_peft_folder(path: Path) -> PeftFile:
     """
     place = path.expanduser()
     weights = _find_weights(place)
-    flat, metadata = _read_weights(weights, place)
+    flat, metadata = _read_weights(weights)
     _refuse_images(flat, place)
-    said = _read_config(weights.parent, place)
+    said = _read_config(weights.parent)
     _refuse_unknown(said, place)
     tensors: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in flat.items():
@@ -130,7 +130,7 @@ def _find_weights(place: Path) -> Path:
     raise UserError(f"cannot go on from '{place}': it has no {CONFIG}, so it is no text LoRA.{hint}")
 
 
-def _read_weights(weights: Path, place: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, str]]:
+def _read_weights(weights: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, str]]:
     try:
         if weights.suffix.lower() == ".bin":
             flat = torch.load(weights, map_location="cpu", weights_only=True)
@@ -152,7 +152,7 @@ def _refuse_images(flat: Mapping[str, torch.Tensor], place: Path) -> None:
         )
 
 
-def _read_config(folder: Path, place: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     """What peft's config says; nothing where the weights lie alone."""
     path = folder / CONFIG
     if not path.is_file():
