@@ -67,7 +67,7 @@ def _make_studio() -> Any:
     from hotlora.engine.files import remove_leftovers
     from hotlora.engine.jobs import Jobs
     from hotlora.hosts.textgen.adapters import AppliedAdapters
-    from hotlora.hosts.textgen.host import TextgenHost, explain_absence, explain_loader, lora_folder, read_tokenizer
+    from hotlora.hosts.textgen.host import TextgenHost, explain_loader, explain_now, explain_wait, lora_folder, read_tokenizer
     from hotlora.hosts.textgen.live import LiveAnswers
     from hotlora.llm.look import look_at_texts
     from hotlora.tasks import TEXTS
@@ -87,7 +87,8 @@ def _make_studio() -> Any:
         folder,
         look_at=lambda config: look_at_texts(config, *read_tokenizer()),
         model_name=lambda: "" if explain_loader() else shared.model_name,
-        why_not=lambda: explain_absence() or "",
+        why_not=lambda: explain_now(applied=False) or "",
+        waits_for=explain_wait,
         hides=("base_model", "quantization", "mixed_precision", "slice_seconds", "metadata_path"),
         shelf=AppliedAdapters(),
         live=live,
