@@ -29,6 +29,8 @@ class Target:
     rank: int
     alpha: float
     learning_rate: float
+    frozen: bool = False  # applied and saved as it is, never trained
+    shapes: Mapping[str, tuple[int, ...]] | None = None  # of its tensors, where a file has another form than peft would choose
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class AdapterChoice:
     kind: str = "lora"  # or "loha", "lokr"
     lokr_factor: int = -1  # size of LoKr's first factor; -1 chooses it
     start: str = "default"  # or "pissa": along the weights' main directions
-    dora_axis: str = "output"  # or "input": which way the programs that load the file apply DoRA
+    dora_axis: str = "output"  # peft's own; "input" or "rows" as image programs apply DoRA, see AdapterSet
 
 
 class Adapters(Protocol):
@@ -175,6 +177,15 @@ class Trainee(Protocol):
         Raises:
             UserError: where it is none, or contradicts what the user set.
         """
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A trainee that needs the file of ``init_lora`` again when the run is resumed, wherever people have put it since."""
+
+    def keep(self, folder: Path) -> None:
+        """Put what is needed of it into the run's folder of states."""
         ...
 
 
