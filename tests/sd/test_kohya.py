@@ -14,7 +14,8 @@ from hotlora.engine.errors import UserError
 from hotlora.engine.interfaces import Target
 from hotlora.engine.options import build
 from hotlora.sd.config import ImageConfig
-from hotlora.sd.kohya import read_lora, write_lora
+from hotlora.sd.kohya import write_lora
+from hotlora.sd.lora_files import read_lora
 from hotlora.sd.names import name_text_layers, name_unet_layers
 from hotlora.sd.targets import choose_targets
 from safetensors import safe_open

@@ -11,6 +11,7 @@ from torch import nn
 
 from ...engine.errors import UserError
 from ...sd.config import ImageConfig
+from ...sd.continuing import check_initial
 from ...sd.model import Conditioning, SdSampleRequest
 from ...sd.names import name_text_layers, name_unet_layers
 from ..shared.devices import autocast, choose_device, choose_dtype
@@ -38,6 +39,7 @@ class DiffusersHost(StandaloneHost):
         if not config.base_model:
             raise UserError("cannot train without a base model. Set base_model to a checkpoint file or a diffusers folder.")
         check_sampler(config.sample_sampler)
+        check_initial(config)
         checkpoint = describe(Path(config.base_model).expanduser())
         return ImageTrainee(DiffusersModel(checkpoint, config, choose_device()), config)
 
