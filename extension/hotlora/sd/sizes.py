@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
 
     def arguments(self) -> dict[str, str]:
         """For ``ss_network_args``: the convolutions' size, and ranks by layer where they differ."""
-        said = {}
+        said: dict[str, str] = {}
         if self.conv:
             rank, alpha = _join(self.conv)
             said.update(conv_dim=f"{rank}", conv_alpha=alpha if isinstance(alpha, str) else f"{alpha:g}")
