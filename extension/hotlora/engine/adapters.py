@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .dora import InputAxisDoRA
+from .dora import AxisDoRA
 from .interfaces import Target
 from .lokr import ensure_scaled
 from .pissa import ShiftedLora, find_main_directions
@@ -25,7 +25,7 @@ class AdapterSet:
     Args:
         targets: exported name -> layer, rank, alpha.
         kind: "lora", "loha" or "lokr".
-        dora_axis: which norm DoRA keeps: "output" is peft's own, "input" what image programs apply (see ``dora``).
+        dora_axis: which norm DoRA keeps: "output" is peft's own; "input" and "rows" are what image programs apply (see ``dora``).
     """
 
     def __init__(
@@ -48,12 +48,13 @@ class AdapterSet:
             torch.manual_seed(seed)
             layers = self._build()
         found.restore()
-        wrap = use_dora and dora_axis == "input"
-        self.layers: dict[str, nn.Module] = {name: InputAxisDoRA(layers[name], _NAME) if wrap else layers[name] for name in self.targets}
-        self.trained = list(self._find_trained())
-        for parameter in self.parameters():
+        wrap, axis = use_dora and dora_axis != "output", 0 if dora_axis == "rows" else 1
+        self.layers: dict[str, nn.Module] = {name: AxisDoRA(layers[name], _NAME, axis) if wrap else layers[name] for name in self.targets}
+        self._own = list(self._find_own())
+        self.trained = [(key, parameter) for key, parameter in self._own if not self.targets[key[0]].frozen]
+        for (name, _), parameter in self._own:
             parameter.data = parameter.data.float()  # adapters train in fp32 whatever the base is
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(not self.targets[name].frozen)
         if start == "pissa":
             self.begin_at(find_main_directions(self.layers, _NAME, seed))
         self._scales = {name: self._peft_layer(name).scaling[_NAME] for name in self.layers}
@@ -73,14 +74,15 @@ class AdapterSet:
             if parameters:
                 self._inject_parameters(parent, rank, alpha, [f"{key}.{parameter}" for key in keys for parameter in parameters])
             else:
-                self._inject(parent, rank, alpha, list(keys))
+                self._inject(parent, rank, alpha, keys)
             layers.update({name: getattr(parent, key) for key, name in keys.items()})
         return layers
 
-    def _inject(self, parent: nn.Module, rank: int, alpha: float, keys: list[str]) -> None:
+    def _inject(self, parent: nn.Module, rank: int, alpha: float, names: Mapping[str, str]) -> None:
+        """``names``: attribute of the parent -> exported name."""
         from peft import LoHaConfig, LoKrConfig, LoraConfig, inject_adapter_in_model
 
-        dropout = self._options["dropout"]
+        dropout, keys = self._options["dropout"], list(names)
         if self.kind == "lora":
             config = LoraConfig(
                 r=rank,
@@ -103,9 +105,12 @@ class AdapterSet:
                 decompose_factor=self._options["lokr_factor"],
             )
         inject_adapter_in_model(config, parent, _NAME)
-        if self.kind == "lokr":
-            for key in keys:
-                ensure_scaled(getattr(parent, key))
+        for key in keys:
+            layer, shapes = getattr(parent, key), self.targets[names[key]].shapes
+            if shapes and self.kind != "lora":
+                _take_shapes(layer, shapes)
+            if self.kind == "lokr":
+                ensure_scaled(layer)
 
     def _inject_parameters(self, parent: nn.Module, rank: int, alpha: float, keys: list[str]) -> None:
         from peft import LoraConfig, inject_adapter_in_model
@@ -124,8 +129,8 @@ class AdapterSet:
         layer = self.layers[name]
         return getattr(layer, "lora", layer)
 
-    def _find_trained(self) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
-        """((exported name, tensor name), parameter) of everything that is trained, in the same order on every host."""
+    def _find_own(self) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
+        """((exported name, tensor name), parameter) of everything that is the adapters', in the same order on every host."""
         for name in sorted(self.layers):
             base = {id(p) for p in self.targets[name].layer.parameters()}
             for path, parameter in self.layers[name].named_parameters():
@@ -150,7 +155,7 @@ class AdapterSet:
         [rank, in, height, width] and ``lora_B`` [out, rank, 1, 1].
         """
         out: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.layers}
-        for (name, tensor), parameter in self.trained:
+        for (name, tensor), parameter in self._own:
             out[name][tensor] = parameter.detach().to("cpu", copy=True)
         return out
 
@@ -172,18 +177,18 @@ class AdapterSet:
             lora.lora_B[_NAME].weight.copy_(up)
 
     def load(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """Overwrite every trained tensor with what :meth:`tensors` gave, or with as many numbers in another shape, as some files have them.
-        Raises KeyError or RuntimeError where names or sizes differ."""
+        """Overwrite every tensor, frozen ones too, with what :meth:`tensors` gave, or with as many numbers in another shape, as
+        some files have them. Raises KeyError or RuntimeError where names or sizes differ."""
         with torch.no_grad():
-            for (name, tensor), parameter in self.trained:
+            for (name, tensor), parameter in self._own:
                 source = tensors[name][tensor]
                 if source.numel() != parameter.numel():
                     raise RuntimeError(f"{name}.{tensor} is {tuple(source.shape)}, wanted {tuple(parameter.shape)}")
                 parameter.copy_(source.reshape(parameter.shape))
 
     def to(self, device: torch.device) -> None:
-        """Move the trained tensors, not the layers below them."""
-        for _, parameter in self.trained:
+        """Move the adapters' tensors, not the layers below them."""
+        for _, parameter in self._own:
             parameter.data = parameter.data.to(device)
         for layer in self.layers.values():
             if isinstance(layer, ShiftedLora):
@@ -231,7 +236,7 @@ class AdapterSet:
         """Switch the adapters' own dropout; the layers below keep their mode."""
         for name, layer in self.layers.items():
             base = self.targets[name].layer.training
-            layer.train(training)
+            layer.train(training and not self.targets[name].frozen)
             self.targets[name].layer.train(base)
 
     @contextlib.contextmanager
@@ -247,7 +252,7 @@ class AdapterSet:
 
     def _set_weight(self, weight: float) -> None:
         for name, layer in self.layers.items():
-            if isinstance(layer, InputAxisDoRA):
+            if isinstance(layer, AxisDoRA):
                 layer.weight = weight
             else:
                 for inner in self._peft_layers(name):
@@ -259,6 +264,8 @@ class AdapterSet:
         ``scale_weight_norms`` does; returns how many were."""
         scaled = 0
         for name in self.layers:
+            if self.targets[name].frozen:
+                continue
             layer = self._peft_layer(name)
             norm = layer.get_delta_weight(_NAME).norm().item()
             if norm > max_norm:
@@ -291,6 +298,17 @@ class AsFound:
         for module, training in self._modes:
             if module.training is not training:  # setting it takes longer than asking, and a turn may be a step long
                 module.training = training
+
+
+def _take_shapes(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Give a peft LoHa or LoKr layer the tensors that a file has, in place of those it made itself: LyCORIS cuts the same
+    weight in several ways, and peft computes with whatever is there. They are zeros until something is loaded."""
+    for tensor in layer.adapter_layer_names:
+        kept = getattr(layer, tensor)
+        if _NAME in kept:
+            del kept[_NAME]
+        if tensor in shapes:
+            kept[_NAME] = nn.Parameter(torch.zeros(shapes[tensor], device=layer.get_base_layer().weight.device))
 
 
 def _tensor_name(path: str) -> str:

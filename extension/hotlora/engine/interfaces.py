@@ -30,7 +30,9 @@ class Target:
     rank: int
     alpha: float
     learning_rate: float
-    parameters: tuple[str, ...] = ()
+    frozen: bool = False  # applied and saved as it is, never trained
+    shapes: Mapping[str, tuple[int, ...]] | None = None  # of its tensors, where a file has another form than peft would choose
+    parameters: tuple[str, ...] = ()  # of the layer, where those get adapters and not the layer as a whole
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class AdapterChoice:
     kind: str = "lora"  # or "loha", "lokr"
     lokr_factor: int = -1  # size of LoKr's first factor; -1 chooses it
     start: str = "default"  # or "pissa": along the weights' main directions
-    dora_axis: str = "output"  # or "input": which way the programs that load the file apply DoRA
+    dora_axis: str = "output"  # peft's own; "input" or "rows" as image programs apply DoRA, see AdapterSet
 
 
 class Adapters(Protocol):
@@ -180,6 +182,15 @@ class Trainee(Protocol):
         Raises:
             UserError: where it is none, or contradicts what the user set.
         """
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A trainee that needs the file of ``init_lora`` again when the run is resumed, wherever people have put it since."""
+
+    def keep(self, folder: Path) -> None:
+        """Put what is needed of it into the run's folder of states."""
         ...
 
 

@@ -20,6 +20,14 @@ _RESNET_PARTS = {
     "conv_shortcut": "skip_connection",
 }
 _RESNET_PARTS_BACK = {compvis: diffusers for diffusers, compvis in _RESNET_PARTS.items()}
+_OUTER_LAYERS = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
 _TEXT_LAYER = re.compile(r"(?:text_model\.)?(encoder\.layers\.\d+\.(?:self_attn|mlp)\.\w+)")
 _UNET_BLOCK = re.compile(r"lora_unet_((?:down_blocks|up_blocks|input_blocks|output_blocks)_\d+|mid_block|middle_block)_")
 
@@ -76,6 +84,19 @@ def name_unet_layers(unet: nn.Module, family: str) -> dict[str, nn.Module]:
     return {name: modules[path] for path, name in names.items() if isinstance(modules[path], (nn.Linear, nn.Conv2d))}
 
 
+def name_outer_layers(unet: nn.Module, family: str) -> dict[str, tuple[nn.Module, tuple[str, str]]]:
+    """Exported name -> (layer, its paths in both spellings with underscores) of what stands outside the blocks: LyCORIS trains
+    some of these, this program goes on with them where a file has them, and never begins them."""
+    modules = dict(unet.named_modules())
+    named: dict[str, tuple[nn.Module, tuple[str, str]]] = {}
+    for diffusers, compvis in _OUTER_LAYERS.items():
+        layer = modules.get(diffusers, modules.get(compvis))
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            spellings = (diffusers.replace(".", "_"), compvis.replace(".", "_"))
+            named[f"lora_unet_{spellings[family == 'sdxl']}"] = (layer, spellings)
+    return named
+
+
 def name_text_layers(encoders: Sequence[nn.Module], family: str) -> dict[str, nn.Module]:
     """Exported name -> layer, for every Linear in the attention and feed-forward parts of the text encoders.
 
@@ -83,14 +104,23 @@ def name_text_layers(encoders: Sequence[nn.Module], family: str) -> dict[str, nn
         encoders: transformers' CLIP classes, SDXL's two in order. Versions differ in whether paths start with
             ``text_model.``; the name always has it.
     """
-    prefixes = ("lora_te1", "lora_te2") if family == "sdxl" else ("lora_te",)
     named: dict[str, nn.Module] = {}
-    for prefix, encoder in zip(prefixes, encoders, strict=False):
+    for prefix, encoder in zip(text_prefixes(family), encoders, strict=False):
         for path, module in encoder.named_modules():
             found = _TEXT_LAYER.fullmatch(path)
             if found and isinstance(module, nn.Linear):
                 named[f"{prefix}_text_model_{found[1].replace('.', '_')}"] = module
     return named
+
+
+def text_prefixes(family: str) -> tuple[str, ...]:
+    """What the exported names of text encoder layers begin with, by encoder."""
+    return ("lora_te1", "lora_te2") if family == "sdxl" else ("lora_te",)
+
+
+def is_spatial(layer: nn.Module) -> bool:
+    """Whether it is a convolution wider than 1x1, which has a rank of its own in kohya's files."""
+    return isinstance(layer, nn.Conv2d) and tuple(layer.kernel_size) != (1, 1)
 
 
 def is_transformer_layer(name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from ...engine.errors import ModelAway, UserError
 from ...engine.interfaces import Trainee
 from ...sd.config import ImageConfig
+from ...sd.continuing import check_initial
 from ...sd.metadata import file_hashes
 from ..shared.turns import Turns
 from ..webui.loras import publish_lora
@@ -50,6 +51,7 @@ class A1111Host:
             loaded = find_loaded()
             check_usable(loaded)
             check_sampler(config.sample_sampler, is_sdxl=loaded.is_sdxl)
+            check_initial(config)
             zero_snr = shared.opts.sd_noise_schedule == "Zero Terminal SNR"
             model = A1111Model(loaded, config, device=devices.device, sampled_at_zero_snr=zero_snr)
             model.warnings += warn_of_others(loaded)

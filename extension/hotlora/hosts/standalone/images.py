@@ -12,6 +12,7 @@ from torch import nn
 from ...engine.errors import UserError
 from ...engine.interfaces import Trainee
 from ...sd.config import ImageConfig
+from ...sd.continuing import check_initial
 from ...sd.model import Conditioning, SdSampleRequest
 from ...sd.names import name_text_layers, name_unet_layers
 from ..shared.devices import autocast, choose_device, choose_dtype
@@ -37,6 +38,7 @@ class DiffusersHost(StandaloneHost):
         from ...sd.trainee import ImageTrainee
 
         check_model(config)
+        check_initial(config)
         checkpoint = describe(Path(config.base_model).expanduser())
         return ImageTrainee(DiffusersModel(checkpoint, config, choose_device()), config)
 
