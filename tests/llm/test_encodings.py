@@ -63,6 +63,26 @@ def test_what_people_see_in_their_program_is_what_is_learned(tmp_path, kind, cou
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "foo\u00a0bar",
+        "it’s nine",
+        "“so” he said",
+        "it is 5°C today",
+        "it costs £5 and is open",
+        "it costs € 10",
+        "1½ cups",
+        "100 µm",
+        "the café",
+    ],
+)
+def test_a_sign_or_two_in_plain_text_are_what_windows_writes(tmp_path, text):
+    path = tmp_path / "a.txt"
+    path.write_bytes(text.encode("cp1252"))
+    assert read(path).examples[0].text == text
+
+
+@pytest.mark.parametrize(
     ("text", "codec"),
     [
         ("naïve", "cp1252"),

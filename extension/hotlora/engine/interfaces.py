@@ -245,6 +245,18 @@ class Showing(Protocol):
         ...
 
 
+class Library(Protocol):
+    """Where a program keeps the adapters that people call by name, and runs put copies of theirs."""
+
+    def check_name(self, name: str) -> None:
+        """Raises UserError where an adapter of that name is there already."""
+        ...
+
+    def remove_copies(self, name: str) -> None:
+        """Of a run's adapters, the finished one and numbered ones. Raises UserError where one cannot be removed."""
+        ...
+
+
 class Host(Protocol):
     """The program that holds the model."""
 

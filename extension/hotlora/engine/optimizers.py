@@ -66,9 +66,10 @@ def try_optimizer(config: RunConfig) -> None:
         UserError: as :func:`build_optimizer`, and where it fails in a step.
     """
     rates = sorted({rate for rate in config.learning_rates() if rate}) or [config.learning_rate]
-    groups = [{"params": [torch.nn.Parameter(torch.ones(2, 2))], "lr": rate} for rate in rates]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # some arguments and libraries only work there
+    groups = [{"params": [torch.nn.Parameter(torch.ones(2, 2, device=device))], "lr": rate} for rate in rates]
     with torch.random.fork_rng(devices=[]):
-        optimizer, _, _ = build_optimizer(config, groups, torch.device("cpu"))  # there 8-bit ones are plain ones
+        optimizer, _, _ = build_optimizer(config, groups, device)
 
         def step() -> None:
             scheduler = build_scheduler(config, optimizer, 2)

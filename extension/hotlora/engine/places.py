@@ -3,12 +3,15 @@ no file."""
 
 import os
 import stat
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import UserError
 
 _NAME_BYTES = 255  # of one part, on Linux and macOS; Windows takes as many characters
 _PATH_BYTES = 4000
+_LOOK_SECONDS = 0.2  # at a folder for what it ought to hold, before somebody who has pressed a button is answered
 _QUOTES = ("''", '""', "``", "“”", "„“", "‘’", "«»")
 
 
@@ -45,6 +48,17 @@ def is_ordinary_file(path: Path) -> bool:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def may_hold(folder: Path, suffixes: Sequence[str]) -> bool:
+    """Whether a file with one of these endings is in the folder or below it, as far as that can be seen in a moment; where it cannot,
+    there may be one."""
+    until = time.monotonic() + _LOOK_SECONDS
+    for _, folders, files in os.walk(folder, followlinks=True):
+        if time.monotonic() > until or any(name.lower().endswith(tuple(suffixes)) for name in files if not name.startswith(".")):
+            return True
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return False
 
 
 def _strip_quotes(text: str) -> str:

@@ -108,7 +108,7 @@ def _is_empty(value: Any, field: dataclasses.Field, plain: type) -> bool:
         return True
     if plain is str and not (field.metadata["choices"] or field.metadata["path"] or field.metadata["written"]):
         return False  # a space may be meant, and no text at all
-    return not text
+    return not text and default_of(field) != ""
 
 
 def _choose(value: Any, rules: Mapping[str, Any]) -> Any:

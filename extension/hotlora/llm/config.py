@@ -30,12 +30,11 @@ class TextConfig(RunConfig):
         spellings=dict.fromkeys(TASK_SPELLINGS, TASK),
         group="Run",
     )
-    base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, fixed=True, path=True, personal=True)
+    base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, path=True, personal=True)
     train_data_dir: str = option(
         "",
         "Folder (or one file) with the training data: questions and answers, conversations, or plain text. The format is found out.",
         advanced=False,
-        fixed=True,
         path=True,
         personal=True,
     )

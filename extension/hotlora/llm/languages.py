@@ -48,10 +48,11 @@ _OTHER = {
     "Persian": "ایرندمهتسبشوکلخزفگعقپجحطصغژذضثئظآ",
     "Thai": "านรอกเงมยลวดทสตบปคจพหชขแใไโผธณศซภฟถฐฎญฉษฆฬฮ" + "ะาำิีึืุูๆ็่้๊๋์ั",
 }
-_USUAL = set("“”„‘’‚–—…€«»‹›°§£©®™·•¿¡½¼¾²³×±´`¨ªº¥¢¦¶†‡‰÷µ№ \u200e\u200f\u200c\u200d؟،؛฿₪₫₽")
+_USUAL = set("“”„‘’‚–—…€«»‹›°§£©®™·•¿¡½¼¾²³×±´`¨ªº¥¢¦¶†‡‰÷µ№\u00a0\u00ad\u200e\u200f\u200c\u200d؟،؛฿₪₫₽")
 _BORROWED, _BORROWED_WORTH = frozenset("éèêëïöüçñàâáôßäå"), 0.6  # in foreign words and names everywhere
 _USUAL_LETTERS, _TELLING_LETTERS = 3, 15  # a language's commonest letters beyond a to z are a third of such, where there are enough
 _INSIDE = re.compile(r"(?<=[^\W\d_])[^\w\s\x00-\x7f’‘·–—…“”„«»•|](?=[^\W\d_])")  # signs that stand within words
+_BESIDE_NUMBER = re.compile(r"(?<![^\W\d_])[^\x00-\x7f](?=\d)|(?<=\d)[^\x00-\x7f](?![^\W\d_])")  # a letter alone
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -61,6 +62,7 @@ def judge_text(text: str, codec: str) -> float:
         return _judge_east_asian(text, codec)
     letters = Counter(letter for letter in text if not letter.isascii() and letter not in _USUAL)
     letters.update(sign for sign in _INSIDE.findall(text) if sign in _USUAL)  # `by³o`
+    letters.update("\0" for sign in _BESIDE_NUMBER.findall(text) if sign.isalpha() and sign not in _USUAL)  # `Ł5` for `£5`
     if not letters:
         return 0.9  # punctuation alone: whoever reads it as that reads it well
     words = _WORD.findall(text)

@@ -63,7 +63,7 @@ def read_peft_folder(path: Path) -> PeftFile:
         UserError: where it is none, is of another family, or holds what cannot be gone on from.
     """
     place = path.expanduser()
-    weights = _find_weights(place)
+    weights = find_weights(place)
     flat, metadata = _read_weights(weights)
     _refuse_images(flat, place)
     said = _read_config(weights.parent)
@@ -113,7 +113,8 @@ def warn_other_base(base: str, theirs: str, fingerprint: str, name: str) -> str:
 # -- files ---------------------------------------------------------------------------------------------------------------
 
 
-def _find_weights(place: Path) -> Path:
+def find_weights(place: Path) -> Path:
+    """The file with an adapter's weights. Raises UserError where the place is no adapter."""
     if place.is_file():
         if place.suffix.lower() not in (".safetensors", ".bin"):
             raise UserError(f"cannot go on from '{place}': it is no adapter. Give the folder of a peft adapter, or its .safetensors file.")

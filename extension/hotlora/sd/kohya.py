@@ -4,9 +4,10 @@ What the tensors mean is fixed by the programs that load them: they add ``alpha 
 weight. Metadata comes from ``metadata``; adapters from ``engine``. Must not import peft or a model library.
 """
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,21 +153,38 @@ def _rank(parts: Mapping[str, torch.Tensor]) -> int | None:
     return None
 
 
-def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a file whose keys are a LoRA's. Raises UserError for any other."""
+def check_file(path: Path) -> None:
+    """Raise UserError where a file can be seen at once to be no LoRA: by its name, or by the names of its tensors."""
+    _check_name(path)
+    if path.suffix.lower() == ".safetensors":
+        with _open(path):
+            pass
+
+
+def _check_name(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"cannot go on from '{path}': there is no such file. Check init_lora.")
-    suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        try:
-            with safe_open(str(path), framework="pt", device="cpu") as file:
-                keys = list(file.keys())
-                _check_keys(path, keys)
-                return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
-        except SafetensorError as error:
-            raise _refusal(path, f"it cannot be read ({error})", "It is damaged or not a .safetensors file; use another copy.") from None
-    if suffix not in _PICKLED:
-        raise _refusal(path, f"'{suffix}' is not a LoRA file's ending", "Give a .safetensors file.")
+    if path.suffix.lower() not in (".safetensors", *_PICKLED):
+        raise _refusal(path, f"'{path.suffix.lower()}' is not a LoRA file's ending", "Give a .safetensors file.")
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """The file, when its tensors are a LoRA's."""
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            _check_keys(path, list(file.keys()))
+            yield file
+    except SafetensorError as error:
+        raise _refusal(path, f"it cannot be read ({error})", "It is damaged or not a .safetensors file; use another copy.") from None
+
+
+def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a file whose keys are a LoRA's. Raises UserError for any other."""
+    _check_name(path)
+    if path.suffix.lower() == ".safetensors":
+        with _open(path) as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     tensors = _unpickle(path)
     _check_keys(path, list(tensors))
     return tensors, {}

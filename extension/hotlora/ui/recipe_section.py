@@ -113,7 +113,10 @@ class RecipeSection:
         name, reason = self._studio.model_name(), self._studio.why_not()
         if reason:
             return message(reason, bad=True)
-        return f"<p><b>Trains on</b> <code>{escape(name)}</code></p>" if name else hint("No model is loaded. Choose one first.")
+        if not name:
+            return hint("No model is loaded. Choose one first.")
+        waits = self._studio.waits_for()
+        return f"<p><b>Trains on</b> <code>{escape(name)}</code></p>{hint(waits) if waits else ''}"
 
     def read_config(self, shown: Sequence[Any], *, named: bool = True, folder: Path | None = None) -> RunConfig:
         """Checked options from what the widgets show, but for the data's folder where one is given. Raises UserError."""

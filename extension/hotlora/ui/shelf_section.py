@@ -75,7 +75,7 @@ class ShelfSection:
         names = [gr.update(choices=self._choices(), value=name) for name, _ in applied[:_AT_ONCE]]
         return [*names, *(gr.update(value=weight) for _, weight in applied[:_AT_ONCE])]
 
-    def news(self, sent: dict[Any, str]) -> list[Any]:
+    def list_changes(self, sent: dict[Any, str]) -> list[Any]:
         """Updates for all names and weights, of what has changed since it was sent last; so that what somebody is just choosing is not
         taken back."""
         applied, choices = repr(self._shelf.applied()), repr(self._choices())

@@ -17,7 +17,7 @@ from ..shared.turns import Turns
 from ..webui.loras import publish_lora
 from ..webui.queue import find_queue_lock
 from ..webui.sampling import check_sampler
-from .checkpoint import check_usable, explain_absence, find_loaded
+from .checkpoint import check_usable, explain_absence, find_loaded, is_wanted
 from .foreign import warn_of_others
 from .model import A1111Model
 from .turn import plain_model
@@ -94,6 +94,15 @@ class A1111Host:
         """Make the file what ``<lora:name:1>`` means from now on. Only within a turn, when no layer has anything of an older one."""
         self._turns.check_is_mine()
         publish_lora(path)
+
+
+def check_on_loaded(config: ImageConfig) -> None:
+    """Raise UserError where a run that starts now would not train on what is loaded. Where that is another checkpoint than its own, the
+    run waits for it, and this says nothing."""
+    loaded = find_loaded()
+    if loaded is not None and is_wanted(loaded.sd_checkpoint_info, config.base_model):
+        check_usable(loaded)
+        check_sampler(config.sample_sampler, is_sdxl=loaded.is_sdxl)
 
 
 def _check_there(config: ImageConfig | None) -> None:

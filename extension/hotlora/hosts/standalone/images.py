@@ -18,7 +18,7 @@ from ..shared.devices import autocast, choose_device, choose_dtype
 from ..shared.image_models import check_clip_skip, fingerprint_vae, settle_schedule, warn_zero_snr
 from ..shared.modes import in_mode
 from .checkpoints.checkpoint import Checkpoint, fingerprint_checkpoint
-from .checkpoints.recognising import describe
+from .checkpoints.recognising import describe, describe_vae
 from .host import StandaloneHost
 from .loading import load_parts
 from .sampling import check_sampler, read_alphas_cumprod, sample_picture
@@ -36,11 +36,22 @@ class DiffusersHost(StandaloneHost):
         """
         from ...sd.trainee import ImageTrainee
 
-        if not config.base_model:
-            raise UserError("cannot train without a base model. Set base_model to a checkpoint file or a diffusers folder.")
-        check_sampler(config.sample_sampler)
+        check_model(config)
         checkpoint = describe(Path(config.base_model).expanduser())
         return ImageTrainee(DiffusersModel(checkpoint, config, choose_device()), config)
+
+
+def check_model(config: ImageConfig) -> None:
+    """Raise UserError for what can be seen to be wrong in a moment: no base model or VAE where one is named, an unknown sampler."""
+    if not config.base_model:
+        raise UserError("cannot train without a base model. Set base_model to a checkpoint file or a diffusers folder.")
+    check_sampler(config.sample_sampler)
+    path = Path(config.base_model).expanduser()
+    if not path.exists():
+        describe(path)  # which says what is near it
+    vae = Path(config.vae).expanduser()
+    if config.vae and not vae.exists():
+        describe_vae(vae, "")
 
 
 class DiffusersModel:

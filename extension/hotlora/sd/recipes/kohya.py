@@ -165,7 +165,7 @@ def _rates(change: Conversion) -> None:
 
 
 def _length(change: Conversion) -> None:
-    epochs = as_number(change.peek("max_train_epochs")) or (0 if change.has("max_train_steps") else as_number(change.peek("epoch")))
+    epochs: Any = as_number(change.peek("max_train_epochs")) or (0 if change.has("max_train_steps") else as_number(change.peek("epoch")))
     steps = as_number(change.peek("max_train_steps"))
     if epochs:
         repeats: Any = change.result.values.pop("epochs", 1)  # of a data set with a single folder
@@ -174,7 +174,7 @@ def _length(change: Conversion) -> None:
         change.differ("An epoch shows each picture as often as its folder's number says (10_cat: ten times), as there.")
     else:
         change.result.values.pop("epochs", None)
-        change.put("max_steps", int(steps or _OWN_DEFAULTS["steps"]), "max_train_steps")
+        change.put("max_steps", int(as_number(steps) or _OWN_DEFAULTS["steps"]), "max_train_steps")
     change.left.pop("max_train_epochs", None)
     change.left.pop("epoch", None)
     if change.has("reg_data_dir"):

@@ -1,0 +1,16 @@
+"""The table of figures at the end of a session that ran the harness."""
+
+import os
+from pathlib import Path
+
+import tally
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not tally.TALLIES:
+        return
+    table = tally.show_table(tally.TALLIES)
+    terminalreporter.section("faults: tried, survived, lost")
+    terminalreporter.write_line(table)
+    if os.environ.get("HOTLORA_FAULTS_INTO"):
+        tally.write_page(Path(os.environ["HOTLORA_FAULTS_INTO"]), table)
