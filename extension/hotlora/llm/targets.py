@@ -59,7 +59,7 @@ def _choose_experts(net: nn.Module, found: Layers, config: TextConfig) -> dict[s
         name, _, parameter = path.rpartition(".")
         held.setdefault(name, []).append(parameter)
     rank, alpha = config.lora_rank, config.alpha
-    return {name: Target(net.get_submodule(name), rank, alpha, config.learning_rate, tuple(own)) for name, own in held.items()}
+    return {name: Target(net.get_submodule(name), rank, alpha, config.learning_rate, parameters=tuple(own)) for name, own in held.items()}
 
 
 def name_parameters(targets: Mapping[str, Target]) -> list[str]:
