@@ -102,14 +102,14 @@ def test_what_is_wrong_with_a_file_is_said(studio, write, text, said):
 
 def test_files_are_taken_in_as_the_types_that_options_have(write):
     text = "\ufefflearning_rate: 1e-4\nsample_prompts: a cat\ntrigger_word: 123\nsave_steps: 100.0\nmax_steps: null\n"
-    values = import_recipe(write(text), ImageConfig)
+    values, _ = import_recipe(write(text), ImageConfig)
     assert values == {"learning_rate": 1e-4, "sample_prompts": ["a cat"], "trigger_word": "123", "save_steps": 100}
-    assert import_recipe(write(""), ImageConfig) == {}
+    assert import_recipe(write(""), ImageConfig) == ({}, "Imported.")
 
 
 def test_an_exported_recipe_is_taken_in_whole(write):
     config = build(ImageConfig, {**MINE, "lora_rank": 7, "trigger_word": "一只猫: #1", "optimizer_args": {"betas": [0.9, 0.99]}})
-    values = import_recipe(write(export_recipe(config)), ImageConfig)
+    values, _ = import_recipe(write(export_recipe(config)), ImageConfig)
     assert values == as_plain(config)
     assert yaml.safe_load(export_recipe(config)) == as_plain(config)
 

@@ -6,6 +6,7 @@ a throw-away parent that holds just the target layers, so the borrowed tree is n
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -112,14 +113,14 @@ class AdapterSet:
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=[], target_parameters=keys, use_rslora=self.use_rslora)
         inject_adapter_in_model(config, parent, _NAME)
 
-    def _peft_layers(self, name: str) -> Iterator[nn.Module]:
+    def _peft_layers(self, name: str) -> Iterator[Any]:
         """One; where several parameters of a layer have one each, all of them, which lie in each other."""
         layer = self._peft_layer(name)
         while hasattr(layer, "scaling"):
             yield layer
             layer = layer.base_layer
 
-    def _peft_layer(self, name: str) -> nn.Module:
+    def _peft_layer(self, name: str) -> Any:
         layer = self.layers[name]
         return getattr(layer, "lora", layer)
 
@@ -143,7 +144,11 @@ class AdapterSet:
         return [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Exported name -> peft's tensor name (``lora_A``, ``hada_w1_a``, ``dora_scale`` …) -> fp32 copy on the CPU."""
+        """Exported name -> peft's tensor name (``lora_A``, ``hada_w1_a``, ``dora_scale`` …) -> fp32 copy on the CPU.
+
+        Shapes are peft's: of a linear layer ``lora_A`` [rank, in] and ``lora_B`` [out, rank], of a convolution ``lora_A``
+        [rank, in, height, width] and ``lora_B`` [out, rank, 1, 1].
+        """
         out: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.layers}
         for (name, tensor), parameter in self.trained:
             out[name][tensor] = parameter.detach().to("cpu", copy=True)
@@ -156,7 +161,7 @@ class AdapterSet:
 
     @torch.no_grad()
     def begin_at(self, starts: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Let those layers begin at (A0, B0), from where they are still no change."""
+        """Let those layers begin at (A0 [rank, in], B0 [out, rank]), from where they are still no change."""
         for name, (down, up) in starts.items():
             lora, layer = self._peft_layer(name), self.layers[name]
             device = lora.lora_A[_NAME].weight.device
@@ -167,7 +172,8 @@ class AdapterSet:
             lora.lora_B[_NAME].weight.copy_(up)
 
     def load(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """Overwrite every trained tensor. Raises KeyError or RuntimeError where names or shapes differ."""
+        """Overwrite every trained tensor with what :meth:`tensors` gave, or with as many numbers in another shape, as some files have them.
+        Raises KeyError or RuntimeError where names or sizes differ."""
         with torch.no_grad():
             for (name, tensor), parameter in self.trained:
                 source = tensors[name][tensor]

@@ -5,6 +5,8 @@ programs that load image LoRAs (AUTOMATIC1111's WebUI, ComfyUI, OneTrainer) mult
 per input column. A file trained one way and applied the other is silently wrong, so image runs train what is applied.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,12 +20,15 @@ class InputAxisDoRA(nn.Module):
         adapter: peft's name of the adapter in that layer.
     """
 
-    def __init__(self, lora: nn.Module, adapter: str):
+    lora: Any  # its class is peft's
+
+    def __init__(self, lora: Any, adapter: str):
         super().__init__()
         self.lora, self.adapter, self.weight = lora, adapter, 1.0
         self.dora_scale = nn.Parameter(_input_norm(lora.base_layer.weight.detach().float()))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] -> [..., out] over a Linear, [batch, in, height, width] -> [batch, out, height, width] over a Conv2d."""
         base = self.lora.base_layer
         frozen = base.weight.float()
         merged = frozen + self.lora.get_delta_weight(self.adapter)

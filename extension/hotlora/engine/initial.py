@@ -10,7 +10,7 @@ from .errors import UserError
 from .interfaces import Trainee
 from .run import Run
 
-Tensors = dict[str, dict[str, torch.Tensor]]  # exported name -> tensor name -> tensor
+Tensors = dict[str, dict[str, torch.Tensor]]  # exported name -> tensor name -> tensor, shaped as AdapterSet.tensors says
 
 
 def read_initial(trainee: Trainee, config: RunConfig, run: Run) -> Tensors:

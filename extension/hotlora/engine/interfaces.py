@@ -118,10 +118,12 @@ class Adapters(Protocol):
     targets: dict[str, Target]
     use_rslora: bool
 
-    def tensors(self) -> dict[str, dict[str, torch.Tensor]]: ...
+    def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Exported name -> peft's tensor name -> fp32 copy on the CPU, shaped as peft shapes it."""
+        ...
 
     def starts(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Exported name -> (A0, B0) where training began elsewhere than at no change: the update is B A - B0 A0."""
+        """Exported name -> (A0 [rank, in], B0 [out, rank]) where training began elsewhere than at no change: the update is B A - B0 A0."""
         ...
 
 
@@ -130,7 +132,7 @@ class Trainee(Protocol):
 
     fingerprint: str  # which base model, down to its weights; checked on resume
     data_fingerprint: str  # which examples, once prepared; where it has changed on resume, a new epoch begins
-    modules: Sequence[nn.Module]  # the trees that adapters go into
+    modules: list[nn.Module]  # the trees that adapters go into
     device: torch.device
     compute_dtype: torch.dtype
     largest_batch: int | None  # examples that are computed at once at most, once prepared; None for no limit
@@ -172,7 +174,8 @@ class Trainee(Protocol):
         ...
 
     def read(self, path: Path) -> dict[str, dict[str, torch.Tensor]]:
-        """The tensors of such a file, for ``init_lora``; its rank and alpha go into the config.
+        """The tensors of such a file, for ``init_lora``, as :meth:`Adapters.tensors` names and shapes them; its rank and alpha go into
+        the config.
 
         Raises:
             UserError: where it is none, or contradicts what the user set.

@@ -155,7 +155,9 @@ def _fall(step: int, warmup: int, total_steps: int, power: float) -> float:
 class _OwnRates(torch.optim.lr_scheduler.LRScheduler):
     """Reports the rates that the optimizer chooses by itself."""
 
-    def get_lr(self) -> list[float]:
+    optimizer: Any  # transformers' Adafactor
+
+    def get_lr(self) -> list[float | torch.Tensor]:
         states = [self.optimizer.state.get(group["params"][0]) for group in self.optimizer.param_groups]
         pairs = zip(self.optimizer.param_groups, states, strict=True)
         return [float(self.optimizer._get_lr(group, state)) if state else 0.0 for group, state in pairs]

@@ -115,7 +115,7 @@ class Session:
     def train_step(self) -> Step:
         """One optimizer step. Raises Diverged before anything was updated with bad numbers."""
         began = time.monotonic()
-        rate = self.scheduler.get_last_lr()[0]
+        rate = float(self.scheduler.get_last_lr()[0])
         loss, gradient_norm, weights_norm = self.gradients.of_step(self.plan.group(self.position), self.step)
         self._refuse_bad(loss, gradient_norm, weights_norm)
         self.scaler.step(self.optimizer)

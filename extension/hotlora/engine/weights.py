@@ -69,7 +69,8 @@ class Weights:
 
     @contextlib.contextmanager
     def at_best(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> Iterator[None]:
-        """The adapters as they were at the best validation; averaged already, so :meth:`usable` leaves them."""
+        """The adapters as they were at the best validation; averaged already, so :meth:`usable` leaves them.
+        ``tensors``: as :meth:`AdapterSet.tensors` gave them then."""
         kept = self._adapters.tensors()
         self._adapters.load(tensors)
         self._showing_best = True

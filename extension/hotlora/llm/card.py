@@ -12,9 +12,10 @@ from .config import TextConfig
 if TYPE_CHECKING:
     from .peft_folder import Origin
 
-_TOLD = ("target_modules", "lora_rank", "lora_alpha", "use_rslora", "use_dora", "lora_start", "epochs", "max_steps", "batch_size")
+_TOLD: tuple[str, ...] = ("target_modules", "lora_rank", "lora_alpha", "use_rslora", "use_dora", "lora_start", "epochs", "max_steps")
+_TOLD += ("batch_size", "gradient_accumulation_steps", "learning_rate", "optimizer", "scheduler", "train_on", "max_tokens", "neftune_alpha")
+_TOLD += ("seed",)
 _TOLD += ("rank_pattern", "alpha_pattern", "train_experts", "template_args", "template_date")
-_TOLD += ("gradient_accumulation_steps", "learning_rate", "optimizer", "scheduler", "train_on", "max_tokens", "neftune_alpha", "seed")
 
 
 def write_card(config: TextConfig, origin: "Origin", notes: Mapping[str, Any]) -> str:

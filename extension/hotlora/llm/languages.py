@@ -67,7 +67,7 @@ def judge_text(text: str, codec: str) -> float:
         return 0.9  # punctuation alone: whoever reads it as that reads it well
     words = _WORD.findall(text)
     mixed = sum(_mixes_scripts(word) for word in words) / max(1, sum(not word.isascii() for word in words))
-    lower = Counter()
+    lower: Counter[str] = Counter()
     for letter, count in letters.items():
         lower["ı" if letter == "İ" else letter.lower()[0]] += count
     best = max(*_judge_latin(lower, words).values(), *_judge_alphabets(lower).values())

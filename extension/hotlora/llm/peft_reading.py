@@ -26,8 +26,8 @@ _IMAGE_STARTS = ("lora_unet_", "lora_te", "lycoris_", "unet.", "text_encoder", "
 _IMAGE_PARTS = ("transformer_blocks", ".hada_", "_hada_", ".lokr_", "down_blocks", "input_blocks")
 
 _HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal", "default")  # those that leave the model's weights as they are
-_UNKNOWN = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication", "lora_bias", "use_qalora", "use_bdlora")
-_UNKNOWN += ("alora_invocation_tokens", "arrow_config", "velora_config", "kasa_config")
+_UNKNOWN: tuple[str, ...] = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication", "lora_bias")
+_UNKNOWN += ("use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "velora_config", "kasa_config")
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,13 @@ class Files:
     seen: dict[Path, Seen | UserError]
     masks: dict[Path, Path]  # picture -> mask
 
+    def read(self, path: Path) -> Seen:
+        """What a file holds. Raises the UserError of one that cannot be read."""
+        seen = self.seen[path]
+        if isinstance(seen, UserError):
+            raise seen
+        return seen
+
     def list_paths(self, parts: dict[str, Part]) -> list[Path]:
         """Every picture and mask, once."""
         pictures = [found.path for part in parts.values() for found in part.contents.pictures]
@@ -272,7 +279,7 @@ def _find_problems(seen: Seen | UserError, mask: Path | None, files: Files) -> l
     """What is wrong with a picture's file and its mask's."""
     mask_seen = files.seen[mask] if mask else None
     problems = [str(result) for result in (seen, mask_seen) if isinstance(result, UserError)]
-    if mask_seen and not problems:
+    if isinstance(seen, Seen) and isinstance(mask_seen, Seen):
         ratio, mask_ratio = (width / height for width, height in (seen.size, mask_seen.size))
         if abs(mask_ratio / ratio - 1) > _MASK_TOLERANCE:
             sizes = "{}x{} and {}x{} pixels".format(*mask_seen.size, *seen.size)
@@ -281,7 +288,7 @@ def _find_problems(seen: Seen | UserError, mask: Path | None, files: Files) -> l
 
 
 def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool) -> Example:
-    seen, mask = files.seen[found.path], files.masks.get(found.path)
+    seen, mask = files.read(found.path), files.masks.get(found.path)
     return Example(
         path=found.path,
         caption=caption,
@@ -291,7 +298,7 @@ def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool) -> 
         size=seen.size,
         digest=seen.digest,
         folder=found.folder,
-        mask_digest=files.seen[mask].digest if mask else "",
+        mask_digest=files.read(mask).digest if mask else "",
         folder_repeats=found.repeats,
     )
 

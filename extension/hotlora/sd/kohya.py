@@ -61,8 +61,8 @@ def write_lora(adapters: Adapters, path: Path, metadata: Mapping[str, str], dtyp
 
 
 def export_tensors(adapters: Adapters, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """All tensors of the file by key: ``<name>.lora_down.weight``, ``.lora_up.weight``, ``.alpha`` (0-d), ``.dora_scale``,
-    or LyCORIS' names. Raises RuntimeError as :func:`write_lora` does."""
+    """All tensors of the file by key: ``<name>.lora_down.weight`` [rank, in, …], ``.lora_up.weight`` [out, rank, …], ``.alpha`` [],
+    ``.dora_scale`` [1, in, …], or LyCORIS' names. Raises RuntimeError as :func:`write_lora` does."""
     exported = {}
     for name, parts in adapters.tensors().items():
         rank, alpha = adapters.targets[name].rank, float(adapters.targets[name].alpha)

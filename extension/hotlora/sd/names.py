@@ -30,7 +30,7 @@ class _Place(NamedTuple):
     side: str  # "down", "mid" or "up"
     level: int  # resolution level, counted in the order of computation on each side
     kind: str  # "resnets", "attentions", "downsamplers" or "upsamplers"
-    index: int
+    number: int  # among its kind on that level
     inner: str  # path below that module, as diffusers has it
 
 
@@ -84,7 +84,7 @@ def name_text_layers(encoders: Sequence[nn.Module], family: str) -> dict[str, nn
             ``text_model.``; the name always has it.
     """
     prefixes = ("lora_te1", "lora_te2") if family == "sdxl" else ("lora_te",)
-    named = {}
+    named: dict[str, nn.Module] = {}
     for prefix, encoder in zip(prefixes, encoders, strict=False):
         for path, module in encoder.named_modules():
             found = _TEXT_LAYER.fullmatch(path)
@@ -122,7 +122,7 @@ def _parse_diffusers(path: str) -> _Place | None:
 
 def _spell_diffusers(place: _Place) -> str:
     block = "mid_block" if place.side == "mid" else f"{place.side}_blocks.{place.level}"
-    return f"{block}.{place.kind}.{place.index}.{place.inner}"
+    return f"{block}.{place.kind}.{place.number}.{place.inner}"
 
 
 def _parse_compvis(path: str, layout: _Layout) -> _Place | None:
@@ -165,15 +165,15 @@ def _find_level(number: int, side: str, layout: _Layout) -> tuple[int | None, in
 def _spell_compvis(place: _Place, layout: _Layout) -> str:
     inner = _RESNET_PARTS[place.inner] if place.kind == "resnets" else place.inner
     if place.side == "mid":
-        return f"middle_block.{1 if place.kind == 'attentions' else 2 * place.index}.{inner}"
+        return f"middle_block.{1 if place.kind == 'attentions' else 2 * place.number}.{inner}"
     if place.kind == "downsamplers":
         return f"input_blocks.{layout.down_start(place.level + 1) - 1}.0.op"
     if place.kind == "upsamplers":
         return f"output_blocks.{sum(layout.up[: place.level + 1]) - 1}.{2 if layout.up_attention[place.level] else 1}.conv"
     slot = 1 if place.kind == "attentions" else 0
     if place.side == "down":
-        return f"input_blocks.{layout.down_start(place.level) + place.index}.{slot}.{inner}"
-    return f"output_blocks.{sum(layout.up[: place.level]) + place.index}.{slot}.{inner}"
+        return f"input_blocks.{layout.down_start(place.level) + place.number}.{slot}.{inner}"
+    return f"output_blocks.{sum(layout.up[: place.level]) + place.number}.{slot}.{inner}"
 
 
 def _diffusers_layout(paths: Sequence[str]) -> _Layout:
@@ -181,7 +181,7 @@ def _diffusers_layout(paths: Sequence[str]) -> _Layout:
     counts: dict[str, list[int]] = {"down": [], "up": []}
     for side, found in counts.items():
         levels = 1 + max((place.level for place in places if place.side == side), default=-1)
-        resnets = {(p.level, p.index) for p in places if p.side == side and p.kind == "resnets"}
+        resnets = {(p.level, p.number) for p in places if p.side == side and p.kind == "resnets"}
         found.extend(sum(level == wanted for level, _ in resnets) for wanted in range(levels))
     attentive = {place.level for place in places if place.side == "up" and place.kind == "attentions"}
     return _Layout(tuple(counts["down"]), tuple(counts["up"]), tuple(level in attentive for level in range(len(counts["up"]))))

@@ -53,7 +53,7 @@ def choose_targets(unet_layers: Mapping[str, nn.Module], text_layers: Mapping[st
 
 def _unet_target(name: str, layer: nn.Module, config: ImageConfig, blocks: tuple[Mapping[str, int], Mapping[str, float]]) -> Target | None:
     ranks, rates = blocks
-    block = block_of(name)
+    block = block_of(name) or ""
     if not is_transformer_layer(name) and not config.conv_rank:
         return None
     rank = ranks.get(block, config.lora_rank)

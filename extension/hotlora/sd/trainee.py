@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..engine.errors import UserError
 from ..engine.interfaces import AdapterChoice, Adapters, Draws, Loss, PreviewRequest, Progress, Target
@@ -55,11 +56,11 @@ class ImageBatch:
 class ImageTrainee:
     """Implements :class:`hotlora.engine.interfaces.Trainee`."""
 
-    largest_batch = None
+    largest_batch: int | None = None
 
     def __init__(self, model: ImageModel, config: ImageConfig):
         self.model, self.config = model, config
-        self.modules = [model.unet, *model.text_encoders]
+        self.modules: list[nn.Module] = [model.unet, *model.text_encoders]
         self.fingerprint, self.device, self.compute_dtype = model.fingerprint, model.device, model.compute_dtype
         self._conditions = Conditions(model, config)
         self.data_fingerprint = ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...engine.errors import ModelAway, UserError
+from ...engine.interfaces import Trainee
 from ...sd.config import ImageConfig
 from ...sd.metadata import file_hashes
 from ..shared.turns import Turns
@@ -31,7 +32,7 @@ class A1111Host:
         self._file: str | None = None  # what was loaded into it
         self._turns = Turns(find_queue_lock)
 
-    def borrow(self, config: ImageConfig) -> Any:
+    def borrow(self, config: ImageConfig) -> Trainee:
         """The checkpoint that is loaded. Where the config names none, it is written there.
 
         Raises:
@@ -85,7 +86,7 @@ class A1111Host:
 
     def _check_unchanged(self) -> None:
         _check_there(self._config)
-        loaded, name = find_loaded(), self._config.name
+        loaded, name = find_loaded(), self._config.name if self._config else ""
         if loaded is not self._loaded or loaded.sd_checkpoint_info.filename != self._file:
             raise ModelAway(f"cannot train '{name}' now: the WebUI has loaded its checkpoint anew. It goes on by itself.")
 
@@ -95,9 +96,9 @@ class A1111Host:
         publish_lora(path)
 
 
-def _check_there(config: ImageConfig) -> None:
+def _check_there(config: ImageConfig | None) -> None:
     """Raise ModelAway where the run's checkpoint is not loaded."""
-    reason = explain_absence(config)
+    reason = explain_absence(config) if config else None
     if reason:
         raise ModelAway(reason)
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ...engine.errors import UserError
+from ...engine.interfaces import Trainee
 from ...sd.config import ImageConfig
 from ...sd.model import Conditioning, SdSampleRequest
 from ...sd.names import name_text_layers, name_unet_layers
@@ -27,7 +28,7 @@ from .text_encoders import encode_captions
 class DiffusersHost(StandaloneHost):
     """Loads a Stable Diffusion model."""
 
-    def borrow(self, config: ImageConfig) -> Any:
+    def borrow(self, config: ImageConfig) -> Trainee:
         """Load the base model that the config names.
 
         Raises:
@@ -45,6 +46,10 @@ class DiffusersHost(StandaloneHost):
 class DiffusersModel:
     """Implements :class:`hotlora.sd.model.ImageModel`. The base weights are frozen; the VAE is always fp32."""
 
+    unet: Any  # of diffusers' and transformers' classes
+    vae: Any
+    text_encoders: list[Any]
+
     def __init__(self, checkpoint: Checkpoint, config: ImageConfig, device: torch.device):
         """Loads it.
 
@@ -56,7 +61,7 @@ class DiffusersModel:
         self.path = checkpoint.path if checkpoint.path.is_file() else None
         self.warnings: list[str] = []
         parts = load_parts(checkpoint, vae=config.vae, device=device, dtype=self.compute_dtype)
-        self.unet, self.vae, self.text_encoders, self.tokenizers = parts.unet, parts.vae, parts.text_encoders, parts.tokenizers
+        self.unet, self.vae, self.text_encoders, self.tokenizers = parts.unet, parts.vae, list(parts.text_encoders), parts.tokenizers
         self.scheduler_config = checkpoint.scheduler
         self.alphas_cumprod = settle_schedule(read_alphas_cumprod(self.scheduler_config))
         self.scaling_factor = float(self.vae.config.scaling_factor)
