@@ -5,27 +5,94 @@
     if (window.hotloraUse) return;
 
     const PERIOD_MS = 2000;
-    const GIVE_UP_MS = 15000; // on an answer that does not come: the server was restarted
+    const GIVE_UP_MS = 15000; // on an answer that does not come
+    const TRUST_MS = 10000; // after an answer; later the server may be gone, and is asked whether it is there
+    const LONGEST_WAIT_MS = 30000; // between two questions whether it is there again
 
     const root = () => (window.gradioApp ? window.gradioApp() : document);
     const find = (selector) => root().querySelector(selector);
 
     let askedAt = 0;
     let beatThen = "";
+    let aliveAt = 0; // when the server was last known to be there, as the one that made this page
+    let madeBy; // its own number, which a restarted one does not have
+    let probing = false;
+    let probeAt = 0;
+    let probeWait = PERIOD_MS;
 
     function lookForNews() {
         const page = find("#hotlora_page");
         const tick = find("#hotlora_tick");
         if (!page || !tick || document.hidden || page.offsetParent === null) return;
         const beat = (find("#hotlora_beat i") || {}).textContent || "";
-        const waited = Date.now() - askedAt;
-        const answered = beat !== beatThen || askedAt === 0;
-        if (waited < PERIOD_MS || (!answered && waited < GIVE_UP_MS)) return;
-        askedAt = Date.now();
+        const now = Date.now();
+        const waited = now - askedAt;
+        if (askedAt && beat !== beatThen) {
+            aliveAt = Math.max(aliveAt, askedAt);
+        } else if (askedAt && waited < GIVE_UP_MS) {
+            return; // it is thinking
+        }
+        if (waited < PERIOD_MS) return;
+        if (now - aliveAt > TRUST_MS) {
+            probe(now);
+            return;
+        }
+        askedAt = now;
         beatThen = beat;
         tick.click();
     }
     setInterval(lookForNews, 250);
+
+    // A cheap question, asked ever less often while there is no answer. Pressing the button instead would be an error in the server's
+    // console each time, where it is just starting or has made its page anew.
+    async function probe(now) {
+        if (probing || now < probeAt) return;
+        probing = true;
+        try {
+            const number = await askForNumber();
+            if (madeBy === undefined) madeBy = number;
+            if (number !== madeBy && !(await isSamePage())) {
+                const sentence = find("#hotlora_outdated");
+                if (sentence) sentence.classList.remove("hotlora-hidden");
+                probeWait = LONGEST_WAIT_MS;
+            } else {
+                madeBy = number;
+                aliveAt = Date.now();
+                askedAt = 0;
+                probeWait = PERIOD_MS / 2;
+            }
+        } catch (error) {
+            probeWait = Math.min(probeWait * 2, LONGEST_WAIT_MS);
+        }
+        probeAt = Date.now() + probeWait;
+        probing = false;
+    }
+
+    async function ask(path) {
+        const answer = await fetch(new URL(path, location.href), { cache: "no-store" });
+        if (answer.status >= 500) throw new Error("not ready");
+        return answer;
+    }
+
+    // Empty where this Gradio does not tell it.
+    async function askForNumber() {
+        const answer = await ask("app_id");
+        const told = answer.ok ? await answer.json().catch(() => ({})) : {};
+        return String(told.app_id || "");
+    }
+
+    // Whether a restarted server means the same by what this page would send it.
+    async function isSamePage() {
+        if (!window.gradio_config) return true;
+        const answer = await ask("config");
+        if (!answer.ok) throw new Error("not let in");
+        return describePage(await answer.json()) === describePage(window.gradio_config);
+    }
+
+    function describePage(config) {
+        const ours = config.components.filter((part) => ((part.props || {}).elem_id || "").startsWith("hotlora_"));
+        return JSON.stringify([config.dependencies.length, ...ours.map((part) => [part.id, part.props.elem_id])]);
+    }
 
     // A press on a picture opens its caption. The album is drawn anew when that is saved: what was looked at stays in sight.
     let albumTop = 0;

@@ -18,8 +18,9 @@ if _PACKAGE not in sys.path:
 
 from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
-from hotlora.hosts.a1111.host import A1111Host
+from hotlora.hosts.a1111.host import A1111Host, check_on_loaded
 from hotlora.hosts.a1111.live import remove_live, update_live
+from hotlora.hosts.webui.library import LoraLibrary
 from hotlora.hosts.webui.live import remove_leftover_lives
 from hotlora.hosts.webui.sampling import list_samplers
 from hotlora.tasks import IMAGES
@@ -37,9 +38,18 @@ def make_studio() -> Studio:
     WebUI can change its settings, but not restart it."""
     folder = Path(shared.opts.data.get("hotlora_folder") or Path(paths_internal.data_path) / "hotlora")
     access = Access(find_allowed(folder) if is_public() else None)
+    jobs = Jobs(
+        A1111Host,
+        folder / "runs",
+        IMAGES.config_class,
+        check_access=access.check,
+        check_start=check_start,
+        library=LoraLibrary(),
+        on_end=remove_live,
+    )
     return open_studio(
         IMAGES,
-        Jobs(A1111Host, folder / "runs", IMAGES.config_class, check_access=access.check, on_end=remove_live),
+        jobs,
         folder,
         model_name=name_model,
         hides=("base_model", "vae", "slice_seconds", "tensorboard"),
@@ -49,6 +59,12 @@ def make_studio() -> Studio:
         uses_tag=True,
         has_live=True,
     )
+
+
+def check_start(config: Any) -> None:
+    """What can be seen in a moment to be wrong with a run. Raises UserError."""
+    IMAGES.check(config)
+    check_on_loaded(config)
 
 
 def read_settings() -> dict[str, Any]:

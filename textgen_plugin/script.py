@@ -67,7 +67,8 @@ def _make_studio() -> Any:
     from hotlora.engine.files import remove_leftovers
     from hotlora.engine.jobs import Jobs
     from hotlora.hosts.textgen.adapters import AppliedAdapters
-    from hotlora.hosts.textgen.host import TextgenHost, explain_absence, explain_loader, lora_folder, read_tokenizer
+    from hotlora.hosts.textgen.host import TextgenHost, explain_loader, explain_now, explain_wait, lora_folder, read_tokenizer
+    from hotlora.hosts.textgen.library import LoraLibrary
     from hotlora.hosts.textgen.live import LiveAnswers
     from hotlora.llm.look import look_at_texts
     from hotlora.tasks import TEXTS
@@ -78,7 +79,15 @@ def _make_studio() -> Any:
     public = shared.args.listen or shared.args.share
     access = Access([folder, lora_folder().resolve(), Path(shared.user_data_dir).resolve() / "training"] if public else None)
     live = LiveAnswers(lambda: jobs.current.control.newest if jobs.current else None)
-    jobs = Jobs(lambda: TextgenHost(live), folder / "runs", TEXTS.config_class, check_access=access.check, on_end=lambda job: live.end())
+    jobs = Jobs(
+        lambda: TextgenHost(live),
+        folder / "runs",
+        TEXTS.config_class,
+        check_access=access.check,
+        check_start=TEXTS.check,
+        library=LoraLibrary(),
+        on_end=lambda job: live.end(),
+    )
     if lora_folder().is_dir():
         remove_leftovers(lora_folder())
     return open_studio(
@@ -87,7 +96,8 @@ def _make_studio() -> Any:
         folder,
         look_at=lambda config: look_at_texts(config, *read_tokenizer()),
         model_name=lambda: "" if explain_loader() else shared.model_name,
-        why_not=lambda: explain_absence() or "",
+        why_not=lambda: explain_now(applied=False) or "",
+        waits_for=explain_wait,
         hides=("base_model", "quantization", "mixed_precision", "slice_seconds", "metadata_path"),
         shelf=AppliedAdapters(),
         live=live,

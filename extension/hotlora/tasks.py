@@ -29,6 +29,8 @@ class Task:
     options_table: str  # the heading of its table in the documentation
     make_host: Callable[[], "Host"]  # the stand-alone one, which loads the models by itself
     look_at: Callable[[Any], "DataView"]  # given its config: what people are shown of their data; raises UserError
+    check: Callable[[Any], None]  # its config: what can be seen to be wrong in a moment, the model apart; raises UserError
+    check_model: Callable[[Any], None]  # the same of the model that the stand-alone host would load
     list_suffixes: Callable[[], Sequence[str]]  # of the files that a data set may hold
     presets: Mapping[str, Path]  # name -> run file that is shipped
     hides: Sequence[str] = ("slice_seconds",)  # options that make no sense without a host
@@ -56,6 +58,18 @@ def _look_at_pictures(config: ImageConfig) -> "DataView":
     return look_at_pictures(config)
 
 
+def _check_images(config: ImageConfig) -> None:
+    from .sd.checking import check_images
+
+    check_images(config)
+
+
+def _check_image_model(config: ImageConfig) -> None:
+    from .hosts.standalone.images import check_model
+
+    check_model(config)
+
+
 def _list_picture_suffixes() -> Sequence[str]:
     from .pictures.album import UPLOAD_SUFFIXES
 
@@ -81,6 +95,8 @@ IMAGES = Task(
     options_table="options",
     make_host=_make_diffusers_host,
     look_at=_look_at_pictures,
+    check=_check_images,
+    check_model=_check_image_model,
     list_suffixes=_list_picture_suffixes,
     presets={
         "Style": find_shipped("configs/style.yaml"),
@@ -110,6 +126,18 @@ def _look_at_texts(config: TextConfig) -> "DataView":
     return look_at_texts(config, load_tokenizer(Path(config.base_model).expanduser()) if config.base_model else None)
 
 
+def _check_texts(config: TextConfig) -> None:
+    from .llm.checking import check_texts
+
+    check_texts(config)
+
+
+def _check_text_model(config: TextConfig) -> None:
+    from .hosts.standalone.texts import check_model
+
+    check_model(config)
+
+
 def _list_text_suffixes() -> Sequence[str]:
     from .llm.formats import SUFFIXES
 
@@ -123,6 +151,8 @@ TEXTS = Task(
     options_table="text options",
     make_host=_make_transformers_host,
     look_at=_look_at_texts,
+    check=_check_texts,
+    check_model=_check_text_model,
     list_suffixes=_list_text_suffixes,
     presets={
         "FAQ and knowledge": find_shipped("configs/faq.yaml"),

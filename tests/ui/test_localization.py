@@ -16,9 +16,10 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 import webui
+from hotlora.engine.entries import STATUSES, Entry
 from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated
 from hotlora.engine.history import History
-from hotlora.engine.jobs import STATUSES, Entry
+from hotlora.engine.line import Left
 from hotlora.engine.options import build, options_of
 from hotlora.engine.probe import Estimate
 from hotlora.pictures.album import look_at_pictures
@@ -26,7 +27,7 @@ from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
 from hotlora.ui import studio as studio_module
 from hotlora.ui.charts import draw_losses
-from hotlora.ui.views import describe_row, show_data, show_log, show_outlook, show_runs, show_samples, show_status
+from hotlora.ui.views import describe_row, show_data, show_left, show_log, show_outlook, show_runs, show_samples, show_status
 from pictures import make_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +120,7 @@ def texts_of_views(folder):
         yield show_runs([describe_row(entry) for entry in entries])
         yield from (show_samples(history), show_log(history, Path(NAMES)), draw_losses({NAMES: history}))
     yield show_runs([])
+    yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3)])
     found = {"cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
     for news in (
         {},

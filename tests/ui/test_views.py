@@ -6,10 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hotlora.engine.entries import STATUSES, Entry
 from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned
 from hotlora.engine.examples import DataView, Example
 from hotlora.engine.history import History
-from hotlora.engine.jobs import STATUSES, Entry
 from hotlora.engine.probe import Estimate
 from hotlora.ui.charts import draw_losses
 from hotlora.ui.compat import message

@@ -25,7 +25,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         kinds = {name: task.config_class for name, task in TASKS.items()}
         config = read_options(kinds, options.config, options.set, options.resume)
-        host = TASKS[config.TASK].make_host()
+        task = TASKS[config.TASK]
+        task.check(config)
+        task.check_model(config)
+        host = task.make_host()
         if options.check:
             check(config, host, console)
             return 0

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..engine.access import Access
+from ..engine.config import RunConfig
 from ..engine.jobs import Jobs
 from ..tasks import TASKS, Task
 from ..ui.api import basic_auth, build_router
@@ -35,4 +36,10 @@ def run(options: argparse.Namespace) -> int:
 
 def make_studio(task: Task, folder: Path, access: Access) -> Studio:
     """The task's models are loaded for it."""
-    return open_studio(task, Jobs(task.make_host, folder / "runs", task.config_class, check_access=access.check), folder, hides=task.hides)
+
+    def check(config: RunConfig) -> None:
+        task.check(config)
+        task.check_model(config)
+
+    jobs = Jobs(task.make_host, folder / "runs", task.config_class, check_access=access.check, check_start=check)
+    return open_studio(task, jobs, folder, hides=task.hides)

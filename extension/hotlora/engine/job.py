@@ -65,7 +65,7 @@ class Job:
 
     def work(self) -> Finished | Failed:
         """Train until done, stopped or failed. While the host holds another model, wait; then go on from the saved state."""
-        outcome = None
+        outcome: Finished | Failed | None = None
         try:
             while outcome is None:
                 try:
@@ -74,8 +74,8 @@ class Job:
                     self._take(Paused(str(away)))
                     outcome = self._wait_for_model()
         except (Exception, SystemExit) as error:  # some libraries end the program where they should raise
-            outcome = self._explain(error)
-            self._tell(outcome)
+            outcome = failed = self._explain(error)
+            self._tell(failed)
         finally:
             self.run.close()
         self.outcome = outcome

@@ -9,35 +9,25 @@ import threading
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .archive import DELETED, Archive
 from .config import RunConfig
 from .control import Control
+from .entries import Entry, name_status
 from .errors import UserError
-from .events import Failed
 from .history import History
-from .interfaces import Host
+from .interfaces import Host, Library
 from .job import Job
+from .line import Left, LineFile
 from .optimizers import try_optimizer
 from .options import build
 from .outlook import Outlook
-from .run import Run, check_unchanged, has_trained, read_run_config
+from .run import Run, check_unchanged, find_state_step, has_trained, read_run_config
 from .tensorboard import add_tensorboard
 
-STATUSES = ("waiting", "preparing", "training", "paused", "stopping", "done", "stopped", "failed", "interrupted", "not started")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A run in the list of all runs."""
-
-    name: str
-    status: str  # one of STATUSES; empty where its events cannot be read
-    outline: History
-    problem: str = ""  # why they cannot
+_CUT_SHORT = ("interrupted", "not started")  # by the program's end
 
 
 class Jobs:
@@ -48,7 +38,12 @@ class Jobs:
         folder: where runs lie, a folder each.
         config_class: the options of its runs.
         check_access: raises UserError for options that this program may not be asked for.
+        check_start: raises UserError for what can be seen in a moment to be wrong with them, data and files above all.
+        library: where the program keeps adapters.
         on_end: called with every job that has ended, in its thread.
+
+    Attributes:
+        library: as given.
     """
 
     def __init__(
@@ -58,13 +53,18 @@ class Jobs:
         config_class: type[RunConfig],
         *,
         check_access: Callable[[RunConfig], None] = lambda config: None,
+        check_start: Callable[[RunConfig], None] = lambda config: None,
+        library: Library | None = None,
         on_end: Callable[[Job], None] = lambda job: None,
     ):
         self._make_host, self.folder, self.config_class = make_host, folder, config_class
-        self._check_access, self._on_end = check_access, on_end
+        self._check_access, self._check_start, self._on_end = check_access, check_start, on_end
+        self.library = library
         self._lock = threading.Lock()
         self._line: list[Job] = []  # the first one trains
         self._worker: threading.Thread | None = None
+        self._line_file = LineFile(folder)
+        self._left = self._line_file.read()  # of the program's last time; those of them that are still to be gone on with
         self._archive = Archive(folder)
         self.outlook: Outlook | None = None
 
@@ -93,11 +93,14 @@ class Jobs:
             UserError: for options that are wrong, and for a name that is taken.
         """
         config = self.build_config(values)
+        self._check_start(config)
         with self._lock:
             if self.find_job(config.name) or has_trained(self.folder / config.name, config):
                 raise UserError(
                     f"cannot start a run called '{config.name}': there is one already. Resume or delete it, or choose another name."
                 )
+            if self.library:
+                self.library.check_name(config.name)
             self._archive.forget(config.name)
             return self._stand_in_line(config, Run.start(config))
 
@@ -113,6 +116,7 @@ class Jobs:
         config = build(self.config_class, read_run_config(folder) | dict(changes or {}) | same)
         self._check_access(config)
         check_unchanged(old, config)
+        self._check_start(config)
         config.given = frozenset()  # what init_lora may take over was settled when the run started
         with self._lock:
             if self.find_job(name):
@@ -122,10 +126,15 @@ class Jobs:
     def _stand_in_line(self, config: RunConfig, run: Run) -> Job:
         job = Job(self._make_host(), config, run)
         self._line.append(job)
+        self._left = [name for name in self._left if name != job.run.name]
+        self._keep_line()
         if self._worker is None:
             self._worker = threading.Thread(target=self._work, name="hotlora", daemon=True)
             self._worker.start()
         return job
+
+    def _keep_line(self) -> None:
+        self._line_file.write(list(dict.fromkeys([*(job.run.name for job in self._line), *self._left])))
 
     def _work(self) -> None:
         while True:
@@ -140,10 +149,44 @@ class Jobs:
                 traceback.print_exc()
             with self._lock:
                 self._line.remove(job)
+                self._keep_line()
             try:
                 self._on_end(job)
             except Exception:
                 traceback.print_exc()
+
+    # -- the line of the program's last time -----------------------------------------------------------------------------
+
+    def list_left(self) -> list[Left]:
+        """The runs that stood in line when the program ended, in their order; without those that somebody has gone on with since."""
+        if not self._left:
+            return []
+        found = []
+        for name in list(self._left):
+            try:
+                if self.status(name) in _CUT_SHORT:
+                    step = self.outline(name).step
+                    found.append(Left(name, step, max(step - find_state_step(self.find_folder(name)), 0)))
+            except UserError:
+                continue
+        return found
+
+    def go_on_with_left(self) -> list[str]:
+        """Put them in line again, in their order; returns why for those that cannot be gone on with."""
+        refused = []
+        for left in self.list_left():
+            try:
+                self.resume(left.name)
+            except UserError as error:
+                refused.append(str(error))
+        self.forget_left()
+        return refused
+
+    def forget_left(self) -> None:
+        """Leave them as they are, among the other runs."""
+        with self._lock:
+            self._left = []
+            self._keep_line()
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -151,6 +194,10 @@ class Jobs:
     def current(self) -> Job | None:
         """The run that has the model now."""
         return next(iter(self._line), None)
+
+    def list_line(self) -> list[str]:
+        """The run that has the model, and those that wait for it, in their order."""
+        return [job.run.name for job in list(self._line)]
 
     def find_job(self, name: str) -> Job | None:
         """The run that trains or waits under this name."""
@@ -172,6 +219,7 @@ class Jobs:
             waiting = next((job for job in self._line[1:] if job.control is control), None)
             if waiting:
                 self._line.remove(waiting)
+                self._keep_line()
                 waiting.run.close()
                 return
         control.stop()
@@ -195,7 +243,7 @@ class Jobs:
     def status(self, name: str) -> str:
         """One of STATUSES."""
         current, job = self.current, self.find_job(name)  # before its events, which then have the end of a run that is gone by now
-        return _name_status(job, self.outline(name), is_current=job is current)
+        return name_status(job, self.outline(name), is_current=job is current)
 
     def look_up(self, name: str) -> Entry:
         """One run, as in the list of all. Raises UserError where there is none, or it cannot be read."""
@@ -210,7 +258,7 @@ class Jobs:
                 entries.append(Entry(name, "", History(), str(outline)))
             else:
                 job = line.get(os.path.normcase(name))
-                entries.append(Entry(name, _name_status(job, outline, is_current=job is current), outline))
+                entries.append(Entry(name, name_status(job, outline, is_current=job is current), outline))
         return entries
 
     def explain_wait(self) -> str:
@@ -225,12 +273,18 @@ class Jobs:
         """The options of a run."""
         return self._archive.values(name)
 
-    def delete(self, name: str) -> None:
-        """Remove a run's folder with all that is in it. Raises UserError while it trains or waits."""
+    def delete(self, name: str, *, copies: bool = False) -> None:
+        """Remove a run's folder with all that is in it. Raises UserError while it trains or waits.
+
+        Args:
+            copies: also those of its adapters that are in the program's library.
+        """
         folder = self.find_folder(name)
         with self._lock:
             if self.find_job(name):
                 raise UserError(f"cannot delete '{name}': it is training or waiting. Stop it first.")
+            if copies and self.library:
+                self.library.remove_copies(str(self.values(name).get("output_name") or name))
             doomed = folder.with_name(f".{uuid.uuid4().hex}{DELETED}")
             try:
                 folder.rename(doomed)  # all or nothing: Windows refuses while a file in it is open
@@ -252,6 +306,7 @@ class Jobs:
         values = dict(values)
         values["output_name"] = values.get("output_name") or "unnamed"
         config = self.build_config(values)
+        self._check_start(config)
         with self._lock:
             if self.outlook and self.outlook.busy:
                 raise UserError("cannot look at two runs at once. Wait until the first look is done, or cancel it.")
@@ -271,17 +326,6 @@ class Jobs:
         if self.outlook:
             self.outlook.cancel()
         self.outlook = None
-
-
-def _name_status(job: Job | None, outline: History, *, is_current: bool) -> str:
-    """One of STATUSES. ``job``: where the run trains or waits."""
-    if job is not None:
-        return job.phase if is_current else "waiting"
-    if outline.outcome is None:
-        return "interrupted" if outline.latest else "not started"
-    if isinstance(outline.outcome, Failed):
-        return "failed"
-    return "stopped" if outline.outcome.reason == "stopped" else "done"
 
 
 def _run(job: Job) -> None:

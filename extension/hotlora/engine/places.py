@@ -3,12 +3,15 @@ no file."""
 
 import os
 import stat
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import UserError
 
 _NAME_BYTES = 255  # of one part, on Linux and macOS; Windows takes as many characters
 _PATH_BYTES = 4000
+_LOOK_SECONDS = 0.2  # at a folder for what it ought to hold, before somebody who has pressed a button is answered
 _QUOTES = ("''", '""', "``", "“”", "„“", "‘’", "«»")
 
 
@@ -47,12 +50,20 @@ def is_ordinary_file(path: Path) -> bool:
         return False
 
 
+def may_hold(folder: Path, suffixes: Sequence[str]) -> bool:
+    """Whether a file with one of these endings is in the folder or below it, as far as that can be seen in a moment; where it cannot,
+    there may be one."""
+    until = time.monotonic() + _LOOK_SECONDS
+    for _, folders, files in os.walk(folder, followlinks=True):
+        if time.monotonic() > until or any(name.lower().endswith(tuple(suffixes)) for name in files if not name.startswith(".")):
+            return True
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return False
+
+
 def _strip_quotes(text: str) -> str:
     """Without the quotes that a file manager or a shell puts around a path."""
-    for opening, closing in _QUOTES:
-        if len(text) > 1 and text[0] == opening and text[-1] == closing:
-            return text[1:-1].strip()
-    return text
+    return text[1:-1].strip() if len(text) > 1 and text[0] + text[-1] in _QUOTES else text
 
 
 def _expand_home(path: str, start: str) -> str:

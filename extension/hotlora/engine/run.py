@@ -157,6 +157,11 @@ def has_trained(folder: Path, config: RunConfig) -> bool:
     return any((folder / "state").glob("*.pt")) or (folder / f"{config.name}{config.FILE_SUFFIX}").exists()
 
 
+def find_state_step(folder: Path) -> int:
+    """The step of a run's newest state; 0 where it has none."""
+    return max((int(path.stem.partition("-")[2]) for path in (folder / "state").glob("step-*.pt")), default=0)
+
+
 def read_run_config(folder: Path) -> dict[str, Any]:
     """The options of an existing run. Raises UserError where there is none."""
     path = folder / "config.yaml"

@@ -17,9 +17,7 @@ def read_parts(config: TextConfig) -> dict[str, Texts]:
     Raises:
         UserError: for a place that cannot be used; and, with `on_bad_data: stop`, one that lists every question with several answers.
     """
-    if not config.train_data_dir:
-        raise UserError("cannot train without data. Set train_data_dir to a file or folder of questions and answers, or of texts.")
-    train = read_texts(Path(config.train_data_dir).expanduser(), config)
+    train = read_texts(find_data(config), config)
     parts = {"train": train}
     if config.validation_dir:
         judge = read_texts(Path(config.validation_dir).expanduser(), config)
@@ -29,6 +27,13 @@ def read_parts(config: TextConfig) -> dict[str, Texts]:
     if not config.several_answers:
         _settle_contradictions(train, config)
     return parts
+
+
+def find_data(config: TextConfig) -> Path:
+    """Where the texts are. Raises UserError where that is not said."""
+    if not config.train_data_dir:
+        raise UserError("cannot train without data. Set train_data_dir to a file or folder of questions and answers, or of texts.")
+    return Path(config.train_data_dir).expanduser()
 
 
 def _place_aside(train: Texts, parts: dict[str, Texts], config: TextConfig) -> None:

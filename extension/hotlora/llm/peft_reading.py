@@ -26,8 +26,8 @@ _IMAGE_STARTS = ("lora_unet_", "lora_te", "lycoris_", "unet.", "text_encoder", "
 _IMAGE_PARTS = ("transformer_blocks", ".hada_", "_hada_", ".lokr_", "down_blocks", "input_blocks")
 
 _HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal", "default")  # those that leave the model's weights as they are
-_UNKNOWN = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication", "lora_bias", "use_qalora", "use_bdlora")
-_UNKNOWN += ("alora_invocation_tokens", "arrow_config", "velora_config", "kasa_config")
+_UNKNOWN: tuple[str, ...] = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication", "lora_bias")
+_UNKNOWN += ("use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "velora_config", "kasa_config")
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def read_peft_folder(path: Path) -> PeftFile:
         UserError: where it is none, is of another family, or holds what cannot be gone on from.
     """
     place = path.expanduser()
-    weights = _find_weights(place)
-    flat, metadata = _read_weights(weights, place)
+    weights = find_weights(place)
+    flat, metadata = _read_weights(weights)
     _refuse_images(flat, place)
-    said = _read_config(weights.parent, place)
+    said = _read_config(weights.parent)
     _refuse_unknown(said, place)
     tensors: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in flat.items():
@@ -113,7 +113,8 @@ def warn_other_base(base: str, theirs: str, fingerprint: str, name: str) -> str:
 # -- files ---------------------------------------------------------------------------------------------------------------
 
 
-def _find_weights(place: Path) -> Path:
+def find_weights(place: Path) -> Path:
+    """The file with an adapter's weights. Raises UserError where the place is no adapter."""
     if place.is_file():
         if place.suffix.lower() not in (".safetensors", ".bin"):
             raise UserError(f"cannot go on from '{place}': it is no adapter. Give the folder of a peft adapter, or its .safetensors file.")
@@ -130,7 +131,7 @@ def _find_weights(place: Path) -> Path:
     raise UserError(f"cannot go on from '{place}': it has no {CONFIG}, so it is no text LoRA.{hint}")
 
 
-def _read_weights(weights: Path, place: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, str]]:
+def _read_weights(weights: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, str]]:
     try:
         if weights.suffix.lower() == ".bin":
             flat = torch.load(weights, map_location="cpu", weights_only=True)
@@ -152,7 +153,7 @@ def _refuse_images(flat: Mapping[str, torch.Tensor], place: Path) -> None:
         )
 
 
-def _read_config(folder: Path, place: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     """What peft's config says; nothing where the weights lie alone."""
     path = folder / CONFIG
     if not path.is_file():

@@ -23,6 +23,8 @@ from .unused import tell_unused
 _SHOWN_PROBLEMS = 50
 _MASK_TOLERANCE = 0.05  # of the aspect ratio: rounding, not another cut
 
+_OPTIONS = {"train": "train_data_dir", "reg": "reg_data_dir", "validation": "validation_dir"}  # of a data folder, by its use
+
 
 @dataclass(frozen=True)
 class Example:
@@ -92,6 +94,13 @@ class Files:
 
     seen: dict[Path, Seen | UserError]
     masks: dict[Path, Path]  # picture -> mask
+
+    def read(self, path: Path) -> Seen:
+        """What a file holds. Raises the UserError of one that cannot be read."""
+        seen = self.seen[path]
+        if isinstance(seen, UserError):
+            raise seen
+        return seen
 
     def list_paths(self, parts: dict[str, Part]) -> list[Path]:
         """Every picture and mask, once."""
@@ -176,22 +185,27 @@ def match_regularisation(examples: list[Example], wanted: int) -> list[Example]:
     return [replace(examples[place], repeats=times) for place, times in repeats.items()]
 
 
-def open_parts(config: PictureConfig) -> dict[str, Part]:
-    """The run's data folders by their use: train, reg, validation. Raises UserError for one that cannot be used."""
+def find_roots(config: PictureConfig) -> dict[str, Path]:
+    """The run's data folders by their use: train, reg, validation. Raises UserError for one that is not there, or has two uses."""
     if not config.train_data_dir:
         raise UserError("cannot train without pictures: train_data_dir is empty. Set it to the folder with the pictures.")
-    options = {"train": "train_data_dir", "reg": "reg_data_dir", "validation": "validation_dir"}
-    roots = {name: open_folder(getattr(config, o), o) for name, o in options.items() if getattr(config, o)}
+    roots = {name: open_folder(getattr(config, o), o) for name, o in _OPTIONS.items() if getattr(config, o)}
     owner: dict[str, str] = {}
     for name, root in roots.items():
         if owner.setdefault(path_key(root), name) != name:
-            first = options[owner[path_key(root)]]
-            raise UserError(f"cannot use {root} as {options[name]}: it is {first} already. Set another folder.")
+            first = _OPTIONS[owner[path_key(root)]]
+            raise UserError(f"cannot use {root} as {_OPTIONS[name]}: it is {first} already. Set another folder.")
+    return roots
+
+
+def open_parts(config: PictureConfig) -> dict[str, Part]:
+    """What is in each of them. Raises UserError for one that cannot be used."""
+    roots = find_roots(config)
     others = [Path(p) for p in (config.mask_dir, config.output_dir, config.cache_dir) if p]
     parts = {}
     for name, root in roots.items():
         contents = list_contents(root, [*roots.values(), *others])
-        require_pictures(contents, root, options[name])
+        require_pictures(contents, root, _OPTIONS[name])
         parts[name] = Part(root, contents, is_reg=name == "reg")
     return parts
 
@@ -218,17 +232,22 @@ def read_metadata(parts: dict[str, Part], config: PictureConfig) -> MetadataCapt
     captions = MetadataCaptions(part.root for part in parts.values())
     root = parts["train"].root
     if config.metadata_path:
-        path = Path(config.metadata_path).expanduser()
-        if not path.is_file() and (root / path).is_file():
-            path = root / path
-        if not path.is_file():
-            raise UserError(f"cannot read captions from {path}: there is no such file.{suggest_name(path)} Correct metadata_path.")
-        captions.read(path, root)
+        captions.read(find_metadata(config.metadata_path, root), root)
     for name, part in parts.items():
         if name != "train" or not config.metadata_path:
             for path in part.contents.metadata:
                 captions.read(path)
     return captions
+
+
+def find_metadata(value: str, root: Path) -> Path:
+    """The file that ``metadata_path`` names, maybe in the training folder. Raises UserError where there is none."""
+    path = Path(value).expanduser()
+    if not path.is_file() and (root / path).is_file():
+        path = root / path
+    if not path.is_file():
+        raise UserError(f"cannot read captions from {path}: there is no such file.{suggest_name(path)} Correct metadata_path.")
+    return path
 
 
 def judge_pictures(part: Part, captions: MetadataCaptions, files: Files, config: PictureConfig) -> list[Judged]:
@@ -272,7 +291,7 @@ def _find_problems(seen: Seen | UserError, mask: Path | None, files: Files) -> l
     """What is wrong with a picture's file and its mask's."""
     mask_seen = files.seen[mask] if mask else None
     problems = [str(result) for result in (seen, mask_seen) if isinstance(result, UserError)]
-    if mask_seen and not problems:
+    if isinstance(seen, Seen) and isinstance(mask_seen, Seen):
         ratio, mask_ratio = (width / height for width, height in (seen.size, mask_seen.size))
         if abs(mask_ratio / ratio - 1) > _MASK_TOLERANCE:
             sizes = "{}x{} and {}x{} pixels".format(*mask_seen.size, *seen.size)
@@ -281,7 +300,7 @@ def _find_problems(seen: Seen | UserError, mask: Path | None, files: Files) -> l
 
 
 def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool) -> Example:
-    seen, mask = files.seen[found.path], files.masks.get(found.path)
+    seen, mask = files.read(found.path), files.masks.get(found.path)
     return Example(
         path=found.path,
         caption=caption,
@@ -291,7 +310,7 @@ def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool) -> 
         size=seen.size,
         digest=seen.digest,
         folder=found.folder,
-        mask_digest=files.seen[mask].digest if mask else "",
+        mask_digest=files.read(mask).digest if mask else "",
         folder_repeats=found.repeats,
     )
 

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..engine.entries import Entry
 from ..engine.errors import UserError
 from ..engine.history import History
-from ..engine.jobs import Entry, Jobs
+from ..engine.jobs import Jobs
 from ..engine.outlook import Outlook
 
 _LONGEST_SHOWN = 80

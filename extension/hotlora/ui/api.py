@@ -25,6 +25,7 @@ from ..engine.errors import UserError
 from ..engine.options import as_plain, options_of
 from ..engine.outlook import Outlook
 from .answers import describe_all, describe_details, describe_outlook, describe_run, explain, find_sheet, printable, read_lines
+from .api_queue import add_queue
 from .datasets import add_to_data_set, list_data_sets
 from .presets import list_presets, read_preset
 from .studio import Studio
@@ -121,6 +122,7 @@ def build_router(studio: Studio, authorize: Callable | None, is_allowed: Callabl
     )
     _add_runs(router, studio)
     _add_actions(router, studio)
+    add_queue(router, studio.jobs)
     _add_look_ahead(router, studio)
     _add_data(router, studio)
     _add_recipes(router, studio)
@@ -167,10 +169,12 @@ def _add_runs(router: APIRouter, studio: Studio) -> None:
         return {"events": events, "next": since + len(events)}
 
     @router.delete("/runs/{name}", summary="Delete a run with everything in its folder")
-    def delete(name: str = _RUN) -> dict:
+    def delete(
+        name: str = _RUN, copies: bool = Query(False, description="Also the copies of its LoRA in the program's own folder.")
+    ) -> dict:
         """Refused while it trains or waits."""
         _find(studio, name)
-        jobs.delete(name)
+        jobs.delete(name, copies=copies)
         return {"deleted": name}
 
     @router.get("/runs/{name}/samples/{file}", summary="A sample's picture or text, or the comparison", response_class=FileResponse)

@@ -33,6 +33,11 @@ def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_
     """The whole tab."""
     with gr.Blocks(analytics_enabled=False, **blocks_options) as blocks, gr.Column(elem_id="hotlora_page"):
         said = gr.HTML(_say_missing(studio), elem_id="hotlora_message", elem_classes=["hotlora-live"])
+        gr.HTML(  # shown by the page's script
+            message("The program has started again, and its page is another one now. Reload this page.", bad=True),
+            elem_id="hotlora_outdated",
+            elem_classes=["hotlora-hidden"],
+        )
         with gr.Row(elem_id="hotlora_columns"):
             with gr.Column(scale=5, min_width=320):
                 recipe = RecipeSection(studio, said)
@@ -42,7 +47,7 @@ def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_
             with gr.Column(scale=6, min_width=320):
                 watch = WatchSection(studio, said)
                 watch.build()
-                shelf = ShelfSection(studio, said) if studio.shelf else None
+                shelf = ShelfSection(studio.shelf, studio.live, said) if studio.shelf else None
                 if shelf:
                     shelf.build()
         data.connect(recipe)

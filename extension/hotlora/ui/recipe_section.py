@@ -90,7 +90,7 @@ class RecipeSection:
             self.save_preset = gr.Button("Save as preset", size="sm", elem_id="hotlora_save_preset")
         with gr.Row():
             self.export = gr.Button("Export as YAML", size="sm", elem_id="hotlora_export")
-            self.upload = gr.UploadButton("Import YAML", size="sm", file_types=[".yaml", ".yml"], elem_id="hotlora_import")
+            self.upload = gr.UploadButton("Import", size="sm", file_types=[".yaml", ".yml", ".json", ".toml"], elem_id="hotlora_import")
         self.exported = gr.HTML(elem_id="hotlora_exported")
 
     def connect(self, watch: Any) -> None:
@@ -113,7 +113,10 @@ class RecipeSection:
         name, reason = self._studio.model_name(), self._studio.why_not()
         if reason:
             return message(reason, bad=True)
-        return f"<p><b>Trains on</b> <code>{escape(name)}</code></p>" if name else hint("No model is loaded. Choose one first.")
+        if not name:
+            return hint("No model is loaded. Choose one first.")
+        waits = self._studio.waits_for()
+        return f"<p><b>Trains on</b> <code>{escape(name)}</code></p>{hint(waits) if waits else ''}"
 
     def read_config(self, shown: Sequence[Any], *, named: bool = True, folder: Path | None = None) -> RunConfig:
         """Checked options from what the widgets show, but for the data's folder where one is given. Raises UserError."""
@@ -147,10 +150,10 @@ class RecipeSection:
         return "", f"<p><b>Download</b> {link} <code>python train.py --config {escape(config.name)}.yaml</code></p>"
 
     def _read_yaml(self, file: Any) -> list:
-        values = import_recipe(uploaded_paths(file)[0], self._config_class)
+        values, told = import_recipe(uploaded_paths(file)[0], self._config_class)
         if "output_dir" in values:
             values.setdefault("output_name", Path(str(values["output_dir"])).name)
-        return [message("Imported."), *self.show(values)]
+        return [message(told), *self.show(values)]
 
     def show(self, values: dict[str, Any]) -> list[Any]:
         """What the widgets show for the options of a run."""

@@ -48,6 +48,7 @@ class Studio:
     data_word: str = "pictures"  # what the data is called on the page
     model_name: Callable[[], str] = lambda: ""  # what is loaded now; empty where nothing is
     why_not: Callable[[], str] = lambda: ""  # a sentence where what is loaded cannot be trained on now
+    waits_for: Callable[[], str] = lambda: ""  # a sentence where a run would wait before it trains on it
     hides: Sequence[str] = ()  # options that make no sense in this program
     choices: Mapping[str, Callable[[], list[str]]] = field(default_factory=dict)  # option -> what the program offers for it
     defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the config class's own

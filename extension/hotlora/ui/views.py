@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..engine.entries import Entry
 from ..engine.events import Failed, Finished, Paused, Preparing, Previewed
 from ..engine.examples import DataView, Example
 from ..engine.history import History, clock
-from ..engine.jobs import Entry
+from ..engine.line import Left
 from ..engine.outlook import Outlook
 from .draw import PICTURE_SUFFIXES, duration, escape, facts, gigabytes, hint, jpeg_source, notes, picture_source, zoomable
 
@@ -176,6 +177,22 @@ def _show_sample(sample: Previewed) -> str:
 
 def _read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def show_left(left: Sequence[Left]) -> str:
+    """The runs that stood in line when the program ended; empty where none did."""
+    if not left:
+        return ""
+    items = "".join(f"<li><b>{escape(run.name)}</b>: {_show_place(run)}</li>" for run in left)
+    return f"<p>These runs were in line when the program ended:</p><ol>{items}</ol>"
+
+
+def _show_place(run: Left) -> str:
+    """How far it had come. Numbers stand in nodes of their own, because the WebUI translates the words."""
+    if not run.step:
+        return "<span>had not begun</span>"
+    lost = f" <span>steps after the last saved state, which are trained again:</span> <b>{run.lost_steps}</b>" if run.lost_steps else ""
+    return f"<span>at step</span> <b>{run.step}</b>{lost}"
 
 
 def show_log(history: History, folder: Path) -> str:

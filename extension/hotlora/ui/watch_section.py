@@ -17,7 +17,7 @@ from .charts import draw_losses
 from .compat import answer, listen, message
 from .draw import escape, hint
 from .studio import Studio
-from .views import describe_row, show_log, show_outlook, show_runs, show_samples, show_status
+from .views import describe_row, show_left, show_log, show_outlook, show_runs, show_samples, show_status
 
 _ALIVE = ("preparing", "training", "paused", "stopping")
 _RESUMABLE = ("stopped", "failed", "interrupted", "not started")
@@ -39,6 +39,11 @@ class WatchSection:
     def build(self) -> None:
         """Make the widgets."""
         gr.HTML("<h3><i>3</i> <span>Watch</span></h3>")
+        with gr.Column(visible=False, elem_id="hotlora_left") as self.left:
+            self.left_runs = gr.HTML(elem_classes=["hotlora-live"])
+            with gr.Row(elem_classes=["hotlora-buttons"]):
+                self.go_on_with_left = gr.Button("Go on with them", size="sm", elem_id="hotlora_go_on_with_left", variant="primary")
+                self.forget_left = gr.Button("Forget them", size="sm", elem_id="hotlora_forget_left")
         self.outlook = gr.HTML(elem_id="hotlora_outlook", elem_classes=["hotlora-live"])
         self.status = gr.HTML(hint("Press Train, and watch it here."), elem_id="hotlora_status", elem_classes=["hotlora-live"])
         with gr.Row(elem_classes=["hotlora-buttons"]):
@@ -69,6 +74,13 @@ class WatchSection:
                 self.go_on_from = gr.Button("Continue from it", size="sm", elem_id="hotlora_continue", interactive=False)
                 self.take_recipe = gr.Button("Use its recipe", size="sm", elem_id="hotlora_take_recipe", interactive=False)
                 self.delete = gr.Button("Delete", size="sm", variant="stop", elem_id="hotlora_delete", interactive=False)
+            self.copies = gr.Checkbox(
+                label="Delete its copies in the LoRA folder too",
+                value=False,
+                visible=self._jobs.library is not None,
+                elem_id="hotlora_copies",
+                interactive=True,
+            )
         self._tick = gr.Button("tick", elem_id="hotlora_tick", elem_classes=["hotlora-hidden"])
         self._beat = gr.HTML(elem_id="hotlora_beat", elem_classes=["hotlora-hidden"])
         self._sent = gr.State({})
@@ -80,6 +92,7 @@ class WatchSection:
             *(recipe.model, recipe.cancel_look, self.outlook, self.status, self.chart, self.samples, self.log, self.runs),
             *(run, self.compare, self.pause, self.stop, self.sample, self.save, self.use),
             *(self.resume, self.go_on_from, self.take_recipe, self.delete),
+            *(self.left, self.left_runs),
         ]
         self._shelf = shelf
         shelved = [*shelf.names, *shelf.weights] if shelf else []
@@ -91,8 +104,10 @@ class WatchSection:
         answer(self.resume.click, self._resume, [run], [said])
         answer(self.go_on_from.click, self._continue_from, [run], [said, *recipe.options.widgets])
         answer(self.take_recipe.click, self._take_recipe, [run], [said, *recipe.options.widgets])
-        confirm = "(name) => [hotloraConfirm('Delete this run with everything in its folder?', name) ? name : '']"
-        answer(self.delete.click, self._delete, [run], [said], js=confirm)
+        confirm = "(name, copies) => [hotloraConfirm('Delete this run with everything in its folder?', name) ? name : '', copies]"
+        answer(self.delete.click, self._delete, [run, self.copies], [said, self.copies], js=confirm)
+        answer(self.go_on_with_left.click, self._go_on_with_left, [], [said])
+        answer(self.forget_left.click, self._forget_left, [], [said])
         if shelf:
             answer(self.use.click, self._use_now, [run], [said, *shelf.names, *shelf.weights])
         else:
@@ -108,10 +123,10 @@ class WatchSection:
             mark = hashlib.blake2b(repr(shows).encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
             answers.append(draw() if sent.get(place) != mark else gr.update())
             sent[place] = mark
-        beat = int(sent.get(-1, 0)) + 1
-        sent[-1] = beat
-        shelved = self._shelf.news(sent) if self._shelf else []
-        return [f"<i>{beat}</i>", sent, *answers, *shelved]
+        looks = int(sent.get(-1, 0)) + 1
+        sent[-1] = looks
+        shelved = self._shelf.list_changes(sent) if self._shelf else []
+        return [f"<i>{looks}</i>", sent, *answers, *shelved]
 
     def _describe(self, selected: str | None, compared: list[str]) -> Iterator[Drawing]:
         """The content of each widget of ``_drawn``, in their order."""
@@ -129,6 +144,9 @@ class WatchSection:
         yield _widget(choices=names, value=name)
         yield _widget(choices=names, value=[other for other in compared if other in names])
         yield from self._describe_buttons(status, has_files, self._is_live(status))
+        left = jobs.list_left()
+        yield _widget(visible=bool(left))
+        yield _text(show_left(left))
 
     def _describe_cancelling(self) -> Drawing:
         """With the look's number, because a press on *What will happen?* shows the button too."""
@@ -158,7 +176,7 @@ class WatchSection:
 
     def _read_others(self, name: str, compared: Sequence[str]) -> dict[str, History]:
         """Those to compare with; without what is gone, or cannot be read."""
-        found = {}
+        found: dict[str, History] = {}
         for other in dict.fromkeys(compared):
             try:
                 found |= {other: self._jobs.history(other)} if other != name else {}
@@ -220,7 +238,7 @@ class WatchSection:
 
     def _use_now(self, name: str) -> list[Any]:
         newest = Path(self._jobs.history(name).files[-1].path).name  # as it was published
-        told = self._studio.shelf.apply({newest: 1.0})
+        told = self._studio.shelf.apply({newest: 1.0}) if self._studio.shelf else ""
         return [message(told, bad=True) if told else message(f"Answers come with {newest} now."), *self._shelf.show()]
 
     def _continue_from(self, name: str) -> list[Any]:
@@ -232,11 +250,19 @@ class WatchSection:
     def _take_recipe(self, name: str) -> list[Any]:
         return [message(f"This is the recipe of '{name}'."), *self._recipe.options.show(self._jobs.values(name))]
 
-    def _delete(self, name: str) -> str:
+    def _go_on_with_left(self) -> str:
+        refused = self._jobs.go_on_with_left()
+        return message(" ".join(refused), bad=True) if refused else message("They go on in their order.")
+
+    def _forget_left(self) -> str:
+        self._jobs.forget_left()
+        return message("They stay among the runs, where each can be resumed.")
+
+    def _delete(self, name: str, copies: bool) -> tuple[str, Any]:
         if not name:
-            return ""
-        self._jobs.delete(name)
-        return message(f"Deleted '{name}'.")
+            return "", gr.update()
+        self._jobs.delete(name, copies=bool(copies))
+        return message(f"Deleted '{name}'."), gr.update(value=False)
 
 
 def _text(text: str) -> Drawing:

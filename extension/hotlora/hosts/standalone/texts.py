@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ...engine.errors import UserError
+from ...engine.interfaces import Trainee
 from ...llm.config import TextConfig
 from ..shared.causal_model import CausalModel
 from ..shared.devices import choose_device, choose_dtype
@@ -16,7 +17,7 @@ from .model_folder import check_model_folder, quantization_of
 class TransformersHost(StandaloneHost):
     """Loads a language model."""
 
-    def borrow(self, config: TextConfig) -> Any:
+    def borrow(self, config: TextConfig) -> Trainee:
         """Load the model that the config names.
 
         Raises:
@@ -24,10 +25,16 @@ class TransformersHost(StandaloneHost):
         """
         from ...llm.trainee import TextTrainee
 
-        if not config.base_model:
-            raise UserError("cannot train without a base model. Set base_model to the folder of a Hugging Face model.")
+        check_model(config)
         device = choose_device()
         return TextTrainee(load_model(Path(config.base_model).expanduser(), config, device), config)
+
+
+def check_model(config: TextConfig) -> None:
+    """Raise UserError where there is no folder of a model, or it can be seen not to be one that can be trained on."""
+    if not config.base_model:
+        raise UserError("cannot train without a base model. Set base_model to the folder of a Hugging Face model.")
+    check_model_folder(Path(config.base_model).expanduser(), trust_remote_code=config.trust_remote_code)
 
 
 def load_model(folder: Path, config: TextConfig, device: torch.device) -> CausalModel:

@@ -7,6 +7,7 @@ anywhere. Written against version 4.7 (commit 1dcde41d).
 import contextlib
 import shutil
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import torch
 
 from ...engine.errors import ModelAway
 from ...engine.files import replacing_folder
+from ...engine.interfaces import Trainee
 from ...llm.config import TextConfig
 from ..shared.causal_model import CausalModel
 from ..shared.foreign import LIBRARIES, find_irremovable, foreign_hooks_off
 from ..shared.turns import Turns
+from .alone import alone_with
 from .live import LiveAnswers
 from .lock import queue_adapters, watch_lock
 
@@ -34,8 +37,9 @@ class TextgenHost:
         self._config: TextConfig | None = None  # of the run that borrowed
         self._net: Any = None  # the program's model object
         self._turns = Turns(watch_lock)
+        self._waiting: set[int] = set()  # threads that wait for the turn's end without the lock
 
-    def borrow(self, config: TextConfig) -> Any:
+    def borrow(self, config: TextConfig) -> Trainee:
         """The model that is loaded. Where the config names none, it is written there.
 
         Raises:
@@ -64,7 +68,7 @@ class TextgenHost:
 
     def has_model(self, config: TextConfig) -> bool:
         """Whether the model that the config names (or any) is loaded such that it can be trained on."""
-        return explain_absence(config) is None
+        return explain_now(config) is None
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -74,7 +78,7 @@ class TextgenHost:
         with self._turns.take(), self._live.put_aside(self._net):
             self._check_unchanged()
             try:
-                with foreign_hooks_off(self._net.modules(), _OWN):
+                with alone_with(self._net) as self._waiting, foreign_hooks_off(self._net.modules(), _OWN):
                     yield
             except RuntimeError:
                 self._check_unchanged()  # Load and Unload stand in no queue
@@ -86,14 +90,15 @@ class TextgenHost:
         """Whether somebody waits for an answer, or has taken the model away."""
         from modules import shared
 
-        return self._turns.somebody_waits() or shared.model is not self._net
+        return self._turns.somebody_waits() or bool(self._waiting) or shared.model is not self._net
 
     def _check_unchanged(self) -> None:
         from modules import shared
 
         _check_there(self._config)
+        name = self._config.name if self._config else ""
         if shared.model is not self._net:
-            raise ModelAway(f"cannot train '{self._config.name}' now: its model has been loaded anew. It goes on by itself.")
+            raise ModelAway(f"cannot train '{name}' now: its model has been loaded anew. It goes on by itself.")
 
     def publish(self, path: Path) -> None:
         """Put the adapter where the program looks for LoRAs. An adapter that is applied there stays as it was loaded."""
@@ -105,33 +110,86 @@ class TextgenHost:
                 shutil.copy2(file, folder)
 
 
-def _check_there(config: TextConfig) -> None:
+def _check_there(config: TextConfig | None) -> None:
     reason = explain_absence(config)
     if reason:
         raise ModelAway(reason)
 
 
 def explain_absence(config: TextConfig | None = None) -> str | None:
-    """Why the loaded model cannot be trained on now, and what to do; None where it can. ``config`` may name a model."""
+    """Why the loaded model cannot be trained on now, and what to do; None where it can. Only under the generation lock, because answers
+    and turns put something into the model.
+
+    Args:
+        config: may name a model.
+    """
+    from modules import shared
+
+    return explain_loader(config.base_model if config else "") or _explain_layers(shared.model) or _explain_state(config)
+
+
+def explain_now(config: TextConfig | None = None, *, applied: bool = True) -> str | None:
+    """The same, for whoever cannot wait for the lock: of a model in use, what was seen in it when it last was not.
+
+    Args:
+        applied: whether an adapter that answers come with is a reason.
+    """
+    return explain_loader(config.base_model if config else "") or _look_at_layers() or _explain_state(config, applied=applied)
+
+
+def explain_wait() -> str:
+    """What a run would wait for; empty where it would not."""
+    from modules import shared
+
+    names = "" if explain_loader() else ", ".join(shared.lora_names)
+    return f"Answers come with {names} now. A run waits until that is taken off." if names else ""
+
+
+_seen: list[tuple["weakref.ref[Any]", str | None]] = []  # the model, and why its layers cannot be trained on; one at most
+
+
+def _look_at_layers() -> str | None:
+    from modules import shared
+
+    lock, net = watch_lock(), shared.model
+    if net is not None and not shared.lora_names and lock.acquire(blocking=False):
+        try:
+            _seen[:] = [(weakref.ref(net), _explain_layers(net))]
+        finally:
+            lock.release()
+    return next((reason for model, reason in _seen if model() is net), None)
+
+
+def _explain_layers(net: Any) -> str | None:
+    """Of the model as it stands: what is not there, what is in it and ought not to be."""
+    from modules import shared
+
+    if any(parameter.device.type == "meta" for parameter in net.parameters()):
+        return "cannot train on this model: parts of it are offloaded, because it does not fit. Load it in 4 or 8 bits, or a smaller one."
+    if not shared.lora_names and _has_adapter_layers(net):
+        return _name_applied("an adapter")
+    owner = find_irremovable(net.modules(), _OWN, {})
+    if owner:
+        return f"cannot train on this model: {owner} has changed its weights. Switch that off and load the model again."
+    return None
+
+
+def _explain_state(config: TextConfig | None, *, applied: bool = True) -> str | None:
+    """By what the program says of its model."""
     from modules import shared
 
     wanted = config.base_model if config else ""
-    reason = explain_loader(wanted)
-    if reason:
-        return reason
-    if any(parameter.device.type == "meta" for parameter in shared.model.parameters()):
-        return "cannot train on this model: parts of it are offloaded, because it does not fit. Load it in 4 or 8 bits, or a smaller one."
-    if shared.lora_names or _has_adapter_layers(shared.model):
-        names = ", ".join(shared.lora_names) or "an adapter"
-        return f"cannot train while {names} is applied: take it off (Adapters, or the Model tab); training then goes on by itself."
-    owner = find_irremovable(shared.model.modules(), _OWN, {})
-    if owner:
-        return f"cannot train on this model: {owner} has changed its weights. Switch that off and load the model again."
+    if applied and shared.lora_names:
+        return _name_applied(", ".join(shared.lora_names))
     if shared.model_dirty_from_training:
         return "cannot train on this model: the Training tab has changed it. Load it again in the Model tab."
     if wanted and wanted != shared.model_name:
         return f"this run belongs to {wanted}, and {shared.model_name} is loaded. Load {wanted}; training then goes on by itself."
     return None
+
+
+def _name_applied(names: str) -> str:
+    return f"cannot train while {names} is applied: take it off (Adapters, or the Model tab); training then goes on by itself."
 
 
 def explain_loader(wanted: str = "") -> str | None:
@@ -204,7 +262,7 @@ def read_tokenizer() -> tuple[Any, str | None]:
     return (None, None) if explain_loader() else (shared.tokenizer, read_template())
 
 
-def find_compute_dtype(net: torch.nn.Module) -> torch.dtype:
+def find_compute_dtype(net: Any) -> torch.dtype:
     """The precision that the loaded model computes in; quantised layers say it themselves."""
     for module in net.modules():
         if type(module).__name__ == "Linear4bit" and module.compute_dtype is not None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...engine.control import Newest
+from .alone import alone_with
 
 
 class LiveAnswers:
@@ -39,7 +40,10 @@ class LiveAnswers:
 
     def _answer(self, net: Any, *args: Any, **options: Any) -> Any:
         newest = self._newest() if self.wanted else None
-        with self._answering, newest.attached() if newest else contextlib.nullcontext():
+        with self._answering, contextlib.ExitStack() as stack:
+            if newest:
+                stack.enter_context(alone_with(net))
+                stack.enter_context(newest.attached())
             return type(net).generate(net, *args, **options)
 
     def end(self) -> None:

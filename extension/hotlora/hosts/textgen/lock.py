@@ -13,12 +13,14 @@ class WatchedLock:
         self._inner, self._counting = inner, threading.Lock()
         self.waiting = 0
 
-    def acquire(self, *args: Any, **kwargs: Any) -> bool:
-        """As ``threading.Lock.acquire``."""
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As ``threading.Lock.acquire``. Who only tries does not wait."""
+        if not blocking:
+            return self._inner.acquire(blocking, timeout)
         with self._counting:
             self.waiting += 1
         try:
-            return self._inner.acquire(*args, **kwargs)
+            return self._inner.acquire(blocking, timeout)
         finally:
             with self._counting:
                 self.waiting -= 1
@@ -61,5 +63,6 @@ def queue_adapters() -> None:
         with watch_lock():
             apply(names)
 
-    wait_and_apply.hotlora_waits = True
-    LoRA.add_lora_transformers = wait_and_apply
+    marked: Any = wait_and_apply
+    marked.hotlora_waits = True
+    LoRA.add_lora_transformers = marked

@@ -30,12 +30,17 @@ def copy_with_card(path: Path, folder: Path) -> None:
         source = path.with_suffix(suffix)
         if source.is_file():
             write_bytes(folder / source.name, source.read_bytes())
-    numbered = _NUMBERED.fullmatch(path.stem)
-    name, originals = (numbered[1], path.parent) if numbered else (path.stem, path.parent / "checkpoints")
+    numbered = numbered_stem(path.stem)
+    name, originals = (numbered, path.parent) if numbered else (path.stem, path.parent / "checkpoints")
     for copy in folder.iterdir():
-        found = _NUMBERED.fullmatch(copy.stem)
-        if found and found[1] == name and not (originals / f"{copy.stem}.safetensors").exists():
+        if numbered_stem(copy.stem) == name and not (originals / f"{copy.stem}.safetensors").exists():
             copy.unlink()
+
+
+def numbered_stem(stem: str) -> str:
+    """``cat`` of ``cat-step00000100``; empty for what is no numbered checkpoint."""
+    found = _NUMBERED.fullmatch(stem)
+    return found[1] if found else ""
 
 
 def publish_lora(path: Path) -> None:
