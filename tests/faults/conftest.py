@@ -1,11 +1,14 @@
 """The table of figures at the end of a session that ran the harness."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import tally
 from worlds import plot_nothing
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "ui"))  # the toy studio is there
 
 
 def pytest_terminal_summary(terminalreporter):

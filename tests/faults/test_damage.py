@@ -9,7 +9,7 @@ import torch
 import yaml
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Finished, Warned, read_events
-from hotlora.engine.history import History, steps_of
+from hotlora.engine.history import History
 from hotlora.engine.job import Job
 from hotlora.engine.recipe import read_options
 from hotlora.engine.run import Run
@@ -159,7 +159,7 @@ def go_on(folder, kind):
 def check_ends_as(folder, whole):
     first, second = load_file(folder / "x.safetensors"), load_file(whole / "x.safetensors")
     assert all(torch.equal(first[key], second[key]) for key in second), "other numbers"
-    steps = [[(s.step, s.loss) for s in steps_of(read_events(f / "events.jsonl"))] for f in (folder, whole)]
+    steps = [[(s.step, s.loss) for s in History(read_events(f / "events.jsonl")).steps] for f in (folder, whole)]
     assert steps[0] == steps[1], "other steps"
     check_no_leftovers(folder)
 

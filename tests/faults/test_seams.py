@@ -7,7 +7,7 @@ import pytest
 import torch
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed, Finished, read_events
-from hotlora.engine.history import steps_of
+from hotlora.engine.history import History
 from hotlora.engine.job import Job
 from hotlora.engine.run import Run
 from safetensors.torch import load_file
@@ -16,11 +16,27 @@ from toy import AskedToyTrainee, ToyHost, toy_config
 from worlds import SafeToy, check_no_leftovers, has_state
 
 OPTIONS = {"output_name": "x", "save_steps": 3, "validation_every_steps": 3, "sample_prompts": ["a"], "sample_every_steps": 4, "epochs": 3}
-OF_TRAINEE = (
-    "prepare warnings summary training adapter_choice targets batches loss validation_batches validation_loss describe_validation questions "
-    "what_is_asked grade preview_requests preview write_comparison write"
-).split()
-OF_HOST = "borrow turn publish wanted".split()
+OF_TRAINEE = [
+    "prepare",
+    "warnings",
+    "summary",
+    "training",
+    "adapter_choice",
+    "targets",
+    "batches",
+    "loss",
+    "validation_batches",
+    "validation_loss",
+    "describe_validation",
+    "questions",
+    "what_is_asked",
+    "grade",
+    "preview_requests",
+    "preview",
+    "write_comparison",
+    "write",
+]
+OF_HOST = ["borrow", "turn", "publish", "wanted"]
 OF_TORCH = {
     "backward": (torch.Tensor, "backward"),
     "optimizer step": (torch.optim.AdamW, "step"),
@@ -98,7 +114,7 @@ def whole(tmp_path_factory):
 def check_ends_as(folder, whole):
     first, second = load_file(folder / "x.safetensors"), load_file(whole / "x.safetensors")
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first), "other numbers"
-    losses = [[(s.step, s.loss) for s in steps_of(read_events(f / "events.jsonl"))] for f in (folder, whole)]
+    losses = [[(s.step, s.loss) for s in History(read_events(f / "events.jsonl")).steps] for f in (folder, whole)]
     assert losses[0] == losses[1], "other steps"
 
 

@@ -16,7 +16,7 @@ from hotlora.cli import run_door
 from hotlora.engine import loop
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed, read_events
-from hotlora.engine.history import steps_of
+from hotlora.engine.history import History
 from hotlora.engine.job import Job
 from hotlora.engine.run import Run
 from safetensors.torch import load_file, save
@@ -188,7 +188,7 @@ def results_of(folder: Path) -> tuple[dict[str, torch.Tensor], list[tuple[int, f
     files = [final / "adapter_model.safetensors"] if final.is_dir() else [final]
     files += sorted((run / "checkpoints").rglob("*.safetensors"))
     tensors = {f"{path.relative_to(run)} {name}": tensor for path in files for name, tensor in load_file(path).items()}
-    return tensors, [(step.step, step.loss) for step in steps_of(read_events(run / "events.jsonl"))]
+    return tensors, [(step.step, step.loss) for step in History(read_events(run / "events.jsonl")).steps]
 
 
 def check_equal(folder: Path, whole: Path) -> None:
