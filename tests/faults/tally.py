@@ -8,7 +8,7 @@ from pathlib import Path
 
 FULL = os.environ.get("HOTLORA_FAULTS") == "full"
 _BEGIN, _END = "<!-- figures: written by `make test-faults` -->", "<!-- end of figures -->"
-_SHOWN = 5
+_SHOWN = 40
 
 
 @dataclass
