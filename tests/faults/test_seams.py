@@ -111,10 +111,13 @@ def whole(tmp_path_factory):
     return folder
 
 
-def check_ends_as(folder, whole):
+def check_ends_as(folder, whole, *, nearly=False):
     first, second = load_file(folder / "x.safetensors"), load_file(whole / "x.safetensors")
-    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first), "other numbers"
-    losses = [[(s.step, s.loss) for s in History(read_events(f / "events.jsonl")).steps] for f in (folder, whole)]
+    same_numbers = torch.allclose if nearly else torch.equal  # halves of a batch add up in another order
+    assert first.keys() == second.keys() and all(same_numbers(first[key], second[key]) for key in first), "other numbers"
+    losses = [
+        [(s.step, round(s.loss, 5) if nearly else s.loss) for s in History(read_events(f / "events.jsonl")).steps] for f in (folder, whole)
+    ]
     assert losses[0] == losses[1], "other steps"
 
 
@@ -134,7 +137,7 @@ def try_it(folder, whole, seam, fault):
     again = Held()
     assert isinstance(work(folder, again), Finished)
     assert same(again.before, state_of(again.held))
-    check_ends_as(folder, whole)
+    check_ends_as(folder, whole, nearly=isinstance(fault.error, (MemoryError, torch.cuda.OutOfMemoryError)))
     return outcome
 
 
@@ -149,7 +152,9 @@ def test_an_error_at_any_seam(tmp_path, whole):
                     folder = tmp_path / seam / str(nth)
                     outcome = try_it(folder, whole, seam, fault)
                     if fault.calls >= nth and isinstance(outcome, Failed):
-                        assert outcome.bug and "something nobody thought of" in (folder / "run.log").read_text(encoding="utf-8")
+                        log = folder / "run.log"  # a start anew removes it
+                        assert outcome.bug and "something nobody thought of" in outcome.message
+                        assert not log.exists() or "something nobody thought of" in log.read_text(encoding="utf-8")
 
 
 def test_memory_runs_out_anywhere(tmp_path, whole):

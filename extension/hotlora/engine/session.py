@@ -27,6 +27,7 @@ from .optimizers import build_optimizer, build_scaler, build_scheduler
 from .options import as_plain
 from .plan import Plan, Position
 from .run import Run, describe_changes
+from .state_check import check_optimizer, check_values
 from .weights import Weights
 
 
@@ -260,12 +261,19 @@ class Session:
             )
         self.adapters.begin_at(state.get("starts", {}))
         self.adapters.load(state["adapters"])
+        if state.get("options", {}).get("optimizer", self.config.optimizer) != self.config.optimizer:
+            raise ValueError("it is another run's")
+        check_optimizer(state["optimizer"], self.optimizer)
+        if state.get("options", {}).get("optimizer", self.config.optimizer) != self.config.optimizer:
+            raise ValueError("it is another run's")
+        check_optimizer(state["optimizer"], self.optimizer)
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             if "weight_decay" in group:
                 group["weight_decay"] = self.config.weight_decay
         self.scaler.load_state_dict(state["scaler"])
         for part in self._parts():
+            check_values(state["attributes"], part)
             for name in vars(part):
                 setattr(part, name, state["attributes"].get(name, getattr(part, name)))  # some are younger than the state
         self.weights.load_state(state["ema"], step=self.step)

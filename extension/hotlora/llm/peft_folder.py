@@ -14,6 +14,7 @@ from safetensors.torch import save
 from ..engine.files import replacing_folder
 from ..engine.interfaces import Adapters
 from ..engine.options import as_plain
+from ..engine.precision import to_precision
 from .card import write_card
 from .config import TextConfig
 from .peft_reading import CONFIG, PREFIX, WEIGHTS
@@ -47,6 +48,9 @@ def write_peft_folder(adapters: Adapters, folder: Path, config: TextConfig, orig
 
     Args:
         notes: step, loss, scores and so on, for the card.
+
+    Raises:
+        UserError: when the precision cannot hold a value, or the disk is full; nothing is written then.
     """
     tensors, ranks, alphas = _as_plain_lora(adapters, config)
     said = _adapter_config(config, origin, config.lora_rank * ranks, config.alpha * alphas)
@@ -58,7 +62,7 @@ def write_peft_folder(adapters: Adapters, folder: Path, config: TextConfig, orig
     said["alpha_pattern"] = {name: _plainly(target.alpha * alphas) for name, target in targets if target.alpha != config.alpha}
     dtype = _DTYPES[config.save_precision]
     flat = {
-        f"{PREFIX}{name}.{_name_tensor(key)}": tensor.to(dtype).contiguous()
+        (full := f"{PREFIX}{name}.{_name_tensor(key)}"): to_precision(full, tensor, dtype)
         for name, parts in tensors.items()
         for key, tensor in parts.items()
     }

@@ -94,6 +94,7 @@ class Files:
 
     seen: dict[Path, Seen | UserError]
     masks: dict[Path, Path]  # picture -> mask
+    note: str = ""  # about what was remembered of them
 
     def read(self, path: Path) -> Seen:
         """What a file holds. Raises the UserError of one that cannot be read."""
@@ -155,7 +156,8 @@ def scan_dataset(config: PictureConfig) -> Generator[Progress, None, Dataset]:
     if config.validation_split:
         train, validation = split_validation(train, config.validation_split, config.seed)
     train += match_regularisation(sound.get("reg", []), sum(e.repeats for e in train))
-    return Dataset(train, validation, problems, tell_unused(parts, judged, captions, config))
+    notes = [files.note] if files.note else []
+    return Dataset(train, validation, problems, [*tell_unused(parts, judged, captions, config), *notes])
 
 
 def split_validation(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -212,8 +214,8 @@ def open_parts(config: PictureConfig) -> dict[str, Part]:
 
 def _look_at_files(parts: dict[str, Part], config: PictureConfig) -> Generator[Progress, None, Files]:
     """Read (or remember) every picture and mask."""
-    files = Files({}, find_masks(parts, config))
     index = PictureIndex(choose_cache_folder(config))
+    files = Files({}, find_masks(parts, config), index.note)
     for progress, seen in index.inspect(files.list_paths(parts)):
         files.seen.update(seen)
         yield progress

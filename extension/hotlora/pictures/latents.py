@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from ..engine.errors import UserError
-from ..engine.files import write_bytes
+from ..engine.files import remove_dead_leftovers, write_bytes
 from ..engine.interfaces import Progress
 from .buckets import Fit, crop_offset
 from .config import PictureConfig
@@ -83,6 +83,7 @@ class LatentCache:
         Raises:
             UserError: naming the picture that cannot be read or encoded, or that changed since the data was checked.
         """
+        remove_dead_leftovers(self._folder.parent)
         if self._config.crop == "random":
             return
         views = {}

@@ -14,6 +14,7 @@ from safetensors.torch import save
 
 from ..engine.files import write_bytes
 from ..engine.interfaces import Adapters
+from ..engine.precision import to_precision
 from .lora_files import EMBEDDINGS
 
 SAVE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -39,7 +40,7 @@ def write_lora(
     """
     tensors = export_tensors(adapters, dtype)
     for key, tensor in (kept or {}).items():
-        tensors[key] = tensor.contiguous() if key.startswith(EMBEDDINGS) else _cast(key, tensor, dtype)
+        tensors[key] = tensor.contiguous() if key.startswith(EMBEDDINGS) else to_precision(key, tensor, dtype)
     named = {**metadata, "ss_output_name": path.stem, "modelspec.title": path.stem}
     named.update(hash_tensors(tensors, named))
     write_bytes(path, save(tensors, named))
@@ -57,7 +58,7 @@ def export_tensors(adapters: Adapters, dtype: torch.dtype) -> dict[str, torch.Te
             # with two full factors no reader can tell the rank, and all leave the product unscaled
             parts = {**parts, "lokr_w1": parts["lokr_w1"] * (alpha / rank)}
             alpha = float(rank)
-        exported.update({key: _cast(key, tensor, dtype) for key, tensor in name_tensors(name, parts, alpha).items()})
+        exported.update({key: to_precision(key, tensor, dtype) for key, tensor in name_tensors(name, parts, alpha).items()})
     return exported
 
 
@@ -65,15 +66,6 @@ def name_tensors(name: str, parts: Mapping[str, torch.Tensor], alpha: float) -> 
     """One layer's tensors by their keys in the file."""
     whole = {**parts, "alpha": torch.tensor(alpha)}
     return {f"{name}.{_WRITTEN_SUFFIXES.get(suffix, suffix)}": tensor for suffix, tensor in whole.items()}
-
-
-def _cast(key: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    if not torch.isfinite(tensor).all():
-        raise RuntimeError(f"refused to save {key}: it holds values that are not finite")
-    cast = tensor.detach().to("cpu", dtype).contiguous()
-    if not torch.isfinite(cast).all():
-        raise RuntimeError(f"refused to save {key}: its largest value {tensor.abs().max().item():g} does not fit into {dtype}")
-    return cast
 
 
 def hash_tensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> dict[str, str]:

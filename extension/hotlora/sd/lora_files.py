@@ -96,6 +96,8 @@ def read_lora(path: Path) -> LoraFile:
         _check_keys(path, keys)
         flat = {key: file.get_tensor(key) for key in keys}
     embeddings = {key: tensor for key, tensor in flat.items() if key.startswith(EMBEDDINGS)}
+    if not flat.keys() - embeddings.keys():
+        raise _refusal(path, "it holds textual inversions only", "Give a LoRA file.")
     layers, alphas = _sort(path, {key: tensor for key, tensor in flat.items() if key not in embeddings})
     settings = read_settings(find_weights(path), metadata)
     notes = list(_join_middles(layers))
@@ -147,6 +149,8 @@ def _sort(path: Path, flat: Mapping[str, torch.Tensor]) -> tuple[dict[str, dict[
         found = _KEY.fullmatch(key)
         assert found is not None  # checked
         name, suffix = found["layer"].removesuffix("_lora"), found["tensor"] or found["old"]
+        if not tensor.numel():
+            raise _refusal(path, f"{key} is empty", "It is damaged; use another copy.")
         if not torch.isfinite(tensor.float()).all():
             raise _refusal(path, f"{key} holds values that are no numbers", "It is damaged, or broke down in training; use another copy.")
         if suffix == "alpha":
