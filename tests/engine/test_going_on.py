@@ -10,7 +10,7 @@ import torch
 from hotlora.engine.control import Control
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Finished, Graded, Started, Step, Validated, Warned
-from hotlora.engine.history import steps_of
+from hotlora.engine.history import History
 from hotlora.engine.job import Job
 from hotlora.engine.loop import train
 from hotlora.engine.run import Run
@@ -20,7 +20,7 @@ from toy import AskedToyTrainee, ToyHost, ToyTrainee, run_toy, toy_config
 
 
 def rates(run):
-    return {event.step: event.learning_rate for event in steps_of(run.events.read())}
+    return {event.step: event.learning_rate for event in History(run.events.read()).steps}
 
 
 def notes(events):

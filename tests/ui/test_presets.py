@@ -4,16 +4,18 @@ import base64
 import re
 import runpy
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import as_plain, build
 from hotlora.sd.config import ImageConfig
-from hotlora.ui.page import ROOT, build_page
-from hotlora.ui.presets import PERSONAL, export_recipe, import_recipe, list_presets, read_preset, save_preset
+from hotlora.ui.page import build_page
+from hotlora.ui.presets import export_recipe, import_recipe, list_presets, personal_options, read_preset, save_preset
 from toy_studio import toy_studio
 
+ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ["Style", "Character", "Small data", "Quick try"]
 MINE = {"output_name": "cat", "trigger_word": "ohwx", "train_data_dir": "x", "sample_prompts": ["a cat"], "init_lora": "a.safetensors"}
 
@@ -38,7 +40,7 @@ def test_shipped_presets_are_listed_first_and_hold_nothing_personal(studio):
     assert list_presets(studio) == SHIPPED
     for name in SHIPPED:
         values = read_preset(name, studio)
-        assert values["lora_rank"] >= 1 and not set(values) & set(PERSONAL)
+        assert values["lora_rank"] >= 1 and not set(values) & personal_options(ImageConfig)
         build(ImageConfig, values)
 
 
