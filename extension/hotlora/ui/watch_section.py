@@ -40,7 +40,7 @@ class WatchSection:
         """Make the widgets."""
         gr.HTML("<h3><i>3</i> <span>Watch</span></h3>")
         with gr.Column(visible=False, elem_id="hotlora_left") as self.left:
-            self.left_runs = gr.HTML(elem_classes=["hotlora-live"])
+            self.left_runs = gr.HTML(elem_id="hotlora_left_runs", elem_classes=["hotlora-live"])
             with gr.Row(elem_classes=["hotlora-buttons"]):
                 self.go_on_with_left = gr.Button("Go on with them", size="sm", elem_id="hotlora_go_on_with_left", variant="primary")
                 self.forget_left = gr.Button("Forget them", size="sm", elem_id="hotlora_forget_left")
