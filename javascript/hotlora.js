@@ -52,8 +52,8 @@
             const number = await askForNumber();
             if (madeBy === undefined) madeBy = number;
             if (number !== madeBy && !(await isSamePage())) {
-                const sentence = find("#hotlora_outdated");
-                if (sentence) sentence.classList.remove("hotlora-hidden");
+                const sentence = root().querySelectorAll("#hotlora_outdated, #hotlora_outdated *"); // the class is on several of them
+                for (const part of sentence) part.classList.remove("hotlora-hidden");
                 probeWait = LONGEST_WAIT_MS;
             } else {
                 madeBy = number;

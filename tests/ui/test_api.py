@@ -40,6 +40,26 @@ def connect(tmp_path, passwords=None, studio=None):
     return client
 
 
+def test_runs_of_before_a_restart_are_gone_on_with_or_forgotten(client, tmp_path):
+    for name in ("one", "two"):
+        client.post(RUNS, json={**OPTIONS, "output_name": name})
+    queue = client.get(f"{ROOT}/queue").json()
+    assert queue == {"line": ["one", "two"], "left": []}
+    for name in ("two", "one"):
+        client.post(f"{RUNS}/{name}/stop")
+    wait_until(lambda: not client.get(f"{ROOT}/queue").json()["line"])
+    (tmp_path / "runs" / "queue.json").write_text('["two", "never"]')
+    again = connect(tmp_path)
+    left = [{"name": "two", "step": 0, "lost_steps": 0}]
+    assert again.get(f"{ROOT}/queue").json() == {"line": [], "left": left}
+    answer = again.post(f"{ROOT}/queue", json={}).json()
+    assert answer == {"line": ["two"], "left": [], "refused": []}
+    again.post(f"{RUNS}/two/stop")
+    wait_until(lambda: not again.get(f"{ROOT}/queue").json()["line"])
+    (tmp_path / "runs" / "queue.json").write_text('["one"]')
+    assert connect(tmp_path).delete(f"{ROOT}/queue").json() == {"line": [], "left": []}
+
+
 def test_a_run_from_start_to_deletion(client):
     def shown():
         return client.get(f"{RUNS}/cat").json()
@@ -277,7 +297,7 @@ def routes_of(client):
 
 def test_every_route_is_described_for_people(client):
     routes = routes_of(client)
-    assert len(routes) == 17
+    assert len(routes) == 20
     for method, path, told in routes:
         assert path.startswith(f"{ROOT}/") and told["tags"] == ["HotLoRA"]
         assert told["summary"] and not told["summary"].endswith("."), (method, path)

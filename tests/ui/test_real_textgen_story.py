@@ -126,6 +126,7 @@ def delete_run(page, name):
     rows = page.locator("#hotlora_runs td", has_text=name)
     if rows.count():
         choose(page, "run", name)
+        page.locator("#hotlora_copies input").check()  # else the name is that of a LoRA
         page.locator("#hotlora_delete:not([disabled])").click()
         page.locator("#hotlora_message", has_text="Deleted").wait_for()
 

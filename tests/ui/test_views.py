@@ -131,8 +131,27 @@ def test_a_look_ahead_is_text():
 def test_the_tag_for_the_prompt_box_is_an_attribute(tmp_path):
     watch = build_page(toy_studio(tmp_path)).hotlora.watch
     watch._jobs = SimpleNamespace(values=lambda name: {"trigger_word": EVIL})
-    (span,) = [attributes for tag, attributes in read(watch._show_use(EVIL, "done")).elements if tag == "span"]
+    (span,) = [attributes for tag, attributes in read(watch._show_use(EVIL, "done", History())).elements if tag == "span"]
     assert span["data-tag"] == f"<lora:{EVIL}:0.8>" and span["data-trigger"] == EVIL
+
+
+@pytest.mark.parametrize(
+    ("status", "kinds", "called"),
+    [
+        ("done", ["checkpoint", "final"], "cat"),
+        ("done", ["final", "checkpoint"], "cat"),  # resumed since
+        ("failed", ["checkpoint"], "cat-step00000002"),  # no other is there
+        ("training", ["checkpoint"], "cat-live"),
+        ("preparing", ["final"], "cat"),
+    ],
+)
+def test_what_the_tag_calls_is_there(tmp_path, status, kinds, called):
+    watch = build_page(toy_studio(tmp_path, has_live=True)).hotlora.watch
+    watch._jobs = SimpleNamespace(values=lambda name: {})
+    names = {"final": "cat.safetensors", "checkpoint": "checkpoints/cat-step00000002.safetensors"}
+    history = History([Saved(2, kind, names[kind]) for kind in kinds])
+    (span,) = [attributes for tag, attributes in read(watch._show_use("cat", status, history)).elements if tag == "span"]
+    assert span["data-tag"] == f"<lora:{called}:0.8>"
 
 
 def test_the_link_to_a_recipe_is_one(tmp_path):

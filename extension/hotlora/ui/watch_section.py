@@ -161,7 +161,7 @@ class WatchSection:
             return "", False, [_text(text) for text in (hint("Press Train, and watch it here."), "", "", "")]
         try:
             history, status, folder = jobs.history(name), jobs.status(name), jobs.find_folder(name)
-            now = self._show_use(name, status) + show_status(name, status, history, jobs.explain_wait())
+            now = self._show_use(name, status, history) + show_status(name, status, history, jobs.explain_wait())
         except UserError as error:  # it cannot be read, or has just been deleted
             return "unreadable", False, [_text(text) for text in (message(str(error), bad=True), "", "", "")]
         curves = {name: history, **self._read_others(name, compared)}
@@ -202,9 +202,10 @@ class WatchSection:
     def _is_live(self, status: str) -> bool:
         return self._studio.has_live and status in ("training", "paused")
 
-    def _show_use(self, name: str, status: str) -> str:
-        """What the script puts into the prompt box."""
-        called = f"{name}-live" if self._is_live(status) else name
+    def _show_use(self, name: str, status: str, history: History) -> str:
+        """What the script puts into the prompt box: the finished LoRA, or what else of the run the program knows."""
+        newest = next((file for file in reversed(history.files) if file.kind == "final"), history.files[-1] if history.files else None)
+        called = f"{name}-live" if self._is_live(status) else Path(newest.path).stem if newest else name
         trigger = str(self._jobs.values(name).get("trigger_word", ""))
         return f'<span id="hotlora_tag" hidden data-tag="{escape(f"<lora:{called}:0.8>")}" data-trigger="{escape(trigger)}"></span>'
 

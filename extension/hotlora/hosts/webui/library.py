@@ -8,6 +8,7 @@ from ...engine.errors import UserError
 from .loras import find_lora_extension, lora_root, numbered_stem, own_folder
 
 _SUFFIXES = (".safetensors", ".pt", ".ckpt")
+_ENDINGS = (".safetensors", ".json", ".png", ".preview.png", ".txt", ".civitai.info")  # of a LoRA and what belongs to it
 
 
 class LoraLibrary:
@@ -52,5 +53,5 @@ def _find_called(name: str) -> Iterator[Path]:
 
 def _is_of(file: str, name: str) -> bool:
     """Whether a file belongs to the run's adapter, finished or numbered: itself, its settings, its picture, or another note on it."""
-    stems = [file[:place] for place, sign in enumerate(file) if sign == "."]
+    stems = [file.removesuffix(ending) for ending in _ENDINGS if file.endswith(ending)]
     return any(stem == name or numbered_stem(stem) == name for stem in stems)
