@@ -2,6 +2,7 @@
 #
 #   make demo        set up, train the demo LoRA on the CPU, name the files to look at
 #   make test        all tests under both sets of packages, the newest and AUTOMATIC1111's; then lint
+#   make test-faults the whole fault harness, up to an hour: kills, full disks, damage, odd inputs; `make test` has its short form
 #   make test-hosts  the whole stories in a running AUTOMATIC1111 and text-generation-webui; where those are: see below
 #   make bench       a training step here against plain loops over diffusers, transformers and peft: time and memory
 #   make docs        build the documentation into the folder site; a link that leads nowhere is an error
@@ -18,7 +19,7 @@ CLASSES := requirements/original-classes.txt
 # Waiting OpenMP threads spin by default; on a machine that does anything else, that makes steps several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-newest test-a1111 test-hosts real-a1111 real-textgen real-classes browser lint bench docs clean
+.PHONY: demo test test-newest test-a1111 test-faults test-hosts real-a1111 real-textgen real-classes browser lint bench docs clean
 
 demo: .venv/.ready
 	$(NEWEST) demo/run_demo.py
@@ -40,6 +41,17 @@ test-a1111:
 	@echo
 	@[ "$$CI" != true ]
 endif
+
+# What it reached goes into docs/reliability.md. Two sessions at once, one thread each: runs are many and small.
+test-faults: export OMP_NUM_THREADS := 1
+test-faults: export HOTLORA_FAULTS := full
+test-faults: export HOTLORA_FAULTS_INTO := output/faults
+test-faults: .venv/.tests-ready
+	rm -rf output/faults
+	$(NEWEST) -m pytest tests/faults/test_kills.py & \
+	$(NEWEST) -m pytest tests/faults --ignore tests/faults/test_kills.py; rest=$$?; \
+	wait $$!; kills=$$?; \
+	$(NEWEST) tests/faults/tally.py output/faults docs/reliability.md; exit $$((rest + kills))
 
 # The programs that hold models, with this checkout linked into their folder of extensions. What starts them is no affair of this file:
 #   HOTLORA_A1111_URL (--api, the demo's checkpoint loaded), HOTLORA_A1111_LORA_DIR (its models/Lora); HOTLORA_A1111_PYTHON (its Python:

@@ -2,7 +2,7 @@
 
 import pytest
 from hotlora.engine.errors import UserError
-from hotlora.engine.files import remove_leftovers, replacing, replacing_folder, write_bytes, write_text
+from hotlora.engine.files import remove_dead_leftovers, remove_leftovers, replacing, replacing_folder, write_bytes, write_text
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -76,6 +76,22 @@ def test_a_folder_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 class Killed(BaseException):
     """As a power cut: nothing runs afterwards."""
+
+
+def test_in_shared_folders_only_the_files_of_dead_processes_go(tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    names = {f".a.{gone.pid}.tmp": 0, f".new.{gone.pid}.tmp": None, f".b.{os.getpid()}.tmp": 0, ".other.tmp": 0, "c.tmp": 0}
+    for name, changed in names.items():
+        (tmp_path / name).write_text("x", encoding="utf-8")
+        if changed is not None:
+            os.utime(tmp_path / name, (changed, changed))
+    remove_dead_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*names} - {f".a.{gone.pid}.tmp"}
 
 
 @pytest.mark.parametrize("survives", [0, 1, 2])

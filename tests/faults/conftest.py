@@ -18,7 +18,7 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.section("faults: tried, survived, lost")
     terminalreporter.write_line(table)
     if os.environ.get("HOTLORA_FAULTS_INTO"):
-        tally.write_page(Path(os.environ["HOTLORA_FAULTS_INTO"]), table)
+        tally.keep(Path(os.environ["HOTLORA_FAULTS_INTO"]))
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,16 @@
 """What was tried, what survived and what was lost: counted while the harness runs, printed at its end, and written into a page."""
 
 import contextlib
+import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 FULL = os.environ.get("HOTLORA_FAULTS") == "full"
 _BEGIN, _END = "<!-- figures: written by `make test-faults` -->", "<!-- end of figures -->"
-_SHOWN = 40
+_SHOWN = 12
 
 
 @dataclass
@@ -85,6 +87,17 @@ def read_table(page: str) -> dict[str, tuple[int, int, int]]:
     return {row[0]: tuple(int(cell.replace(",", "")) for cell in row[2:]) for row in rows if len(row) == 5 and row[4][:1].isdigit()}
 
 
-def write_page(path: Path, table: str) -> None:
-    """Put the table into the page."""
-    path.write_text(with_table(path.read_text(encoding="utf-8"), table), encoding="utf-8")
+def keep(folder: Path) -> None:
+    """Write this session's rows there: several sessions may go on at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{os.getpid()}.json").write_text(json.dumps([asdict(tally) for tally in TALLIES]), encoding="utf-8")
+
+
+def write_page(folder: Path, page: Path) -> None:
+    """Put what the sessions have kept there into the page."""
+    tallies = [Tally(**row) for path in sorted(folder.glob("*.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
+    page.write_text(with_table(page.read_text(encoding="utf-8"), show_table(tallies)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_page(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -115,9 +115,8 @@ def check_ends_as(folder, whole, *, nearly=False):
     first, second = load_file(folder / "x.safetensors"), load_file(whole / "x.safetensors")
     same_numbers = torch.allclose if nearly else torch.equal  # halves of a batch add up in another order
     assert first.keys() == second.keys() and all(same_numbers(first[key], second[key]) for key in first), "other numbers"
-    losses = [
-        [(s.step, round(s.loss, 5) if nearly else s.loss) for s in History(read_events(f / "events.jsonl")).steps] for f in (folder, whole)
-    ]
+    curves = [History(read_events(f / "events.jsonl")).steps for f in (folder, whole)]
+    losses = [[(step.step, round(step.loss, 5) if nearly else step.loss) for step in curve] for curve in curves]
     assert losses[0] == losses[1], "other steps"
 
 

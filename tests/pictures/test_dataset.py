@@ -486,9 +486,14 @@ def test_a_damaged_index_is_only_slower(data, opened):
     first = read(data, trigger_word="sks")
     index = data / ".hotlora-cache" / "index.json"
     assert index.is_file()
-    index.write_bytes(index.read_bytes()[:20])
-    assert read(data, trigger_word="sks") == first
-    assert opened == ["a.png", "a.png"]
+    good = index.read_text(encoding="utf-8")
+    changed = json.loads(good)
+    next(iter(changed["pictures"].values()))[-1] += 8  # the picture's height
+    for number, damaged in enumerate((good[:20], json.dumps(changed), "{}", "[]", '{"sha256": 1, "pictures": {"a": 3}}'), 2):
+        index.write_text(damaged, encoding="utf-8")
+        again = read(data, trigger_word="sks")
+        assert again.train == first.train and opened == ["a.png"] * number
+        assert "index.json was damaged" in again.notes[-1] and not first.notes
 
 
 def test_scanning_shows_progress(data):

@@ -1,33 +1,30 @@
-"""Whether what a state holds can be gone on from, beyond being what was once written: the right parts, of the right kinds, and finite.
+"""Whether what a state holds can be gone on from, beyond being what was once written: values of the right kinds, and finite ones.
 
-Optimizers keep different things, and none before their first step, so what they kept is held against itself: the same of every parameter.
+What optimizers keep for themselves is theirs: it differs between them, between parameters and between versions, and is only looked at for
+numbers that are none.
 """
 
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 
 def check_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Raises ValueError for a state that is not of this optimizer over these parameters."""
-    fresh = optimizer.state_dict()["param_groups"]
-    groups = state["param_groups"]
-    if len(groups) != len(fresh) or any(len(old["params"]) != len(new["params"]) for old, new in zip(groups, fresh, strict=True)):
-        raise ValueError("its optimizer is another")
-    for old, new in zip(groups, fresh, strict=True):
+    """Fills in settings that are younger than the state. Raises ValueError for one that no such optimizer can have written."""
+    groups, fresh = state["param_groups"], optimizer.state_dict()["param_groups"]
+    if [len(group["params"]) for group in groups] != [len(group["params"]) for group in fresh]:
+        raise ValueError("its optimizer has other parameters")
+    for group, new in zip(groups, fresh, strict=True):
         for key, value in new.items():
-            if not _is_like(old[key] if key != "params" else value, value):
+            if key != "params" and not _can_follow(group.setdefault(key, value), value):
                 raise ValueError(f"its optimizer's {key} is none")
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    kept = [(state["state"][place], parameters[place]) for place in sorted(state["state"])]
-    if kept and len(kept) != len(parameters):
-        raise ValueError("its optimizer lacks parameters")
-    if len({str({key: _kind_of(value, parameter) for key, value in sorted(part.items())}) for part, parameter in kept}) > 1:
-        raise ValueError("what its optimizer has kept does not fit together")
+    kept = [value for part in state["state"].values() for value in part.values()]
+    if not all(map(_is_finite, kept)):
+        raise ValueError("its optimizer has kept numbers that are none")
 
 
 def check_values(values: Mapping[str, Any], like: object) -> None:
@@ -42,25 +39,20 @@ def _is_of(value: Any, kind: type) -> bool:
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     if kind in (int, float):
-        return isinstance(value, (int, float) if kind is float else int) and math.isfinite(value) and value >= 0
+        return isinstance(value, (int, float) if kind is float else int) and math.isfinite(value)
     return isinstance(value, kind)
 
 
-def _is_like(value: Any, fresh: Any) -> bool:
-    if isinstance(fresh, Sequence) and not isinstance(fresh, str):
-        return isinstance(value, Sequence) and len(value) == len(fresh) and all(map(_is_like, value, fresh))
+def _can_follow(value: Any, fresh: Any) -> bool:
+    """Whether a setting that began as ``fresh`` can be this by now."""
+    if isinstance(fresh, (tuple, list)):
+        return isinstance(value, (tuple, list)) and len(value) == len(fresh) and all(map(_can_follow, value, fresh))
     if isinstance(fresh, (int, float)) and not isinstance(fresh, bool):
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-    return isinstance(value, type(fresh)) or isinstance(value, torch.Tensor) == isinstance(fresh, torch.Tensor) and fresh is None
+        return isinstance(value, torch.Tensor) and value.numel() == 1 or isinstance(value, (int, float)) and not math.isnan(value)
+    return True
 
 
-def _kind_of(value: Any, parameter: torch.Tensor) -> str:
-    """What all parameters have alike. Raises ValueError for numbers that are none."""
-    if not isinstance(value, torch.Tensor):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("its optimizer has kept numbers that are none")
-        return "number" if isinstance(value, (int, float)) else type(value).__name__
-    if value.is_floating_point() and not torch.isfinite(value).all():
-        raise ValueError("its optimizer has kept numbers that are none")
-    shape = "like it" if value.shape == parameter.shape else "one" if value.numel() == 1 else f"{value.dim()} dimensions"
-    return f"{value.dtype} {shape}" if value.numel() else "nothing"
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return not value.is_floating_point() or bool(torch.isfinite(value.float()).all())
+    return not isinstance(value, float) or math.isfinite(value)

@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from hotlora.engine.errors import UserError
+from hotlora.engine.pickled import is_unsafe
 from hotlora.hosts.standalone.checkpoints.architecture import derive_configs, read_published
 from hotlora.hosts.standalone.checkpoints.original_config import OriginalConfig, read_original_config
 from hotlora.hosts.standalone.checkpoints.recognising import describe
@@ -245,6 +246,14 @@ class _Program:
         return print, ("this ran",)
 
 
+def test_no_pickle_is_read_where_torch_would_run_it(tmp_path, monkeypatch, capsys):
+    torch.save({"state_dict": _Program()}, tmp_path / "evil.ckpt")
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cu124")
+    refuse(tmp_path / "evil.ckpt", "with torch 2.5.1+cu124", "CVE-2025-32434", "torch 2.6 or newer")
+    assert "this ran" not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(is_unsafe(), reason="this torch cannot read pickled files safely")
 def test_pickles_are_read_without_running_them(tmp_path, models, capsys):
     good, evil, broken, text = (tmp_path / f"{name}.ckpt" for name in ("good", "evil", "broken", "text"))
     torch.save({"state_dict": load_file(str(models.sd1_file)), "global_step": 3}, good)

@@ -10,6 +10,7 @@ import tiny
 import torch
 import transformers
 from hotlora.engine.errors import UserError
+from hotlora.engine.pickled import is_unsafe
 from hotlora.hosts.shared.image_models import fingerprint_vae
 from hotlora.hosts.standalone.checkpoints.architecture import list_text_encoders
 from hotlora.hosts.standalone.checkpoints.checkpoint import fingerprint_checkpoint
@@ -100,6 +101,7 @@ def test_averaged_weights_beside_the_plain_ones_are_ignored(tmp_path, models):
     assert_same(load(tmp_path / "ema.safetensors").unet, load(models.sd1_file).unet)
 
 
+@pytest.mark.skipif(is_unsafe(), reason="this torch cannot read pickled files safely")
 def test_checkpoint_of_pytorch_loads(tmp_path, models):
     torch.save({"state_dict": load_file(str(models.sd1_file))}, tmp_path / "old.ckpt")
     assert_same(load(tmp_path / "old.ckpt").unet, load(models.sd1_file).unet)
@@ -174,8 +176,7 @@ def test_folder_of_the_first_diffusers_versions(models, tmp_path):
         for new_part, old_part in renames.items():
             name = name.replace(new_part, old_part)
         old[name] = tensor
-    file.unlink()
-    torch.save(old, folder / "vae" / "diffusion_pytorch_model.bin")
+    save_file(old, str(file))
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     (folder / "unet" / "config.json").write_text(json.dumps(config | {"_diffusers_version": "0.6.0"}), encoding="utf-8")
     parts = load(folder)
