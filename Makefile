@@ -85,6 +85,8 @@ browser:
 
 lint: .venv/.ready
 	$(NEWEST) -m ruff check .
+	$(NEWEST) -m ruff format --check .
+	$(NEWEST) -m mypy
 	$(NEWEST) tools/check_sizes.py
 
 bench: .venv/.ready

@@ -4,10 +4,13 @@ engine <- pictures <- sd, captioning; engine <- llm; hosts above them, no host k
 inside its functions; ui sees engine, tasks, the config classes and the captioners' protocol, never hosts; cli, which joins a host to
 the rest, sees everything; gradio only in ui and entry points; a host's own `modules` only in that host's folder; heavy libraries only
 where they are at home, and loaded only when used.
+
+And what of the house's style can be measured: how long functions and files are, and that the engine names nothing that another room owns.
 """
 
 import ast
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,8 +52,17 @@ HOMES = {  # library -> files that may import it, relative to the repository
     "diffusers": r"extension/hotlora/hosts/standalone/\w+\.py$|tools/|demo/",
     "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+|captioning/\w+)\.py$|tools/|demo/",
     "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
-    "peft": r"extension/hotlora/(engine/\w+|llm/layers|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
+    "peft": r"extension/hotlora/(engine/\w+|llm/peft_names|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
 }
+USUAL_LINES, MOST_LINES, MOST_LINES_OF_A_FILE = 20, 60, 350  # of nine functions in ten; of any; of any file
+FOREIGN = re.compile(  # what the engine has no word for: tasks, families, their options, file formats, hosts
+    r"""(image|text)[-_ ]?(generation|config|trainee)|stable[-_ ]?diffusion|\bsd(1|2|xl)\b|sdxl|flux|\bllm\b|llama
+    |unet|\bvae\b|latent|caption|clip_skip|text_encoder|bucket|tokenizer|max_tokens|chat_template|packing|neftune
+    |network_|lora_start|conv_rank|block_ranks
+    |kohya|lycoris|safetensors|adapter_config|comparison\.png
+    |a1111|automatic|webui|forge(?!t)|textgen|gradio|diffusers""",
+    re.VERBOSE | re.IGNORECASE,
+)
 MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "matplotlib", "tensorboard")
 
 
@@ -180,6 +192,73 @@ def test_forbidden_arrows_are_found(path, source):
 )
 def test_allowed_arrows_are_let_through(path, source):
     assert not find_faults(path, source)
+
+
+def find_foreign_words(source: str) -> list[str]:
+    """What an engine's file would know too much by: words of FOREIGN in its names and strings. Docstrings, comments and imported
+    libraries may say them."""
+    tree = ast.parse(source)
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docs = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, owners) and ast.get_docstring(node) is not None}
+    libraries = {found.library for found in find_imports(source, "hotlora.engine")}
+    faults = []
+    for node in ast.walk(tree):
+        words = [value for name in ("id", "attr", "arg", "name") if isinstance(value := getattr(node, name, None), str)]
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            words = [node.value]
+        if not isinstance(node, ast.alias):
+            faults += [f"{node.lineno}: {word!r}" for word in words if word not in libraries and FOREIGN.search(word)]
+    return faults
+
+
+def test_the_engine_names_nothing_that_another_room_owns():
+    files = sorted((EXTENSION / "hotlora" / "engine").rglob("*.py"))
+    faults = [f"{path.name}:{fault}" for path in files for fault in find_foreign_words(path.read_text(encoding="utf-8"))]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'task = "image-generation"',
+        'if getattr(config, "network_type", ""):\n    pass',
+        "kind = config.lora_start",
+        'path = folder / "comparison.png"',
+        'path = f"{name}.safetensors"',
+        "def write_kohya(path):\n    pass",
+        "train(unet=model)",
+        "try_it(clip_skip=2)",
+    ],
+)
+def test_an_engine_that_knows_too_much_is_found_out(source):
+    assert find_foreign_words(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Which way image programs such as the WebUI apply it."""',
+        "import safetensors\n\ndata = safetensors.load(path)",
+        'def write(self):\n    """As kohya has it."""',
+        "values = [1]  # captions, latents",
+    ],
+)
+def test_an_engine_may_explain_itself(source):
+    assert not find_foreign_words(source)
+
+
+def test_functions_and_files_are_short():
+    lengths, faults = [], []
+    for path in sorted((EXTENSION / "hotlora").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        count = source.count("\n")
+        faults += [f"{path.relative_to(ROOT)}: {count} lines"] if count > MOST_LINES_OF_A_FILE else []
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lengths.append(node.end_lineno - node.lineno + 1)
+                faults += [f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}, {lengths[-1]} lines"] if lengths[-1] > MOST_LINES else []
+    assert not faults, "\n".join(faults)
+    assert statistics.quantiles(lengths, n=10, method="inclusive")[-1] <= USUAL_LINES
 
 
 def test_importing_engine_pictures_sd_and_captioning_loads_no_heavy_library():

@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 
 import torch
-from hotlora.hosts.standalone.checkpoints.architecture import CONFIGS
 from safetensors.torch import save_file
 
-TOKENIZER = CONFIGS / "tokenizer"
+# By its path: this file also makes models for people who try the program from outside, without the package at hand.
+TOKENIZER = Path(__file__).resolve().parents[1] / "extension/hotlora/hosts/standalone/checkpoints/configs/tokenizer"
 _BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 

@@ -12,7 +12,7 @@ from hotlora.engine.config import RunConfig
 from hotlora.engine.entries import STATUSES
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, read_events
-from hotlora.engine.history import steps_of
+from hotlora.engine.history import History
 from hotlora.engine.interfaces import Progress
 from hotlora.engine.jobs import Jobs
 from safetensors.torch import load_file
@@ -88,7 +88,7 @@ def same_tensors(first: Path, second: Path) -> bool:
 
 
 def curve(folder: Path) -> list:
-    return [(e.step, e.loss, e.learning_rate) for e in steps_of(read_events(folder / "events.jsonl"))]
+    return [(e.step, e.loss, e.learning_rate) for e in History(read_events(folder / "events.jsonl")).steps]
 
 
 # -- the line ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from hotlora.engine.control import Control
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed, Finished, Graded, Previewed, Saved, Step, Validated, Warned
-from hotlora.engine.history import History, steps_of
+from hotlora.engine.history import History
 from hotlora.engine.job import Job
 from hotlora.engine.loop import train
 from hotlora.engine.run import Run
@@ -28,7 +28,7 @@ def test_accumulated_equals_the_big_batch(tmp_path, size, accumulation):
     _, _, big = run_toy(toy_config(tmp_path / "big", output_name="a", batch_size=4))
     config = toy_config(tmp_path / "small", output_name="a", batch_size=size, gradient_accumulation_steps=accumulation)
     _, _, small = run_toy(config)
-    assert [round(e.loss, 5) for e in steps_of(small.events.read())] == [round(e.loss, 5) for e in steps_of(big.events.read())]
+    assert [round(e.loss, 5) for e in History(small.events.read()).steps] == [round(e.loss, 5) for e in History(big.events.read()).steps]
     assert close(finals(big), finals(small))
 
 
@@ -114,7 +114,7 @@ def test_nan_goes_back_once_at_half_the_rate(tmp_path):
     events, _, run = run_toy(config, host=ToyHost(Poisoned))
     warning = next(e.message for e in events if isinstance(e, Warned))
     assert "back to step 4" in warning and "half" in warning
-    curve = steps_of(run.events.read())
+    curve = History(run.events.read()).steps
     assert [e.step for e in curve] == list(range(1, 17))
     assert curve[3].learning_rate == pytest.approx(1e-2) and curve[4].learning_rate == pytest.approx(5e-3)
     assert all(torch.isfinite(t).all() for t in finals(run).values())

@@ -18,7 +18,7 @@ from hotlora.sd.config import ImageConfig
 from toy import ToyHost, ToyTrainee, run_toy, toy_config
 
 PAPERS = {  # what people copy from each optimizer's page
-    "AdamW": [{"betas": [0.9, 0.99], "eps": 1e-8}, {"amsgrad": True}, {"fused": True}, {"foreach": False, "weight_decay": "0.1"}],
+    "AdamW": [{"betas": [0.9, 0.99], "eps": 1e-8}, {"amsgrad": True}, {"fused": False}, {"foreach": False, "weight_decay": "0.1"}],
     "AdamW8bit": [{"percentile_clipping": 95, "block_wise": True}, {"betas": "0.9, 0.99"}],
     "PagedAdamW8bit": [{"min_8bit_size": 4096}],
     "Lion": [{"betas": [0.95, 0.98], "weight_decay": 0.1}],

@@ -6,7 +6,7 @@ import pytest
 from hotlora.engine.console import Console
 from hotlora.engine.curves import plot_loss
 from hotlora.engine.events import EventLog, Finished, Previewed, Started, Step, Validated, Warned, read_events
-from hotlora.engine.history import steps_of
+from hotlora.engine.history import History
 from hotlora.engine.tensorboard import TensorBoard
 from PIL import Image
 
@@ -43,7 +43,7 @@ def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
 
 def test_curve_forgets_what_a_resume_or_a_rewind_went_back_over():
     events = [started(), step(1), step(2), step(3), started(at=2), step(3, loss=9.0), step(4), step(3, loss=7.0)]
-    assert [(e.step, e.loss) for e in steps_of(events)] == [(1, 1.0), (2, 1.0), (3, 7.0)]
+    assert [(e.step, e.loss) for e in History(events).steps] == [(1, 1.0), (2, 1.0), (3, 7.0)]
 
 
 def test_plot_is_a_picture(tmp_path):

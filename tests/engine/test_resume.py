@@ -4,7 +4,7 @@ import pytest
 import torch
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Finished, Step
-from hotlora.engine.history import steps_of
+from hotlora.engine.history import History
 from hotlora.engine.run import Run, check_unchanged
 from hotlora.engine.session import Session
 from safetensors.torch import load_file
@@ -26,7 +26,7 @@ KINDS = {
 
 
 def losses(run):
-    return [(e.step, e.loss, e.learning_rate) for e in steps_of(run.events.read())]
+    return [(e.step, e.loss, e.learning_rate) for e in History(run.events.read()).steps]
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+import zoo
 from hotlora.engine.errors import UserError
 from hotlora.engine.interfaces import Draws
 from hotlora.engine.options import build
@@ -103,6 +104,30 @@ def test_the_probe_sees_a_leak(monkeypatch):
 
     monkeypatch.setattr(type(net), "forward", with_a_mask)
     assert not loss_of(net).packs
+
+
+@pytest.mark.parametrize("kind", ["lfm2", "falcon h1", "jamba", "zamba2", "bamba", "qwen3 next", "mixtral", "gemma3 with eyes"])
+def test_hybrids_that_carry_over_a_little_are_found_out(kind):
+    """Whatever the probe says, a batch is the sum of its examples; and what it takes for untouched is so."""
+    net = zoo.make(kind).requires_grad_(False)
+    batch = [TokenizedExample(tuple(token % zoo.WORDS for token in e.tokens), e.trained, e.source) for e in examples()]
+    loss = loss_of(net)
+    assert loss.packs is (kind in ("mixtral", "gemma3 with eyes"))
+    torch.testing.assert_close(loss.total(batch), sum(plain_total(net, one) for one in batch), rtol=1e-5, atol=1e-4)
+
+
+def test_the_base_s_own_dropout_is_for_training_alone():
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=128, n_embd=32, n_layer=2, n_head=4, resid_pdrop=0.5, embd_pdrop=0.5)
+    net = transformers.GPT2LMHeadModel(config).train()
+    loss, batch = loss_of(net), examples(count=2)
+    judged = loss.total(batch)
+    assert torch.equal(judged, loss.total(batch)) and net.training
+    torch.testing.assert_close(judged, sum(plain_total(net.eval(), one) for one in batch))
+    net.train()
+    assert not torch.equal(loss.total(batch, Draws(1, 1)), loss.total(batch, Draws(1, 1)))
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])

@@ -68,6 +68,12 @@ def test_the_card_tells_all_but_where_the_user_keeps_things(adapters, tmp_path):
         assert file.metadata()["format"] == "pt" and file.metadata()["hotlora_step"] == "7"
 
 
+def test_the_card_says_what_the_template_was_told(adapters, tmp_path):
+    told = make_config(template_args={"enable_thinking": False})
+    text = (write_peft_folder(adapters, tmp_path / "cat", told, ORIGIN, NOTES) / "README.md").read_text(encoding="utf-8")
+    assert "which is told `enable_thinking=False`" in text
+
+
 def test_a_folder_that_plain_peft_wrote_is_read(tmp_path):
     from peft import LoraConfig, get_peft_model
 

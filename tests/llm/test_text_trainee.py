@@ -193,7 +193,9 @@ def logits_of_state(run, config, tokenizer, ids):
 
 
 def test_validation_is_weighted_by_tokens_and_said_as_perplexity(tmp_path, options):
-    config = build(TextConfig, {**options, "output_dir": str(tmp_path / "run"), "validation_split": 0.4, "test_answers": 5})
+    config = build(
+        TextConfig, {**options, "output_dir": str(tmp_path / "run"), "validation_split": 0.4, "test_answers": 5, "test_answers_share": 1}
+    )
     events, run, _ = run_text(config)
     judged = [event for event in events if isinstance(event, Validated)]
     assert judged and all(event.scores["perplexity"] == pytest.approx(math.exp(event.loss)) for event in judged)
@@ -224,6 +226,16 @@ def test_going_on_from_an_adapter_takes_its_rank_and_refuses_another(tmp_path, o
     wrong = build(TextConfig, {**options, **more, "lora_rank": 5, "output_dir": str(tmp_path / "third")})
     with pytest.raises(UserError, match="with lora_rank 5: it has lora_rank 3"):
         run_text(wrong)
+
+
+def test_an_adapter_that_does_not_fit_is_said_before_the_texts_are_read(tmp_path, options):
+    from safetensors.torch import save_file
+
+    save_file({"lora_unet_x.lora_down.weight": torch.ones(1, 1)}, tmp_path / "cat.safetensors")
+    more = {"output_dir": str(tmp_path / "run"), "train_data_dir": str(tmp_path / "nowhere")}
+    for place, said in ((tmp_path / "cat.safetensors", "of the image family"), (tmp_path / "missing", "there is no such file or folder")):
+        with pytest.raises(UserError, match=said):
+            list(text_trainee(build(TextConfig, {**options, **more, "init_lora": str(place)})).prepare())
 
 
 def test_an_adapter_of_another_base_is_gone_on_from_with_a_warning(tmp_path, options):

@@ -57,7 +57,7 @@ def test_loss_and_gradients_of_a_step_equal_the_plain_loops(tmp_path, case):
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
     (batch,) = trainee.batches(0, config.seed)
     with session.attached():
-        loss, norm = session.gradients.of_step([batch], 0)
+        loss, norm, _ = session.gradients.of_step([batch], 0)
     gradients = {
         name: [p.grad for p in (layer.lora_A["default"].weight, layer.lora_B["default"].weight)]
         for name, layer in session.adapters.layers.items()

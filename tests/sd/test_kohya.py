@@ -9,12 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from a1111_delta import a1111_delta
 from full_size_models import Adapters, make_text_encoders, make_unet
 from hotlora.engine.errors import UserError
 from hotlora.engine.interfaces import Target
 from hotlora.engine.options import build
 from hotlora.sd.config import ImageConfig
-from hotlora.sd.kohya import read_lora, write_lora
+from hotlora.sd.kohya import write_lora
+from hotlora.sd.lora_files import read_lora
 from hotlora.sd.names import name_text_layers, name_unet_layers
 from hotlora.sd.targets import choose_targets
 from safetensors import safe_open
@@ -28,47 +30,6 @@ DTYPE_NAMES = {torch.float16: "F16", torch.float32: "F32", torch.bfloat16: "BF16
 def header(path):
     data = path.read_bytes()
     return json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
-
-
-def a1111_delta(tensors, weight_shape):
-    """What AUTOMATIC1111 v1.10.1 adds to a weight at strength 1 (extensions-builtin/Lora), written out again."""
-
-    def has(*names):
-        return all(n in tensors for n in names)
-
-    dim = None
-    if has("lora_up.weight"):
-        up, down = tensors["lora_up.weight"], tensors["lora_down.weight"]
-        dim, delta = down.shape[0], up.flatten(1) @ down.flatten(1)
-    elif has("hada_w1_a"):
-        dim, halves = tensors["hada_w1_b"].shape[0], []
-        for i in "12":
-            a, b = tensors[f"hada_w{i}_a"], tensors[f"hada_w{i}_b"]
-            halves.append(core_product(tensors[f"hada_t{i}"], a, b).flatten(1) if has(f"hada_t{i}") else a @ b)
-        delta = halves[0] * halves[1]
-    else:
-        if has("lokr_w1_b"):
-            dim = tensors["lokr_w1_b"].shape[0]
-        if has("lokr_w2_b"):
-            dim = tensors["lokr_w2_b"].shape[0]
-        w1 = tensors["lokr_w1"] if has("lokr_w1") else tensors["lokr_w1_a"] @ tensors["lokr_w1_b"]
-        if has("lokr_w2"):
-            w2 = tensors["lokr_w2"]
-        elif has("lokr_t2"):
-            w2 = core_product(tensors["lokr_t2"], tensors["lokr_w2_a"], tensors["lokr_w2_b"])
-        else:
-            w2 = tensors["lokr_w2_a"] @ tensors["lokr_w2_b"]
-        delta = torch.kron(w1[..., None, None] if w2.dim() == 4 else w1, w2)
-    scale = tensors["alpha"].item() / dim if dim is not None and has("alpha") else 1.0
-    return delta.reshape(weight_shape) * scale
-
-
-def core_product(core, a, b):
-    out = torch.zeros(a.shape[1], b.shape[1], *core.shape[2:])
-    for i in range(core.shape[0]):
-        for j in range(core.shape[1]):
-            out += torch.einsum("p,r,kl->prkl", a[i], b[j], core[i, j])
-    return out
 
 
 def peft_layer(layer, config):
@@ -256,19 +217,18 @@ def test_other_spellings_and_missing_alpha(tmp_path):
     assert lora.ranks == {"lora_unet_x": 4} and lora.alphas == {"lora_unet_x": 4.0} and lora.metadata == {}
 
 
-def test_pickled_files_are_read_only_where_they_hold_nothing_but_weights(tmp_path):
-    torch.save({"state_dict": plain_lora(alpha=torch.tensor(2.0))}, tmp_path / "x.pt")
-    assert read_lora(tmp_path / "x.pt").alphas == {"lora_unet_x": 2.0}
-    torch.save({"weights": plain_lora(), "code": SimpleNamespace(a=1)}, tmp_path / "evil.ckpt")
-    with pytest.raises(UserError, match="holds more than weights.*Convert it to .safetensors"):
-        read_lora(tmp_path / "evil.ckpt")
+@pytest.mark.parametrize("name", ["x.pt", "x.ckpt", "pytorch_lora_weights.bin"])
+def test_pickled_files_are_never_opened(tmp_path, name):
+    torch.save({"state_dict": plain_lora(alpha=torch.tensor(2.0))}, tmp_path / name)
+    with pytest.raises(UserError, match="can hold a program that runs when it is opened. Convert it to .safetensors"):
+        read_lora(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("tensors", "said"),
     [
         ({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(1)}, "a whole checkpoint"),
-        ({"unet.down_blocks.0.attentions.0.proj_in.lora_A.weight": torch.ones(1)}, "a LoRA with diffusers' names"),
+        ({"control_model.input_hint_block.0.weight": torch.ones(1)}, "a ControlNet"),
         ({"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(1)}, "a language model's adapter"),
         ({"emb_params": torch.ones(1)}, "a textual inversion"),
         ({"decoder.conv_in.weight": torch.ones(1)}, "a VAE"),
@@ -277,7 +237,19 @@ def test_pickled_files_are_read_only_where_they_hold_nothing_but_weights(tmp_pat
         ({"fc.weight": torch.ones(1)}, "its first tensor is 'fc.weight'"),
         ({"lora_unet_x.lora_down.weight": torch.ones(4, 8)}, "there are only lora_A. It is damaged"),
         ({**plain_lora(), **{f"lora_unet_y.hada_w{w}": torch.ones(2, 2) for w in ("1_a", "1_b", "2_a", "2_b")}}, "it mixes loha and lora"),
-        (plain_lora(dora_scale=torch.ones(8, 1)), "per output"),
+        (
+            {
+                **plain_lora(dora_scale=torch.ones(8, 1)),
+                "lora_unet_y.lora_A.weight": torch.ones(4, 8),
+                "lora_unet_y.lora_B.weight": torch.ones(8, 4),
+            },
+            "only 1 of its 2 layers have DoRA",
+        ),
+        (plain_lora(alpha=torch.tensor(float("nan"))), "no numbers"),
+        (
+            {f"lora_unet_x.{key}": torch.ones(2, 2) for key in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "dora_scale")},
+            "DoRA on loha",
+        ),
     ],
 )
 def test_what_is_no_lora_is_named(tmp_path, tensors, said):
@@ -290,6 +262,13 @@ def test_what_is_no_lora_is_named(tmp_path, tensors, said):
 def test_unreadable_files(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         read_lora(tmp_path / "missing.safetensors")
+    for content, said in (
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+    ):
+        (tmp_path / "pointer.safetensors").write_bytes(content)
+        with pytest.raises(UserError, match=f"it is {said}, not the file itself"):
+            read_lora(tmp_path / "pointer.safetensors")
     for content in (b"", b"not a safetensors file at all", b"\xff" * 64):
         (tmp_path / "broken.safetensors").write_bytes(content)
         with pytest.raises(UserError, match="it cannot be read"):
@@ -297,6 +276,10 @@ def test_unreadable_files(tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
     with pytest.raises(UserError, match="'.png' is not a LoRA file's ending"):
         read_lora(tmp_path / "x.png")
-    (tmp_path / "x.ckpt").write_bytes(b"no pickle")
-    with pytest.raises(UserError, match="damaged"):
-        read_lora(tmp_path / "x.ckpt")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="this folder holds no .safetensors file"):
+        read_lora(tmp_path / "folder")
+    for name in "ab":
+        save_file(plain_lora(), str(tmp_path / "folder" / f"{name}.safetensors"))
+    with pytest.raises(UserError, match="it holds 2 files. Name one of them, such as 'a.safetensors'"):
+        read_lora(tmp_path / "folder")

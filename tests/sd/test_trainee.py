@@ -47,7 +47,7 @@ def start(trainee, config):
 def gradients(session, batches):
     session.optimizer.zero_grad(set_to_none=True)
     with session.attached():
-        loss, _ = session.gradients.of_step(batches, 0)
+        loss, *_ = session.gradients.of_step(batches, 0)
     # the last layer of SDXL's first encoder is not used, so it has no gradient
     return loss, [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in session.parameters]
 
@@ -182,11 +182,8 @@ def test_read_takes_over_ranks_and_names_contradictions(models, tmp_path):
     trainee, config = borrow(models, tmp_path, conv_rank=3, conv_alpha=6, use_rslora=True, lora_alpha=4)
     session = start(trainee, config)
     path = trainee.write(session.adapters, tmp_path / "a.safetensors", NOTES)
-    again, later = borrow(models, tmp_path, init_lora=str(path), use_rslora=True)
-    later.given -= {"lora_rank"}
-    again.read(path)
+    _, later = borrow(models, tmp_path, init_lora=str(path), use_rslora=True)
     assert (later.lora_rank, later.conv_rank) == (2, 3)
     assert later.lora_alpha == pytest.approx(4, rel=1e-3) and later.conv_alpha == pytest.approx(6, rel=1e-3)
-    again, later = borrow(models, tmp_path, init_lora=str(path), conv_rank=5)
     with pytest.raises(UserError, match="conv_rank 5: it has conv_rank 3"):
-        again.read(path)
+        borrow(models, tmp_path, init_lora=str(path), conv_rank=5)

@@ -4,18 +4,16 @@ import base64
 import re
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import as_plain, build
 from hotlora.sd.config import ImageConfig
-from hotlora.ui.page import build_page
-from hotlora.ui.presets import export_recipe, import_recipe, list_presets, personal_options, read_preset, save_preset
+from hotlora.ui.page import ROOT, build_page
+from hotlora.ui.presets import PERSONAL, export_recipe, import_recipe, list_presets, read_preset, save_preset
 from toy_studio import toy_studio
 
-ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ["Style", "Character", "Small data", "Quick try"]
 MINE = {"output_name": "cat", "trigger_word": "ohwx", "train_data_dir": "x", "sample_prompts": ["a cat"], "init_lora": "a.safetensors"}
 
@@ -40,7 +38,7 @@ def test_shipped_presets_are_listed_first_and_hold_nothing_personal(studio):
     assert list_presets(studio) == SHIPPED
     for name in SHIPPED:
         values = read_preset(name, studio)
-        assert values["lora_rank"] >= 1 and not set(values) & personal_options(ImageConfig)
+        assert values["lora_rank"] >= 1 and not set(values) & set(PERSONAL)
         build(ImageConfig, values)
 
 
@@ -102,14 +100,24 @@ def test_what_is_wrong_with_a_file_is_said(studio, write, text, said):
 
 def test_files_are_taken_in_as_the_types_that_options_have(write):
     text = "\ufefflearning_rate: 1e-4\nsample_prompts: a cat\ntrigger_word: 123\nsave_steps: 100.0\nmax_steps: null\n"
-    values = import_recipe(write(text), ImageConfig)
-    assert values == {"learning_rate": 1e-4, "sample_prompts": ["a cat"], "trigger_word": "123", "save_steps": 100}
-    assert import_recipe(write(""), ImageConfig) == {}
+    values, told = import_recipe(write(text), ImageConfig)
+    assert told == "Imported." and values == {"learning_rate": 1e-4, "sample_prompts": ["a cat"], "trigger_word": "123", "save_steps": 100}
+    assert import_recipe(write(""), ImageConfig) == ({}, "Imported.")
+
+
+def test_other_trainers_recipes_are_taken_in_and_told_of(tmp_path):
+    (tmp_path / "a.toml").write_text("network_dim = 8\nlearning_rate = 1e-4\nmax_train_epochs = 3\nxformers = true\n")
+    values, told = import_recipe(tmp_path / "a.toml", ImageConfig)
+    assert values["lora_rank"] == 8 and values["epochs"] == 3
+    assert "Imported from sd-scripts" in told and "xformers" in told and "network_alpha was not set" in told
+    (tmp_path / "b.json").write_text("{}")
+    with pytest.raises(UserError, match="none of its keys is known"):
+        import_recipe(tmp_path / "b.json", ImageConfig)
 
 
 def test_an_exported_recipe_is_taken_in_whole(write):
     config = build(ImageConfig, {**MINE, "lora_rank": 7, "trigger_word": "一只猫: #1", "optimizer_args": {"betas": [0.9, 0.99]}})
-    values = import_recipe(write(export_recipe(config)), ImageConfig)
+    values, _ = import_recipe(write(export_recipe(config)), ImageConfig)
     assert values == as_plain(config)
     assert yaml.safe_load(export_recipe(config)) == as_plain(config)
 

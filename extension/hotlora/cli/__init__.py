@@ -102,8 +102,6 @@ def _add_ui_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, action="append", default=[], metavar="FOLDER", help="a folder that runs may read; may be repeated"
     )
-    parser.add_argument("--allow-anyone", action="store_true", help="listen beyond this computer without a password")
-    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name that leads here, as of a proxy")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")
     parser.add_argument("--allow-anyone", action="store_true", help="listen beyond this computer without a password")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name that leads here, as of a proxy")

@@ -51,10 +51,10 @@ class Access:
             return False
 
     def _covers(self, path: Path) -> bool:
-        return any(path.is_relative_to(folder) for folder in self._folders)
+        return any(path.is_relative_to(folder) for folder in self._folders or [])
 
     def _check_path(self, name: str, value: str, path: Path) -> None:
-        allowed = ", ".join(str(folder) for folder in self._folders) or "none"
+        allowed = ", ".join(str(folder) for folder in self._folders or []) or "none"
         start, end = f"cannot use {name} '{value}'", f"only these folders may be used: {allowed}."
         if not self.allows(path):
             raise UserError(f"{start}: other computers can ask for runs here, so {end}")

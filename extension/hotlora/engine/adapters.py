@@ -6,11 +6,12 @@ a throw-away parent that holds just the target layers, so the borrowed tree is n
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from .dora import InputAxisDoRA
+from .dora import AxisDoRA
 from .interfaces import Target
 from .lokr import ensure_scaled
 from .pissa import ShiftedLora, find_main_directions
@@ -24,7 +25,7 @@ class AdapterSet:
     Args:
         targets: exported name -> layer, rank, alpha.
         kind: "lora", "loha" or "lokr".
-        dora_axis: which norm DoRA keeps: "output" is peft's own, "input" what image programs apply (see ``dora``).
+        dora_axis: which norm DoRA keeps: "output" is peft's own; "input" and "rows" are what image programs apply (see ``dora``).
     """
 
     def __init__(
@@ -47,12 +48,13 @@ class AdapterSet:
             torch.manual_seed(seed)
             layers = self._build()
         found.restore()
-        wrap = use_dora and dora_axis == "input"
-        self.layers: dict[str, nn.Module] = {name: InputAxisDoRA(layers[name], _NAME) if wrap else layers[name] for name in self.targets}
-        self.trained = list(self._find_trained())
-        for parameter in self.parameters():
+        wrap, axis = use_dora and dora_axis != "output", 0 if dora_axis == "rows" else 1
+        self.layers: dict[str, nn.Module] = {name: AxisDoRA(layers[name], _NAME, axis) if wrap else layers[name] for name in self.targets}
+        self._own = list(self._find_own())
+        self.trained = [(key, parameter) for key, parameter in self._own if not self.targets[key[0]].frozen]
+        for (name, _), parameter in self._own:
             parameter.data = parameter.data.float()  # adapters train in fp32 whatever the base is
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(not self.targets[name].frozen)
         if start == "pissa":
             self.begin_at(find_main_directions(self.layers, _NAME, seed))
         self._scales = {name: self._peft_layer(name).scaling[_NAME] for name in self.layers}
@@ -60,23 +62,27 @@ class AdapterSet:
 
     def _build(self) -> dict[str, nn.Module]:
         """peft layers by exported name; one injection per rank and alpha, because peft's configs hold one of each."""
-        groups: dict[tuple[int, float], list[str]] = {}
+        groups: dict[tuple, list[str]] = {}
         for name, target in sorted(self.targets.items()):  # trees differ in their order, and each layer draws its start
-            groups.setdefault((target.rank, target.alpha), []).append(name)
+            groups.setdefault((target.rank, target.alpha, target.parameters), []).append(name)
         layers = {}
-        for (rank, alpha), names in groups.items():
+        for (rank, alpha, parameters), names in groups.items():
             parent = nn.Module()
             keys = {f"target_{i}": name for i, name in enumerate(names)}
             for key, name in keys.items():
                 parent.add_module(key, self.targets[name].layer)
-            self._inject(parent, rank, alpha, list(keys))
+            if parameters:
+                self._inject_parameters(parent, rank, alpha, [f"{key}.{parameter}" for key in keys for parameter in parameters])
+            else:
+                self._inject(parent, rank, alpha, keys)
             layers.update({name: getattr(parent, key) for key, name in keys.items()})
         return layers
 
-    def _inject(self, parent: nn.Module, rank: int, alpha: float, keys: list[str]) -> None:
+    def _inject(self, parent: nn.Module, rank: int, alpha: float, names: Mapping[str, str]) -> None:
+        """``names``: attribute of the parent -> exported name."""
         from peft import LoHaConfig, LoKrConfig, LoraConfig, inject_adapter_in_model
 
-        dropout = self._options["dropout"]
+        dropout, keys = self._options["dropout"], list(names)
         if self.kind == "lora":
             config = LoraConfig(
                 r=rank,
@@ -99,16 +105,32 @@ class AdapterSet:
                 decompose_factor=self._options["lokr_factor"],
             )
         inject_adapter_in_model(config, parent, _NAME)
-        if self.kind == "lokr":
-            for key in keys:
-                ensure_scaled(getattr(parent, key), _NAME)
+        for key in keys:
+            layer, shapes = getattr(parent, key), self.targets[names[key]].shapes
+            if shapes and self.kind != "lora":
+                _take_shapes(layer, shapes)
+            if self.kind == "lokr":
+                ensure_scaled(layer)
 
-    def _peft_layer(self, name: str) -> nn.Module:
+    def _inject_parameters(self, parent: nn.Module, rank: int, alpha: float, keys: list[str]) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=[], target_parameters=keys, use_rslora=self.use_rslora)
+        inject_adapter_in_model(config, parent, _NAME)
+
+    def _peft_layers(self, name: str) -> Iterator[Any]:
+        """One; where several parameters of a layer have one each, all of them, which lie in each other."""
+        layer = self._peft_layer(name)
+        while hasattr(layer, "scaling"):
+            yield layer
+            layer = layer.base_layer
+
+    def _peft_layer(self, name: str) -> Any:
         layer = self.layers[name]
         return getattr(layer, "lora", layer)
 
-    def _find_trained(self) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
-        """((exported name, tensor name), parameter) of everything that is trained, in the same order on every host."""
+    def _find_own(self) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
+        """((exported name, tensor name), parameter) of everything that is the adapters', in the same order on every host."""
         for name in sorted(self.layers):
             base = {id(p) for p in self.targets[name].layer.parameters()}
             for path, parameter in self.layers[name].named_parameters():
@@ -127,9 +149,13 @@ class AdapterSet:
         return [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
 
     def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Exported name -> peft's tensor name (``lora_A``, ``hada_w1_a``, ``dora_scale`` …) -> fp32 copy on the CPU."""
+        """Exported name -> peft's tensor name (``lora_A``, ``hada_w1_a``, ``dora_scale`` …) -> fp32 copy on the CPU.
+
+        Shapes are peft's: of a linear layer ``lora_A`` [rank, in] and ``lora_B`` [out, rank], of a convolution ``lora_A``
+        [rank, in, height, width] and ``lora_B`` [out, rank, 1, 1].
+        """
         out: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.layers}
-        for (name, tensor), parameter in self.trained:
+        for (name, tensor), parameter in self._own:
             out[name][tensor] = parameter.detach().to("cpu", copy=True)
         return out
 
@@ -140,7 +166,7 @@ class AdapterSet:
 
     @torch.no_grad()
     def begin_at(self, starts: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Let those layers begin at (A0, B0), from where they are still no change."""
+        """Let those layers begin at (A0 [rank, in], B0 [out, rank]), from where they are still no change."""
         for name, (down, up) in starts.items():
             lora, layer = self._peft_layer(name), self.layers[name]
             device = lora.lora_A[_NAME].weight.device
@@ -151,17 +177,18 @@ class AdapterSet:
             lora.lora_B[_NAME].weight.copy_(up)
 
     def load(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """Overwrite every trained tensor. Raises KeyError or RuntimeError where names or shapes differ."""
+        """Overwrite every tensor, frozen ones too, with what :meth:`tensors` gave, or with as many numbers in another shape, as
+        some files have them. Raises KeyError or RuntimeError where names or sizes differ."""
         with torch.no_grad():
-            for (name, tensor), parameter in self.trained:
+            for (name, tensor), parameter in self._own:
                 source = tensors[name][tensor]
                 if source.numel() != parameter.numel():
                     raise RuntimeError(f"{name}.{tensor} is {tuple(source.shape)}, wanted {tuple(parameter.shape)}")
                 parameter.copy_(source.reshape(parameter.shape))
 
     def to(self, device: torch.device) -> None:
-        """Move the trained tensors, not the layers below them."""
-        for _, parameter in self.trained:
+        """Move the adapters' tensors, not the layers below them."""
+        for _, parameter in self._own:
             parameter.data = parameter.data.to(device)
         for layer in self.layers.values():
             if isinstance(layer, ShiftedLora):
@@ -209,7 +236,7 @@ class AdapterSet:
         """Switch the adapters' own dropout; the layers below keep their mode."""
         for name, layer in self.layers.items():
             base = self.targets[name].layer.training
-            layer.train(training)
+            layer.train(training and not self.targets[name].frozen)
             self.targets[name].layer.train(base)
 
     @contextlib.contextmanager
@@ -225,10 +252,11 @@ class AdapterSet:
 
     def _set_weight(self, weight: float) -> None:
         for name, layer in self.layers.items():
-            if isinstance(layer, InputAxisDoRA):
+            if isinstance(layer, AxisDoRA):
                 layer.weight = weight
             else:
-                self._peft_layer(name).scaling[_NAME] = self._scales[name] * weight
+                for inner in self._peft_layers(name):
+                    inner.scaling[_NAME] = self._scales[name] * weight
 
     @torch.no_grad()
     def limit_norms(self, max_norm: float) -> int:
@@ -236,6 +264,8 @@ class AdapterSet:
         ``scale_weight_norms`` does; returns how many were."""
         scaled = 0
         for name in self.layers:
+            if self.targets[name].frozen:
+                continue
             layer = self._peft_layer(name)
             norm = layer.get_delta_weight(_NAME).norm().item()
             if norm > max_norm:
@@ -270,7 +300,19 @@ class AsFound:
                 module.training = training
 
 
+def _take_shapes(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Give a peft LoHa or LoKr layer the tensors that a file has, in place of those it made itself: LyCORIS cuts the same
+    weight in several ways, and peft computes with whatever is there. They are zeros until something is loaded."""
+    for tensor in layer.adapter_layer_names:
+        kept = getattr(layer, tensor)
+        if _NAME in kept:
+            del kept[_NAME]
+        if tensor in shapes:
+            kept[_NAME] = nn.Parameter(torch.zeros(shapes[tensor], device=layer.get_base_layer().weight.device))
+
+
 def _tensor_name(path: str) -> str:
-    """``lora.lora_A.default.weight`` -> ``lora_A``."""
+    """``lora.lora_A.default.weight`` -> ``lora_A``; ``base_layer.lora_A.default.weight`` keeps what it lies in."""
     parts = [part for part in path.split(".") if part not in (_NAME, "weight", "lora")]
-    return parts[0]
+    depth = next(place for place, part in enumerate(parts) if part != "base_layer")
+    return ".".join(parts[: depth + 1])

@@ -13,7 +13,7 @@ from .errors import UserError
 from .history import History
 from .run import read_run_config
 
-_WHOLE_ONES_KEPT = 16  # those that somebody looks at, with all their steps
+_HISTORIES_KEPT = 16  # those that somebody looks at, with all their steps
 DELETED = ".deleted"  # ends the name of a folder that is being deleted, and is no run any more; a dot begins it
 _NAMES_TOLD = 10
 
@@ -26,7 +26,7 @@ class Archive:
         self._spellings: frozenset[str] = frozenset()  # the entries of the folder, when it was listed last
         self._lock = threading.Lock()  # for all below
         self._outlines: dict[str, History] = {}
-        self._whole: dict[str, History] = {}  # what was asked for last, last
+        self._histories: dict[str, History] = {}  # what was asked for last, last
         self._values: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
 
     # -- which there are -----------------------------------------------------------------------------------------------
@@ -38,8 +38,8 @@ class Archive:
         except (FileNotFoundError, NotADirectoryError):
             entries = []
         self._spellings = frozenset(entries)
-        changes = {entry: _last_change(os.path.join(self.folder, entry)) for entry in entries}
-        return sorted((name for name, change in changes.items() if change is not None), key=lambda name: (-changes[name], name))
+        changes = {entry: change for entry in entries if (change := _last_change(os.path.join(self.folder, entry))) is not None}
+        return sorted(changes, key=lambda name: (-changes[name], name))
 
     def find(self, name: str) -> Path:
         """The folder of a run. Raises UserError where there is none of exactly that name."""
@@ -65,9 +65,10 @@ class Archive:
         """All that has happened in a run so far. Raises UserError where it cannot be read."""
         folder = self.find(name)
         with self._lock:
-            history = self._whole[name] = self._whole.pop(name, None) or History()
-            while len(self._whole) > _WHOLE_ONES_KEPT:
-                del self._whole[next(iter(self._whole))]
+            history = self._histories.pop(name, None) or History()
+            self._histories[name] = history
+            while len(self._histories) > _HISTORIES_KEPT:
+                del self._histories[next(iter(self._histories))]
             return _read_on(history, folder)
 
     def outline(self, name: str) -> History:
@@ -112,7 +113,7 @@ class Archive:
             self._forget(name)
 
     def _forget(self, name: str) -> None:
-        for kept in (self._outlines, self._whole, self._values):
+        for kept in (self._outlines, self._histories, self._values):
             kept.pop(name, None)
 
 

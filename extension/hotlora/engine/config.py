@@ -33,11 +33,9 @@ class RunConfig:
 
     task_type: str = option("", "What is trained.", group="Run")
     base_model: str = option(
-        "", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, fixed=True, path=True, personal=True
+        "", "The model to train on: a single-file checkpoint or a model folder.", advanced=False, path=True, personal=True
     )
-    train_data_dir: str = option(
-        "", "Folder with the training data, searched recursively.", advanced=False, fixed=True, path=True, personal=True
-    )
+    train_data_dir: str = option("", "Folder with the training data, searched recursively.", advanced=False, path=True, personal=True)
     metadata_path: str = option("", "File that names the examples; looked for in `train_data_dir` when empty.", path=True)
     output_dir: str = option(
         "output/my_lora", "Folder of this run: everything it writes goes there.", advanced=False, personal=True, written=True

@@ -17,7 +17,7 @@ _LEARNED_COLOUR, _NO_COLOUR = "\x1b[32m", "\x1b[0m"
 class Console:
     """Call it with every event."""
 
-    def __init__(self, stream=None):
+    def __init__(self, stream: TextIO | None = None):
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._bar: tqdm | None = None

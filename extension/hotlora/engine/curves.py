@@ -33,7 +33,7 @@ def plot_loss(events: Iterable[Event], path: Path) -> Path | None:
     rate.plot(x, [step.learning_rate for step in steps], color="#8a8a8a", linestyle=":", linewidth=1, label="learning rate")
     rate.set(ylabel="learning rate", ylim=(0, None))
     handles = [*axes.get_lines(), *rate.get_lines()]
-    axes.legend(handles, [line.get_label() for line in handles], loc="upper right")
+    axes.legend(handles, [str(line.get_label()) for line in handles], loc="upper right")
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     write_bytes(path, buffer.getvalue())

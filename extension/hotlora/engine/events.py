@@ -164,7 +164,7 @@ class EventLog:
         """Write it, then tell the readers. Raises UserError when the disk is full or the run's folder gone."""
         line = json.dumps({"type": type(event).__name__, **dataclasses.asdict(event)}, ensure_ascii=False)
         try:
-            with self._lock, open(self.path, "a", encoding="utf-8") as file:
+            with self._lock, open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line + "\n")
         except OSError as error:
             if not self.path.parent.is_dir():

@@ -12,9 +12,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from .errors import UserError
 
 _REPLACE_SECONDS = 5.0
+_ABANDONED_SECONDS = 60.0
 _ASIDE = ".aside"
 
 
@@ -116,6 +119,16 @@ def _bring_back(aside: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
     else:
         _replace(aside, path)
+
+
+def remove_dead_leftovers(folder: Path) -> None:
+    """In a folder that several programs write to: only what a process left behind that is gone, and that for a minute (it may have been
+    another computer's)."""
+    for path in list(folder.rglob(".*.tmp")):
+        process = path.name.split(".")[-2]
+        with contextlib.suppress(OSError):
+            if process.isdigit() and not psutil.pid_exists(int(process)) and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
 
 
 def remove_leftovers(folder: Path) -> None:

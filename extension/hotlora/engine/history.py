@@ -57,7 +57,7 @@ class History:
         state = (found.st_size, found.st_mtime_ns)
         if state != self._seen:
             if found.st_size < self._offset:  # a start that had failed was made anew
-                self.__init__(is_outline=self._is_outline)  # type: ignore[misc]
+                vars(self).update(vars(History(is_outline=self._is_outline)))
             try:
                 with open(path, "rb") as file:
                     file.seek(self._offset)
@@ -154,15 +154,10 @@ class History:
     def seconds_left(self) -> float | None:
         """By the clock, so with samples and the host's own pictures; None before the second step since a start or pause."""
         recent = [step for step in self.steps[-_RECENT_STEPS:] if step.time >= self._going_since]
-        if len(recent) < 2:
+        if len(recent) < 2 or self.started is None:
             return None
         each = (recent[-1].time - recent[0].time) / (len(recent) - 1)
         return each * (self.started.total_steps - self.step)
-
-
-def steps_of(events: Iterable[Event]) -> list[Step]:
-    """The training curve."""
-    return History(events).steps
 
 
 def show_scores(test: Graded) -> str:

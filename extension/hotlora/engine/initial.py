@@ -7,15 +7,17 @@ import torch
 from .adapters import AdapterSet
 from .config import RunConfig
 from .errors import UserError
-from .interfaces import Trainee
+from .interfaces import Keeping, Trainee
 from .run import Run
 
-Tensors = dict[str, dict[str, torch.Tensor]]  # exported name -> tensor name -> tensor
+Tensors = dict[str, dict[str, torch.Tensor]]  # exported name -> tensor name -> tensor, shaped as AdapterSet.tensors says
 
 
 def read_initial(trainee: Trainee, config: RunConfig, run: Run) -> Tensors:
     """The tensors to go on from; ranks and alphas are the file's from here on, also in the run's config file."""
     tensors = trainee.read(Path(config.init_lora).expanduser())
+    if isinstance(trainee, Keeping):
+        trainee.keep(run.states)
     run.write_config(config)
     return tensors
 

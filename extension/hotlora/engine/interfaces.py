@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """A layer that gets an adapter, and what kind of adapter."""
+    """A layer that gets an adapter, and what kind of adapter. ``parameters``: names of the layer's own parameters that get one each,
+    where it is no linear layer but holds several matrices in one, as experts do."""
 
     layer: nn.Module
     rank: int
     alpha: float
     learning_rate: float
+    frozen: bool = False  # applied and saved as it is, never trained
+    shapes: Mapping[str, tuple[int, ...]] | None = None  # of its tensors, where a file has another form than peft would choose
+    parameters: tuple[str, ...] = ()  # of the layer, where those get adapters and not the layer as a whole
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class AdapterChoice:
     kind: str = "lora"  # or "loha", "lokr"
     lokr_factor: int = -1  # size of LoKr's first factor; -1 chooses it
     start: str = "default"  # or "pissa": along the weights' main directions
-    dora_axis: str = "output"  # or "input": which way the programs that load the file apply DoRA
+    dora_axis: str = "output"  # peft's own; "input" or "rows" as image programs apply DoRA, see AdapterSet
 
 
 class Adapters(Protocol):
@@ -116,10 +120,12 @@ class Adapters(Protocol):
     targets: dict[str, Target]
     use_rslora: bool
 
-    def tensors(self) -> dict[str, dict[str, torch.Tensor]]: ...
+    def tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Exported name -> peft's tensor name -> fp32 copy on the CPU, shaped as peft shapes it."""
+        ...
 
     def starts(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Exported name -> (A0, B0) where training began elsewhere than at no change: the update is B A - B0 A0."""
+        """Exported name -> (A0 [rank, in], B0 [out, rank]) where training began elsewhere than at no change: the update is B A - B0 A0."""
         ...
 
 
@@ -128,7 +134,7 @@ class Trainee(Protocol):
 
     fingerprint: str  # which base model, down to its weights; checked on resume
     data_fingerprint: str  # which examples, once prepared; where it has changed on resume, a new epoch begins
-    modules: Sequence[nn.Module]  # the trees that adapters go into
+    modules: list[nn.Module]  # the trees that adapters go into
     device: torch.device
     compute_dtype: torch.dtype
     largest_batch: int | None  # examples that are computed at once at most, once prepared; None for no limit
@@ -170,11 +176,21 @@ class Trainee(Protocol):
         ...
 
     def read(self, path: Path) -> dict[str, dict[str, torch.Tensor]]:
-        """The tensors of such a file, for ``init_lora``; its rank and alpha go into the config.
+        """The tensors of such a file, for ``init_lora``, as :meth:`Adapters.tensors` names and shapes them; its rank and alpha go into
+        the config.
 
         Raises:
             UserError: where it is none, or contradicts what the user set.
         """
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A trainee that needs the file of ``init_lora`` again when the run is resumed, wherever people have put it since."""
+
+    def keep(self, folder: Path) -> None:
+        """Put what is needed of it into the run's folder of states."""
         ...
 
 

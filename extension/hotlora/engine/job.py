@@ -16,6 +16,7 @@ from .events import Event, Failed, Finished, Paused, Preparing, Started, Step
 from .files import disk_full
 from .interfaces import Host
 from .loop import train
+from .memory import is_out_of_memory
 from .run import Run
 
 _LOOK_AGAIN_SECONDS = 1.0
@@ -65,7 +66,7 @@ class Job:
 
     def work(self) -> Finished | Failed:
         """Train until done, stopped or failed. While the host holds another model, wait; then go on from the saved state."""
-        outcome = None
+        outcome: Finished | Failed | None = None
         try:
             while outcome is None:
                 try:
@@ -74,8 +75,8 @@ class Job:
                     self._take(Paused(str(away)))
                     outcome = self._wait_for_model()
         except (Exception, SystemExit) as error:  # some libraries end the program where they should raise
-            outcome = self._explain(error)
-            self._tell(outcome)
+            outcome = failed = self._explain(error)
+            self._tell(failed)
         finally:
             self.run.close()
         self.outcome = outcome
@@ -90,6 +91,12 @@ class Job:
         if isinstance(error, OSError) and not self.run.folder.is_dir():
             return Failed(f"cannot go on: the run's folder '{self.run.folder}' was deleted. Start a new run.", bug=False)
         self._write_traceback()
+        if is_out_of_memory(error):
+            message = (
+                "cannot go on: memory has run out, outside of a training step. Close what else uses it, or lower batch sizes, resolution "
+                f"or rank, and resume; what was saved before is whole. Details are in {self.run.log_path}."
+            )
+            return Failed(message, bug=False)
         message = f"Training failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run.log_path}."
         return Failed(message, bug=True)
 

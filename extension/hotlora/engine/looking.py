@@ -31,7 +31,7 @@ def validate(session: Session, control: Control) -> Work:
     for place, batch in enumerate(batches):
         if control.stopping:
             return False
-        with session.usable_weights(), torch.no_grad():
+        with session.weights.usable(), torch.no_grad():
             loss = trainee.validation_loss(batch)
         total, count = total + loss.total.item(), count + loss.count
         if place + 1 < len(batches):
@@ -65,7 +65,7 @@ def grade(session: Session, control: Control) -> Work:
         if control.stopping:
             return False
         began = time.monotonic()
-        with session.usable_weights(), torch.no_grad():
+        with session.weights.usable(), torch.no_grad():
             for name, score in trainee.grade(questions[done]).items():
                 scores.setdefault(name, []).append(score)
         done += 1
@@ -128,7 +128,7 @@ def preview(session: Session, control: Control) -> Work:
 
 
 def _make_preview(session: Session, trainee: Previewing, request: PreviewRequest) -> Preview:
-    with session.usable_weights(request.weight), torch.no_grad():
+    with session.weights.usable(request.weight), torch.no_grad():
         return trainee.preview(request)
 
 

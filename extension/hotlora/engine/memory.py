@@ -3,6 +3,8 @@
 import psutil
 import torch
 
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA and MPS; torch on Linux; on Windows
+
 
 def memory_in_use(device: torch.device) -> int:
     """Bytes: the device's peak of allocated tensors where it has its own memory, else this process's resident set."""
@@ -22,5 +24,7 @@ def release_cached_memory(device: torch.device) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device ran out: CUDA has a type for it, others only words."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower())
+    """Whether the device or the computer ran out: CUDA and Python have a type for it, others only words."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)

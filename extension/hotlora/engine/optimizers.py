@@ -66,9 +66,10 @@ def try_optimizer(config: RunConfig) -> None:
         UserError: as :func:`build_optimizer`, and where it fails in a step.
     """
     rates = sorted({rate for rate in config.learning_rates() if rate}) or [config.learning_rate]
-    groups = [{"params": [torch.nn.Parameter(torch.ones(2, 2))], "lr": rate} for rate in rates]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # some arguments and libraries only work there
+    groups = [{"params": [torch.nn.Parameter(torch.ones(2, 2, device=device))], "lr": rate} for rate in rates]
     with torch.random.fork_rng(devices=[]):
-        optimizer, _, _ = build_optimizer(config, groups, torch.device("cpu"))  # there 8-bit ones are plain ones
+        optimizer, _, _ = build_optimizer(config, groups, device)
 
         def step() -> None:
             scheduler = build_scheduler(config, optimizer, 2)
@@ -155,7 +156,9 @@ def _fall(step: int, warmup: int, total_steps: int, power: float) -> float:
 class _OwnRates(torch.optim.lr_scheduler.LRScheduler):
     """Reports the rates that the optimizer chooses by itself."""
 
-    def get_lr(self) -> list[float]:
+    optimizer: Any  # transformers' Adafactor
+
+    def get_lr(self) -> list[float | torch.Tensor]:
         states = [self.optimizer.state.get(group["params"][0]) for group in self.optimizer.param_groups]
         pairs = zip(self.optimizer.param_groups, states, strict=True)
         return [float(self.optimizer._get_lr(group, state)) if state else 0.0 for group, state in pairs]

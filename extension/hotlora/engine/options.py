@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import UserError
 from .other_names import OtherName, say_unknown
-from .values import EMPTY, convert
+from .values import EMPTY, convert, default_of
 
 _CODE_WITH_BARS = re.compile(r"`([^`]*\|[^`]*)`")
 
@@ -64,7 +64,7 @@ def groups_of(config_class: type) -> dict[str, list[dataclasses.Field]]:
     return groups
 
 
-def build(config_class: type, values: Mapping[Any, Any], tasks: Mapping[str, type] = MappingProxyType({})) -> Any:
+def build(config_class: type[Any], values: Mapping[Any, Any], tasks: Mapping[str, type] = MappingProxyType({})) -> Any:
     """A checked config from values as people write them.
 
     Args:
@@ -121,7 +121,7 @@ def markdown_table(config_class: type, beyond: type | None = None) -> str:
 
 
 def _table_row(field: dataclasses.Field) -> str:
-    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    default = default_of(field)
     shown = "" if default is None or default == "" else f"`{str(default).lower() if isinstance(default, bool) else default}`"
     doc = field.metadata["doc"]
     if field.metadata["choices"]:

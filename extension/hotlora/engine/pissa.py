@@ -5,6 +5,7 @@ start's own answer instead, which is the same sum: W x + s (B A - B0 A0) x.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,14 +24,16 @@ class ShiftedLora(nn.Module):
         up: B0, [out, rank], fp32.
     """
 
+    lora: Any  # its class is peft's
     down: torch.Tensor  # plain attributes: they are not trained
     up: torch.Tensor
 
-    def __init__(self, lora: nn.Module, adapter: str):
+    def __init__(self, lora: Any, adapter: str):
         super().__init__()
         self.lora, self.adapter = lora, adapter
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] -> [..., out]."""
         answer = self.lora(x)
         with torch.autocast(x.device.type, enabled=False):
             start = F.linear(F.linear(x.float(), self.down), self.up)
@@ -38,8 +41,9 @@ class ShiftedLora(nn.Module):
 
 
 @torch.no_grad()
-def find_main_directions(layers: Mapping[str, nn.Module], adapter: str, seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Name -> (A0, B0), such that scale * B0 A0 is the weight's best approximation of the adapter's rank."""
+def find_main_directions(layers: Mapping[str, Any], adapter: str, seed: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Name -> (A0 [rank, in], B0 [out, rank]), fp32 on the CPU, such that scale * B0 A0 is the weight's best approximation of
+    the adapter's rank."""
     starts = {}
     with torch.random.fork_rng(devices=[]):
         for name, lora in layers.items():
@@ -52,7 +56,7 @@ def find_main_directions(layers: Mapping[str, nn.Module], adapter: str, seed: in
     return starts
 
 
-def _read_weight(lora: nn.Module) -> torch.Tensor:
+def _read_weight(lora: Any) -> torch.Tensor:
     """[out, in] in fp32 on the CPU, whatever it is stored in."""
     from peft.utils.integrations import dequantize_module_weight
 

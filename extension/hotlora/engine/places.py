@@ -63,10 +63,7 @@ def may_hold(folder: Path, suffixes: Sequence[str]) -> bool:
 
 def _strip_quotes(text: str) -> str:
     """Without the quotes that a file manager or a shell puts around a path."""
-    for opening, closing in _QUOTES:
-        if len(text) > 1 and text[0] == opening and text[-1] == closing:
-            return text[1:-1].strip()
-    return text
+    return text[1:-1].strip() if len(text) > 1 and text[0] + text[-1] in _QUOTES else text
 
 
 def _expand_home(path: str, start: str) -> str:

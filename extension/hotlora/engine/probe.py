@@ -47,7 +47,7 @@ def look_ahead(trainee: Trainee, config: RunConfig, host: Host) -> Iterator[Prep
         run = Run(Path(folder), config.name, config.FILE_SUFFIX)
         control = Control(host, run, config.slice_seconds)
         with contextlib.closing(through_turns(control, _prepare(trainee), contextlib.nullcontext)) as preparation:
-            yield from preparation  # type: ignore[misc]  # of Preparing only
+            yield from (event for event in preparation if isinstance(event, Preparing))
         with host.turn():
             session = Session(trainee, config, run)
             with session.attached():

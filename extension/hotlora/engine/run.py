@@ -139,7 +139,7 @@ class Run:
 
     def log(self, text: str) -> None:
         """Add to ``run.log``."""
-        with open(self.log_path, "a", encoding="utf-8") as file:
+        with open(self.log_path, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text.rstrip() + os.linesep)
 
 

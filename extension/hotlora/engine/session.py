@@ -6,7 +6,6 @@ One step is one method here; what happens around steps is the loop's.
 import contextlib
 import dataclasses
 import math
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from .adapters import AdapterSet
 from .config import RunConfig
 from .errors import UserError
 from .events import Step, find_last_step
-from .gradients import Gradients, norm_of
+from .gradients import Gradients
 from .initial import load_initial, read_initial
 from .interfaces import Trainee
 from .judging import Judgement, LossRecord
@@ -28,6 +27,8 @@ from .optimizers import build_optimizer, build_scaler, build_scheduler
 from .options import as_plain
 from .plan import Plan, Position
 from .run import Run, describe_changes
+from .state_check import check_optimizer, check_values
+from .weights import Weights
 
 
 class Diverged(Exception):
@@ -57,8 +58,6 @@ class Session:
         self.trainee, self.config, self.run = trainee, config, run
         self.warnings: list[str] = list(config.notes)
         self.position, self.losses, self.judgement, self.beginning = Position(), LossRecord(), Judgement(), Beginning()
-        self._showing_best = False
-        self._weights_lock = threading.RLock()  # the newest adapter is also written from outside (see Control.newest)
         states = list(run.read_states())
         self.adapters = self._build_adapters(resumed=bool(states))
         self.parameters = self.adapters.parameters()
@@ -66,8 +65,7 @@ class Session:
         self.warnings += warnings
         self.rates = [group["lr"] for group in self.optimizer.param_groups]  # as the options say
         self.scaler = build_scaler(trainee.device, trainee.compute_dtype)
-        self.ema = self._build_ema()
-        self._set_optimizer_mode("train")
+        self.weights = Weights(self.adapters, self.optimizer, config)
         self.gradients = Gradients(trainee, config, self.optimizer, self.scaler, self.warnings)
         self.resumed = bool(states) or (run.is_reopened and run.has_results())
         if self.resumed:
@@ -118,7 +116,7 @@ class Session:
     def train_step(self) -> Step:
         """One optimizer step. Raises Diverged before anything was updated with bad numbers."""
         began = time.monotonic()
-        rate = self.scheduler.get_last_lr()[0]
+        rate = float(self.scheduler.get_last_lr()[0])
         loss, gradient_norm, weights_norm = self.gradients.of_step(self.plan.group(self.position), self.step)
         self._refuse_bad(loss, gradient_norm, weights_norm)
         self.scaler.step(self.optimizer)
@@ -127,8 +125,7 @@ class Session:
         self.scheduler.step()
         if self.config.max_norm:
             self.adapters.limit_norms(self.config.max_norm)
-        if self.ema is not None:
-            self.ema.update_parameters(torch.nn.ParameterList(self.parameters))
+        self.weights.update_average()
         epochs_done = self.position.epoch + (self.position.index + 1) / self.plan.steps_in(self.position.epoch)
         self.plan.advance(self.position)
         self.losses.add(loss, self.step)
@@ -162,58 +159,10 @@ class Session:
         self.optimizer.zero_grad(set_to_none=True)
         return time.monotonic() - began
 
-    def _weights_are_finite(self) -> bool:
-        """Of the adapters as they stand, and of the average that is kept of them."""
-        kept = list(self.ema.module) if self.ema is not None else []
-        return math.isfinite(norm_of([*self.parameters, *kept]).item())
-
     def refuse_bad_weights(self) -> None:
         """Before anything is written. Raises Diverged where the weights are no finite numbers."""
-        if not self._weights_are_finite():
+        if not self.weights.are_finite():
             raise Diverged(f"the adapter's weights are no finite numbers after step {self.step}")
-
-    # -- averages ------------------------------------------------------------------------------------------------------
-
-    def _build_ema(self):
-        if not self.config.ema_decay:
-            return None
-        from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-        return AveragedModel(torch.nn.ParameterList(self.parameters), multi_avg_fn=get_ema_multi_avg_fn(self.config.ema_decay))
-
-    def _set_optimizer_mode(self, mode: str) -> None:
-        """Schedule-free optimizers keep other weights to train with than to use."""
-        if self.config.optimizer == "AdamWScheduleFree":
-            getattr(self.optimizer, mode)()
-
-    @contextlib.contextmanager
-    def usable_weights(self, weight: float = 1.0) -> Iterator[None]:
-        """The adapters as they are saved, judged and previewed: averaged, without dropout; afterwards bit for bit back."""
-        with self._weights_lock:
-            kept = [p.detach().clone() for p in self.parameters]
-            self._set_optimizer_mode("eval")
-            try:
-                if self._showing_best:
-                    self._overwrite(kept)
-                elif self.ema is not None and self.step:
-                    self._overwrite([p.detach() for p in self.ema.module])
-                with self.adapters.at_weight(weight):
-                    yield
-            finally:
-                self._set_optimizer_mode("train")
-                self._overwrite(kept)
-
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        """The model with the usable adapters in it, and otherwise as found. Only for whoever keeps the run from taking a turn
-        meanwhile."""
-        with self._weights_lock, self.adapters.attached(self.trainee.modules), self.usable_weights():
-            yield
-
-    @torch.no_grad()
-    def _overwrite(self, values: Sequence[torch.Tensor]) -> None:
-        for parameter, value in zip(self.parameters, values, strict=True):
-            parameter.copy_(value)
 
     # -- judging -------------------------------------------------------------------------------------------------------
 
@@ -223,18 +172,17 @@ class Session:
         self.judgement.add(loss, self.step, self.adapters.tensors() if best else None, self.config.early_stopping_patience)
         return best
 
-    @contextlib.contextmanager
-    def best_weights(self) -> Iterator[None]:
-        """The adapters as they were at the best validation; averaged already, so :meth:`usable_weights` leaves them."""
-        kept = self.adapters.tensors()
+    def best_weights(self) -> contextlib.AbstractContextManager[None]:
+        """The adapters as they were at the best validation."""
         assert self.judgement.best is not None, "nothing was judged yet"
-        self.adapters.load(self.judgement.best["tensors"])
-        self._showing_best = True
-        try:
+        return self.weights.at_best(self.judgement.best["tensors"])
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """The model with the usable adapters in it, and otherwise as found. Only for whoever keeps the run from taking a turn
+        meanwhile."""
+        with self.weights.lock, self.adapters.attached(self.trainee.modules), self.weights.usable():
             yield
-        finally:
-            self._showing_best = False
-            self.adapters.load(kept)
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -248,7 +196,7 @@ class Session:
         Raises:
             Diverged: where the numbers are none that one could go on with.
         """
-        with self._weights_lock:
+        with self.weights.lock:
             self.refuse_bad_weights()
             state = {
                 "fingerprint": self.trainee.fingerprint,
@@ -259,7 +207,7 @@ class Session:
                 "starts": self.adapters.starts(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
-                "ema": self.ema.state_dict() if self.ema is not None else None,
+                "ema": self.weights.state(),
                 "attributes": {name: value for part in self._parts() for name, value in vars(part).items()},
             }
             self.run.save_state(state, self.step)
@@ -313,18 +261,24 @@ class Session:
             )
         self.adapters.begin_at(state.get("starts", {}))
         self.adapters.load(state["adapters"])
-        if not self._weights_are_finite():
-            raise ValueError("its weights are no finite numbers")
+        if state.get("options", {}).get("optimizer", self.config.optimizer) != self.config.optimizer:
+            raise ValueError("it is another run's")
+        check_optimizer(state["optimizer"], self.optimizer)
+        if state.get("options", {}).get("optimizer", self.config.optimizer) != self.config.optimizer:
+            raise ValueError("it is another run's")
+        check_optimizer(state["optimizer"], self.optimizer)
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             if "weight_decay" in group:
                 group["weight_decay"] = self.config.weight_decay
         self.scaler.load_state_dict(state["scaler"])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
         for part in self._parts():
+            check_values(state["attributes"], part)
             for name in vars(part):
                 setattr(part, name, state["attributes"].get(name, getattr(part, name)))  # some are younger than the state
+        self.weights.load_state(state["ema"], step=self.step)
+        if not self.weights.are_finite():
+            raise ValueError("its weights are no finite numbers")
 
     def _begin_new_epoch(self) -> None:
         """The examples are others now, so this epoch's plan means nothing any more."""

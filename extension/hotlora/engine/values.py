@@ -54,7 +54,7 @@ def convert(field: dataclasses.Field, wanted: Any, value: Any) -> Any:
 
 def default_of(field: dataclasses.Field) -> Any:
     """What counts where the option is not given."""
-    return field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def show(value: Any) -> str:
@@ -108,7 +108,7 @@ def _is_empty(value: Any, field: dataclasses.Field, plain: type) -> bool:
         return True
     if plain is str and not (field.metadata["choices"] or field.metadata["path"] or field.metadata["written"]):
         return False  # a space may be meant, and no text at all
-    return not text
+    return not text and default_of(field) != ""
 
 
 def _choose(value: Any, rules: Mapping[str, Any]) -> Any:
@@ -116,7 +116,7 @@ def _choose(value: Any, rules: Mapping[str, Any]) -> Any:
     choices = rules["choices"]
     known = {fold(name): choice for name, choice in rules["spellings"].items()} | {fold(choice): choice for choice in choices}
     if isinstance(value, bool):  # YAML's way with yes, no, on and off
-        words = _YES if value else (*_NO, "none")
+        words: tuple[str, ...] = _YES if value else (*_NO, "none")
     elif isinstance(value, (str, int, float)):
         text = as_written(value)
         words = (text, text.rpartition(".")[2])  # a class by its full name
@@ -248,7 +248,8 @@ def read_arguments(value: Any) -> Any:
     """A mapping, or the same as other trainers write it: ``key=value`` words in a list or a text. Values in quotes become the
     numbers, switches and lists that they say."""
     if isinstance(value, str):
-        value = re.split(r"[\s;]+(?=\w+\s*[=:])", value.strip()) if "=" in value else value
+        words = re.sub(r"[\"'`]", " ", value).strip()
+        value = re.split(r"[\s;]+(?=\w+\s*=)", words) if "=" in words else value
     if isinstance(value, (list, tuple)):
         pairs: dict = {}
         for item in value:

@@ -13,7 +13,7 @@ def write_usable(session: Session, path: Path) -> Path:
     Raises:
         Diverged: where their numbers are none that one could use. Nothing is written then.
     """
-    with session.usable_weights():
+    with session.weights.usable():
         session.refuse_bad_weights()
         notes = {
             "step": session.step,

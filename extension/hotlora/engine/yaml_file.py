@@ -119,7 +119,7 @@ def _read_text(path: Path) -> str:
         reason = f"it is not valid YAML: byte {error.start} is not UTF-8"
         raise UserError(f"cannot read '{path}': {reason}. Save it with the encoding UTF-8.") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", None) or error)
         raise UserError(f"cannot read {str(path)!r}: {reason}. Check its name and rights.") from None
 
 

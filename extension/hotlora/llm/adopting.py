@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -59,7 +60,7 @@ def _check_layers(path: Path, file: PeftFile, net: nn.Module) -> None:
             )
 
 
-def _sizes_of(layer: nn.Module) -> tuple[int, int] | None:
+def _sizes_of(layer: Any) -> tuple[int, int] | None:
     """(inputs, outputs); None where the layer does not say."""
     if hasattr(layer, "in_features"):
         return layer.in_features, layer.out_features

@@ -12,7 +12,8 @@ from .config import TextConfig
 if TYPE_CHECKING:
     from .peft_folder import Origin
 
-_TOLD = ("target_modules", "lora_rank", "lora_alpha", "use_rslora", "use_dora", "lora_start", "epochs", "max_steps", "batch_size")
+_TOLD: tuple[str, ...] = ("target_modules", "lora_rank", "lora_alpha", "use_rslora", "use_dora", "lora_start", "epochs", "max_steps")
+_TOLD += ("batch_size", "rank_pattern", "alpha_pattern", "train_experts", "template_args", "template_date")
 _TOLD += ("gradient_accumulation_steps", "learning_rate", "optimizer", "scheduler", "train_on", "max_tokens", "neftune_alpha", "seed")
 
 
@@ -28,7 +29,11 @@ def write_card(config: TextConfig, origin: "Origin", notes: Mapping[str, Any]) -
         "```",
         "",
         "In text-generation-webui put this folder into `user_data/loras`, load the base model with the Transformers loader, and apply it.",
-        *(["", "Conversations are written with the template in `chat_template.jinja`."] if origin.template else []),
+        *(
+            ["", f"Conversations are written with the template in `chat_template.jinja`{_say_arguments(config)}."]
+            if origin.template
+            else []
+        ),
     ]
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n",
@@ -37,10 +42,16 @@ def write_card(config: TextConfig, origin: "Origin", notes: Mapping[str, Any]) -
         _table("Data", origin.facts),
         _table("Training", [("steps", f"{notes['step']} of {notes['total_steps']}"), ("training loss", f"{notes['loss']:.4f}")]),
         _table("Results", [(name, f"{value:.4g}") for name, value in notes["scores"].items()]),
-        _table("Options", [(name, value) for name, value in told.items() if value not in (None, "")]),
+        _table("Options", [(name, value) for name, value in told.items() if value not in (None, "", {})]),
         f"The weights of the base model it was trained on have the fingerprint `{origin.fingerprint}`.\n",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _say_arguments(config: TextConfig) -> str:
+    """What the template was told: whoever asks without it asks otherwise than was trained."""
+    told = ", ".join(f"`{name}={value}`" for name, value in config.template_args.items())
+    return f", which is told {told}" if told else ""
 
 
 def _table(title: str, rows: Any) -> str:

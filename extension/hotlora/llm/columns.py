@@ -31,7 +31,7 @@ QUESTIONS = {  # key, and what a shape with it is called; the first that a row h
         "question/answer",
     ),
 }
-ANSWERS = ("output", "completion", "response", "answer", "a", "reply", "assistant", "gpt", "bot", "target", "solution")
+ANSWERS: tuple[str, ...] = ("output", "completion", "response", "answer", "a", "reply", "assistant", "gpt", "bot", "target", "solution")
 ANSWERS += ("assistant_message", "assistant_response", "bot_message", "bot_response", "model_response", "model_output", "ai_response")
 ANSWERS += ("model_answer", "gpt_response", "output_text", "target_text", "answer_text")
 CONTEXT = ("input", "context")  # further text of an alpaca or question/answer row
@@ -39,9 +39,9 @@ SYSTEM = ("system", "system_prompt", "system_message")
 TURNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
 PLAIN = ("text", "content")
 HISTORY = ("history", "chat_history", "conversation_history", "dialog_history", "previous_turns")
-THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts", "think", "complex_cot", "cot", "chain_of_thought")
-THOUGHTS += ("rationale", "deepseek_reasoning", "thinking_content", "thought_process", "reasoning_trace", "thinking_trajectory")
-THOUGHTS += ("thinking_trajectories", "deepseek_thinking_trajectory")
+THOUGHTS: tuple[str, ...] = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts", "think", "complex_cot", "cot")
+THOUGHTS += ("chain_of_thought", "rationale", "deepseek_reasoning", "thinking_content", "thought_process", "reasoning_trace")
+THOUGHTS += ("thinking_trajectory", "thinking_trajectories", "deepseek_thinking_trajectory")
 REJECTED = (
     "rejected",
     "rejected_response",

@@ -30,12 +30,11 @@ class TextConfig(RunConfig):
         spellings=dict.fromkeys(TASK_SPELLINGS, TASK),
         group="Run",
     )
-    base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, fixed=True, path=True, personal=True)
+    base_model: str = option("", "The model to train on: its Hugging Face folder.", advanced=False, path=True, personal=True)
     train_data_dir: str = option(
         "",
         "Folder (or one file) with the training data: questions and answers, conversations, or plain text. The format is found out.",
         advanced=False,
-        fixed=True,
         path=True,
         personal=True,
     )
@@ -57,7 +56,9 @@ class TextConfig(RunConfig):
         fixed=True,
         group="Layers",
     )
-    train_experts: bool = option(False, "Let `all-linear` also mean the experts of mixture models: many more layers.", fixed=True)
+    train_experts: bool = option(
+        False, "Train the experts of mixture models too: more to learn with, and many times more to train. Needs peft 0.17.", fixed=True
+    )
     rank_pattern: dict = option({}, "Other ranks for some layers, by the ends of their names, as in peft: `{down_proj: 32}`.", fixed=True)
     alpha_pattern: dict = option({}, "Other alphas for some layers, likewise.", fixed=True)
     lora_start: str = option(

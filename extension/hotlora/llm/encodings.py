@@ -41,6 +41,7 @@ _CHUNK_BYTES = 1 << 20
 _JUDGED_BYTES = 60_000  # of lines that are not plain ASCII: more changes no verdict
 _LIKELY = 0.75  # a sound text of one language has more
 _MARGIN = 0.08  # between the likeliest reading and the next other one
+_MOST_APART = 12.0
 _OLD = ("koi8_r", "koi8_u", "cp866", "iso8859_2", "mac_roman", "cp850", "cp852", "cp1258")
 _SELDOM = 0.05  # how much better such an old one has to fit
 _SELDOM_ALONE = 0.3  # and where that is said of a single letter
@@ -139,13 +140,21 @@ def _recognise(data: bytes) -> str:
     best = max(scores, key=lambda codec: scores[codec])
     others = [codec for codec in scores if readings[codec] != readings[best]]
     rival = max(others, key=lambda codec: scores[codec], default=None)
-    if scores[best] < _LIKELY or (rival and scores[best] - scores[rival] < _MARGIN):
+    if scores[best] < _LIKELY or any((scores[best] - scores[c]) * _apart(readings[best], readings[c]) < _MARGIN for c in others):
         names = " or ".join(f"{KNOWN[c]} ({_show(readings[c])})" for c in (best, rival) if c)
         raise RowError(f"its encoding is not certain: it may be {names}. {_OFFER}")
     for number, line in enumerate(data.splitlines(), 1):
         if _decode(line, best) is None:
             raise RowError(f"its {KNOWN[best]} text is damaged, first in line {number}. Correct it there and save it as UTF-8")
     return best
+
+
+def _apart(one: str, other: str) -> float:
+    """How few of the letters that two readings are about are read differently. Few of many: the others have said the language already."""
+    if len(one) != len(other):
+        return 1.0
+    differ = sum(a != b for a, b in zip(one, other, strict=True))
+    return min(_MOST_APART, sum(not letter.isascii() for letter in one) / differ)
 
 
 def _choose_telling(data: bytes) -> bytes:

@@ -58,8 +58,8 @@ class LanguageLoss:
 
     def _total(self, examples: Sequence[TokenizedExample], draws: Draws | None) -> torch.Tensor:
         cut = [example.tokens[: _last_trained(example)] for example in examples]  # nothing learns from what comes later
-        alpha = self._config.neftune_alpha if draws else 0.0
-        noise = _draw_noise(cut, alpha, draws, self._model.net) if alpha else None
+        alpha = self._config.neftune_alpha
+        noise = _draw_noise(cut, alpha, draws, self._model.net) if draws and alpha else None
         with self._model.autocast(), _noisy_embeddings(self._model.net, noise, self.packs):
             inputs, places, labels = (_pack if self.packs else _pad)(examples, cut, self._model.device)
             if self._split_head:
@@ -117,7 +117,7 @@ def _pad(examples: Sequence[TokenizedExample], cut: Sequence[Sequence[int]], dev
 # -- NEFTune -----------------------------------------------------------------------------------------------------------
 
 
-def _draw_noise(rows: Sequence[Sequence[int]], alpha: float, draws: Draws, net: nn.Module) -> list[torch.Tensor]:
+def _draw_noise(rows: Sequence[Sequence[int]], alpha: float, draws: Draws, net: Any) -> list[torch.Tensor]:
     """Uniform in +-alpha / sqrt(length * width) for each example (arXiv 2310.05914, algorithm 1); [length, width] each."""
     width = net.get_input_embeddings().weight.shape[-1]
     return [
@@ -127,7 +127,7 @@ def _draw_noise(rows: Sequence[Sequence[int]], alpha: float, draws: Draws, net: 
 
 
 @contextlib.contextmanager
-def _noisy_embeddings(net: nn.Module, noise: Sequence[torch.Tensor] | None, packed: bool) -> Iterator[None]:
+def _noisy_embeddings(net: Any, noise: Sequence[torch.Tensor] | None, packed: bool) -> Iterator[None]:
     if noise is None:
         yield
         return
@@ -142,11 +142,11 @@ def _noisy_embeddings(net: nn.Module, noise: Sequence[torch.Tensor] | None, pack
 # -- what the model can do, tried on itself ----------------------------------------------------------------------------
 
 
-def _decoder(net: nn.Module) -> nn.Module:
+def _decoder(net: Any) -> Any:
     return net.get_decoder() if hasattr(net, "get_decoder") else net.base_model
 
 
-def _probe_rows(net: nn.Module, device: torch.device) -> tuple[torch.Tensor, ...]:
+def _probe_rows(net: Any, device: torch.device) -> tuple[torch.Tensor, ...]:
     """Three short texts of different words, [1, _PROBE_TOKENS] each."""
     count = net.get_input_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
@@ -154,7 +154,7 @@ def _probe_rows(net: nn.Module, device: torch.device) -> tuple[torch.Tensor, ...
     return ids[0], ids[1], ids[2]
 
 
-def _head_can_be_split(net: nn.Module, device: torch.device) -> bool:
+def _head_can_be_split(net: Any, device: torch.device) -> bool:
     """Whether decoder and output embeddings, one after the other, are all of the model: some scale or cap their logits."""
     tokens, *_ = _probe_rows(net, device)
     head = net.get_output_embeddings()

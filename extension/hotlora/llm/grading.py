@@ -1,6 +1,7 @@
 """How good an answer is, compared with the right one. Pure."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from .thoughts import split_thought
@@ -37,7 +38,7 @@ def _read(text: str) -> dict | list | None:
 def _leaves(value: Any, path: tuple = ()) -> dict[tuple, Any]:
     """Every value that holds no others, by its place."""
     if isinstance(value, dict) and value:
-        parts = value.items()
+        parts: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, list) and value:
         parts = enumerate(value)
     else:

@@ -9,31 +9,31 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 
-# Letters beyond a to z, the commonest first where it is another alphabet; and small words that are written without them.
+# Letters beyond a to z, the commonest first; and, of Latin ones, small words that are written without them.
 _LATIN = {
-    "English": ("éèêëïöüçñàâáôæœ", "the of and to is in you that it for are with be your how what can i we"),
-    "German": ("äöüßéèàáêç", "der die das und ist nicht ein eine zu den sie wir es mit wie was kann ich auf von im in"),
-    "French": ("éèêàçùûôîïâëœæüÿ", "le la les des est une un pour dans et de que vous nous pas avec qui je sur du en"),
-    "Spanish": ("áéíóúñüçº", "el la los de que en por con una un es para se las como del al no su lo"),
-    "Portuguese": ("áâãàçéêíóôõúüº", "o a os as de que para com uma um se do da no na em por mais"),
+    "English": ("éèïêëöüçñàâáôæœ", "the of and to is in you that it for are with be your how what can i we"),
+    "German": ("üäößéèàáêç", "der die das und ist nicht ein eine zu den sie wir es mit wie was kann ich auf von im in"),
+    "French": ("éàèêçùûôîïâëœæüÿ", "le la les des est une un pour dans et de que vous nous pas avec qui je sur du en"),
+    "Spanish": ("óáíéñúüçº", "el la los de que en por con una un es para se las como del al no su lo"),
+    "Portuguese": ("ãçáéíóêõâàúôüº", "o a os as de que para com uma um se do da no na em por mais"),
     "Italian": ("àèéìíîòóùúº", "il di che la per non una un con sono del le si in da come e i gli"),
     "Catalan": ("àçèéíïòóúü·", "el la els de que per amb una un no les del es i en"),
-    "Dutch": ("éëïóöüèêáà", "de het een van is en dat niet voor zijn met op ik je wij in te"),
-    "Swedish": ("åäöéüà", "och att det som en av den inte till med vi har du jag kan i"),
-    "Danish": ("æøåéöäüà", "og det er at en til af ikke der med vi har du jeg kan i"),
+    "Dutch": ("ëéïóöüèêáà", "de het een van is en dat niet voor zijn met op ik je wij in te"),
+    "Swedish": ("äåöéüà", "och att det som en av den inte till med vi har du jag kan i"),
+    "Danish": ("åøæéöäüà", "og det er at en til af ikke der med vi har du jeg kan i"),
     "Finnish": ("äöåšžé", "ja on ei se olen tai kun niin mutta ovat"),
     "Icelandic": ("áðéíóúýþæö", "og er ekki til sem um hann en vi"),
-    "Polish": ("ąćęłńóśźż", "nie na to jest do w z co jak o po za od i tak"),
-    "Czech": ("áčďéěíňóřšťúůýž", "je na se to v a ne jak do za z od pro po k"),
-    "Slovak": ("áäčďéíĺľňóôŕšťúýž", "je na sa to v a nie ako do za z od pre po k"),
-    "Hungarian": ("áéíóöőúüű", "a az nem hogy van egy de is ez ha meg csak mint"),
+    "Polish": ("łęąóśżćńź", "nie na to jest do w z co jak o po za od i tak"),
+    "Czech": ("íáéěřýčšžůúťďňó", "je na se to v a ne jak do za z od pro po k"),
+    "Slovak": ("áíéýčšžľúťďôňóäŕĺ", "je na sa to v a nie ako do za z od pre po k"),
+    "Hungarian": ("áéöóőíüúű", "a az nem hogy van egy de is ez ha meg csak mint"),
     "Romanian": ("ăâîşţșț", "de la nu este pe cu un o si se din care mai ce"),
     "Croatian": ("čćđšž", "je i u na se da od za su s ne kako to kada"),
     "Slovene": ("čšžćđ", "je in na se da v za so s ne kako to pri ki"),
     "Albanian": ("ëç", "dhe i e nga me per ne nuk eshte"),
-    "Turkish": ("çğıöşüâîû", "bir ve bu da de ne mi icin var ile o ben sen gibi saat"),
-    "Lithuanian": ("ąčęėįšųūž", "ir yra kad tai su ne kaip bet o i per"),
-    "Latvian": ("āčēģīķļņšūž", "un ir ka no ar tas par uz ne kas es kad"),
+    "Turkish": ("ıüşğçöâîû", "bir ve bu da de ne mi icin var ile o ben sen gibi saat"),
+    "Lithuanian": ("ėšųįžąūčę", "ir yra kad tai su ne kaip bet o i per"),
+    "Latvian": ("āīēšņūļžķģč", "un ir ka no ar tas par uz ne kas es kad"),
     "Estonian": ("äöõüšž", "ja on ei see et ta kui ma oma ka te"),
     "Vietnamese": ("àáảãạăằắẳẵặâầấẩẫậđèéẻẽẹêềếểễệìíỉĩịòóỏõọôồốổỗộơờớởỡợùúủũụưừứửữựỳýỷỹỵ", "cho trong khi hay bao xin anh chi em"),
 }
@@ -48,9 +48,11 @@ _OTHER = {
     "Persian": "ایرندمهتسبشوکلخزفگعقپجحطصغژذضثئظآ",
     "Thai": "านรอกเงมยลวดทสตบปคจพหชขแใไโผธณศซภฟถฐฎญฉษฆฬฮ" + "ะาำิีึืุูๆ็่้๊๋์ั",
 }
-_USUAL = set("“”„‘’‚–—…€«»‹›°§£©®™·•¿¡½¼¾²³×±´`¨ªº¥¢¦¶†‡‰÷µ№ \u200e\u200f\u200c\u200d؟،؛฿₪₫₽")
+_USUAL = set("“”„‘’‚–—…€«»‹›°§£©®™·•¿¡½¼¾²³×±´`¨ªº¥¢¦¶†‡‰÷µ№\u00a0\u00ad\u200e\u200f\u200c\u200d؟،؛฿₪₫₽")
 _BORROWED, _BORROWED_WORTH = frozenset("éèêëïöüçñàâáôßäå"), 0.6  # in foreign words and names everywhere
+_USUAL_LETTERS, _TELLING_LETTERS = 3, 15  # a language's commonest letters beyond a to z are a third of such, where there are enough
 _INSIDE = re.compile(r"(?<=[^\W\d_])[^\w\s\x00-\x7f’‘·–—…“”„«»•|](?=[^\W\d_])")  # signs that stand within words
+_BESIDE_NUMBER = re.compile(r"(?<![^\W\d_])[^\x00-\x7f](?=\d)|(?<=\d)[^\x00-\x7f](?![^\W\d_])")  # a letter alone
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -60,11 +62,12 @@ def judge_text(text: str, codec: str) -> float:
         return _judge_east_asian(text, codec)
     letters = Counter(letter for letter in text if not letter.isascii() and letter not in _USUAL)
     letters.update(sign for sign in _INSIDE.findall(text) if sign in _USUAL)  # `by³o`
+    letters.update("\0" for sign in _BESIDE_NUMBER.findall(text) if sign.isalpha() and sign not in _USUAL)  # `Ł5` for `£5`
     if not letters:
         return 0.9  # punctuation alone: whoever reads it as that reads it well
     words = _WORD.findall(text)
     mixed = sum(_mixes_scripts(word) for word in words) / max(1, sum(not word.isascii() for word in words))
-    lower = Counter()
+    lower: Counter[str] = Counter()
     for letter, count in letters.items():
         lower["ı" if letter == "İ" else letter.lower()[0]] += count
     best = max(*_judge_latin(lower, words).values(), *_judge_alphabets(lower).values())
@@ -80,7 +83,10 @@ def _judge_latin(letters: Mapping[str, int], words: list[str]) -> dict[str, floa
     trust = min(1.0, most / 6)  # a word or two is no witness
     scores = {}
     for name, (alphabet, _) in _small_words().items():
+        usual = sum(letters.get(letter, 0) for letter in _LATIN[name][0][:_USUAL_LETTERS]) / count
         share = sum(n * (1 if letter in alphabet else _BORROWED_WORTH * (letter in _BORROWED)) for letter, n in letters.items()) / count
+        if count >= _TELLING_LETTERS:  # French without an é is none
+            share *= min(1.0, 0.7 + usual)
         scores[name] = share * (0.85 + 0.15 * (known[name] / most if trust == 1.0 else 1 - trust * (1 - known[name] / most)))
     return scores
 
@@ -110,10 +116,10 @@ def _mixes_scripts(word: str) -> bool:
 
 
 def _shouting(words: list[str]) -> float:
-    """The share of the not plain words that turn from small to capital letters, and half of the share of those all in capitals: how
+    """The share of the not plain words that turn from small to capital letters, and a part of the share of those all in capitals: how
     KOI8 looks in Windows-1251, and Hebrew in KOI8."""
     telling = [word for word in words if not word.isascii() and len(word) > 2 and word.lower() != word.upper()]
-    odd = sum(0.5 if word == word.upper() else word[1:] != word[1:].lower() for word in telling)
+    odd = sum(0.3 if word == word.upper() else word[1:] != word[1:].lower() for word in telling)
     return odd / max(1, len(telling))
 
 
@@ -128,7 +134,7 @@ _COMMON_HAN = set(  # about 400 characters, and how they are written in Taiwan; 
     "這個們來為國說時會對過發後裡經麼學當沒動還進樣開無與長機關點業將兩間問應頭體見產話給門兒東聲員處條氣題別變總電數報結務場計資許統區決書則聽強難權"
     "設記類據邊該規萬術領確傳師讓識帶導請嗎貨單訂購號碼網頁"
 )
-_COMMON_SHARE = 0.25  # less than any Chinese text has, more than other bytes that look like one
+_COMMON_SHARE = 0.45  # few Chinese texts have less, and what only looks like one has half of it
 
 _EAST_ASIAN = ("gb18030", "big5hkscs", "cp949", "cp932", "euc_jp")
 
@@ -139,7 +145,7 @@ def _judge_east_asian(text: str, codec: str) -> float:
     if not letters:
         return 0.0
     if codec in ("cp932", "euc_jp"):
-        return _judge_japanese(letters, codec)
+        return _judge_japanese(letters)
     everyday = {"gb18030": _is_everyday_simplified, "big5hkscs": _is_everyday_traditional, "cp949": _is_everyday_korean}[codec]
     share = sum(everyday(letter) for letter in letters) / len(letters)
     if codec != "cp949":
@@ -148,7 +154,7 @@ def _judge_east_asian(text: str, codec: str) -> float:
     return share
 
 
-def _judge_japanese(letters: list[str], codec: str) -> float:
+def _judge_japanese(letters: list[str]) -> float:
     """Everyday signs with kana among them; half-width kana are what other bytes look like."""
     kana = sum("\u3040" <= letter <= "\u30ff" for letter in letters) / len(letters)
     everyday = sum(_lead(letter, "euc_jp") in range(0xA4, 0xD0) for letter in letters) / len(letters)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from .peft_names import find_taken_ends
+
 _LINEAR = ("Linear", "Linear8bitLt", "Linear4bit", "Conv1D")  # of torch, bitsandbytes, and GPT-2's in transformers
 _PACKED = re.compile(r"QuantLinear$|^WQLinear|^HQQLinear$|^AqlmLoraLinear$|^QuantizedLinear$|^EetqLinear$")  # as peft dispatches on
 _BLOCK = re.compile(r"\.\d+\.")  # the blocks are numbered; embeddings, norms and the head are not among them
@@ -40,7 +42,7 @@ class Layers:
 def find_layers(net: nn.Module) -> Layers:
     """All linear layers of the numbered blocks, and whether they are for an adapter."""
     layers, modules = Layers(), dict(net.named_modules())
-    taken = _find_taken_ends(net)
+    taken = find_taken_ends(net)
     for name, module in modules.items():
         if not _BLOCK.search(f".{name}."):
             continue
@@ -102,22 +104,3 @@ def _is_expert(name: str) -> bool:
 
 def _find_expert_parameters(name: str, module: nn.Module) -> Iterator[str]:
     yield from (f"{name}.{own}" for own, parameter in module.named_parameters(recurse=False) if parameter.dim() == 3)
-
-
-def _find_taken_ends(net: nn.Module) -> set[str]:
-    """Ends of names that peft turns into experts' parameters, whatever stands before them: since transformers 5 the experts of some
-    mixtures are one parameter, and peft translates the names that older adapters have for them."""
-    try:
-        from peft import LoraConfig
-        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers, get_model_conversion_mapping
-    except ImportError:  # older ones translate nothing
-        return set()
-    if not hasattr(net.config, "model_type"):
-        return set()
-    names = {"w1", "w2", "w3", "gate_proj", "up_proj", "down_proj", "gate"}
-    config = LoraConfig(target_modules=set(names))
-    try:
-        convert_peft_config_for_transformers(config, model=net, conversions=get_model_conversion_mapping(net))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return names
-    return names - set(config.target_modules)

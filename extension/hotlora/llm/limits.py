@@ -11,7 +11,7 @@ from .conversation import TokenizedExample
 _PLACES = ("wpe", "embed_positions", "position_embeddings", "position_embedding", "pos_embed", "positional_embedding", "embed_position")
 
 
-def check_limits(examples: Sequence[TokenizedExample], net: nn.Module, tokenizer: Any) -> list[str]:
+def check_limits(examples: Sequence[TokenizedExample], net: Any, tokenizer: Any) -> list[str]:
     """What people should know where texts are longer than the model was made for.
 
     Raises:
@@ -27,7 +27,7 @@ def check_limits(examples: Sequence[TokenizedExample], net: nn.Module, tokenizer
             )
     longest = max(examples, key=lambda example: len(example.tokens), default=None)
     length, places = len(longest.tokens) if longest else 0, find_learned_positions(net)
-    if places is not None and length > places:
+    if longest is not None and places is not None and length > places:
         raise UserError(
             f"cannot train on {longest.source}: it has {length:,} tokens, and the model has learned {places:,} positions. "
             f"Set max_tokens: {places} or lower."
@@ -38,7 +38,7 @@ def check_limits(examples: Sequence[TokenizedExample], net: nn.Module, tokenizer
     return []
 
 
-def find_learned_positions(net: nn.Module) -> int | None:
+def find_learned_positions(net: Any) -> int | None:
     """How many places the model has learned, where it has learned each for itself (GPT-2, OPT); None where positions are computed."""
     if not hasattr(net, "get_input_embeddings"):
         return None

@@ -44,7 +44,7 @@ def look_at_texts(config: TextConfig, tokenizer: Any, host_template: str | None 
     lenient = replace(config, on_bad_data="skip")  # what is bad is shown, not raised
     parts = read_parts(lenient)
     if tokenizer is None:
-        return _show_untokenized(parts, config, limit)
+        return _show_untokenized(parts, limit)
     renderer = Renderer(tokenizer, lenient, host_template)
     judged, unread = _judge_for_a_while(parts, lenient, renderer)
     cards = list(_make_cards([text for texts in judged.values() for text in texts], lenient, renderer))
@@ -132,7 +132,7 @@ def _find_oddity(example: TokenizedExample, config: TextConfig) -> str:
     )
 
 
-def _show_untokenized(parts: Mapping[str, Texts], config: TextConfig, limit: int) -> shown.DataView:
+def _show_untokenized(parts: Mapping[str, Texts], limit: int) -> shown.DataView:
     texts = [text for part in parts.values() for text in part.examples]
     notes = [problem for part in parts.values() for problem in part.problems][:_SHOWN_NOTES]
     notes += [note for part in parts.values() for note in part.notes()]

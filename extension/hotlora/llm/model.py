@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
 
 
 class TextModel(Protocol):
@@ -20,7 +19,7 @@ class TextModel(Protocol):
     fingerprint: str  # the same for the same weights in any precision; see hosts
     device: torch.device  # where inputs go
     compute_dtype: torch.dtype
-    net: nn.Module  # without adapters
+    net: Any  # the nn.Module, without adapters
     tokenizer: Any
     chat_template: str | None  # what the program writes conversations with; None: the tokenizer's own
     warnings: list[str]

@@ -14,9 +14,11 @@ from safetensors.torch import save
 from ..engine.files import replacing_folder
 from ..engine.interfaces import Adapters
 from ..engine.options import as_plain
+from ..engine.precision import to_precision
 from .card import write_card
 from .config import TextConfig
 from .peft_reading import CONFIG, PREFIX, WEIGHTS
+from .targets import name_parameters
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _TENSORS = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight", "lora_magnitude_vector": "lora_magnitude_vector"}
@@ -46,15 +48,23 @@ def write_peft_folder(adapters: Adapters, folder: Path, config: TextConfig, orig
 
     Args:
         notes: step, loss, scores and so on, for the card.
+
+    Raises:
+        UserError: when the precision cannot hold a value, or the disk is full; nothing is written then.
     """
     tensors, ranks, alphas = _as_plain_lora(adapters, config)
     said = _adapter_config(config, origin, config.lora_rank * ranks, config.alpha * alphas)
     targets = adapters.targets.items()
+    parameters = name_parameters(adapters.targets)
+    if parameters:
+        said["target_parameters"] = parameters
     said["rank_pattern"] = {name: target.rank * ranks for name, target in targets if target.rank != config.lora_rank}
     said["alpha_pattern"] = {name: _plainly(target.alpha * alphas) for name, target in targets if target.alpha != config.alpha}
     dtype = _DTYPES[config.save_precision]
     flat = {
-        f"{PREFIX}{name}.{_TENSORS[key]}": tensor.to(dtype).contiguous() for name, parts in tensors.items() for key, tensor in parts.items()
+        (full := f"{PREFIX}{name}.{_name_tensor(key)}"): to_precision(full, tensor, dtype)
+        for name, parts in tensors.items()
+        for key, tensor in parts.items()
     }
     metadata = {
         "format": "pt",
@@ -107,3 +117,9 @@ def _adapter_config(config: TextConfig, origin: Origin, rank: int, alpha: float)
 
 def _plainly(number: float) -> int | float:
     return int(number) if number == int(number) else number
+
+
+def _name_tensor(key: str) -> str:
+    """Ours -> peft's, which may lie in one another: `base_layer.lora_A`."""
+    *inside, tensor = key.split(".")
+    return ".".join([*inside, _TENSORS[tensor]])

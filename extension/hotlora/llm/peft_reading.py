@@ -4,6 +4,7 @@ Knows what peft's config may say and which of it can be gone on from. Knows no m
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..engine.errors import UserError
+from ..engine.pickled import load_pickled
 from .targets import match_pattern
 
 CONFIG, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -26,8 +28,8 @@ _IMAGE_STARTS = ("lora_unet_", "lora_te", "lycoris_", "unet.", "text_encoder", "
 _IMAGE_PARTS = ("transformer_blocks", ".hada_", "_hada_", ".lokr_", "down_blocks", "input_blocks")
 
 _HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal", "default")  # those that leave the model's weights as they are
-_UNKNOWN = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication", "lora_bias", "use_qalora", "use_bdlora")
-_UNKNOWN += ("alora_invocation_tokens", "arrow_config", "velora_config", "kasa_config")
+_UNKNOWN: tuple[str, ...] = ("modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication", "lora_bias")
+_UNKNOWN += ("use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "velora_config", "kasa_config")
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ def read_peft_folder(path: Path) -> PeftFile:
     """
     place = path.expanduser()
     weights = find_weights(place)
-    flat, metadata = _read_weights(weights, place)
+    flat, metadata = _read_weights(weights)
     _refuse_images(flat, place)
-    said = _read_config(weights.parent, place)
+    said = _read_config(weights.parent)
     _refuse_unknown(said, place)
     tensors: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in flat.items():
@@ -131,13 +133,15 @@ def find_weights(place: Path) -> Path:
     raise UserError(f"cannot go on from '{place}': it has no {CONFIG}, so it is no text LoRA.{hint}")
 
 
-def _read_weights(weights: Path, place: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, str]]:
+def _read_weights(weights: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, str]]:
     try:
         if weights.suffix.lower() == ".bin":
-            flat = torch.load(weights, map_location="cpu", weights_only=True)
+            flat = load_pickled(weights)
             return {key: value for key, value in flat.items() if isinstance(value, torch.Tensor)}, {}
         with safe_open(str(weights), "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (it is no dictionary)
+    except UserError:
+        raise
     except Exception as error:  # torch and safetensors raise what they like for a damaged file
         raise UserError(f"cannot read '{weights}': {' '.join(str(error).split())[:200]}. Copy it again from where it came.") from error
 
@@ -153,7 +157,7 @@ def _refuse_images(flat: Mapping[str, torch.Tensor], place: Path) -> None:
         )
 
 
-def _read_config(folder: Path, place: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     """What peft's config says; nothing where the weights lie alone."""
     path = folder / CONFIG
     if not path.is_file():
@@ -162,9 +166,14 @@ def _read_config(folder: Path, place: Path) -> dict[str, Any]:
         said = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(said, dict):
             raise ValueError("it holds no settings")
-    except ValueError as error:
+        said = {"r": _PEFT_RANK, **said}
+        for number in (said["r"], said.get("lora_alpha"), *(said.get("alpha_pattern") or {}).values()):
+            float(number or 0)
+        for pattern in said.get("alpha_pattern") or {}:
+            re.compile(pattern)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, re.error) as error:
         raise UserError(f"cannot read '{path}': {error}. Copy it again from where it came.") from error
-    return {"r": _PEFT_RANK, **said}
+    return said
 
 
 def _refuse_unknown(said: Mapping[str, Any], place: Path) -> None:

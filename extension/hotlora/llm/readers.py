@@ -169,10 +169,10 @@ def _sniff_table(sample: list[str], delimiters: str) -> tuple[str, list[str], st
             return best, ["question", "answer"], note
         note = f"of a table without names above its columns: its first row ({first[0][:40]} …) is learned like the others"
         return best, [], note
-    first = next((line.strip() for line in sample if line.strip()), "")
-    if not first:
+    start = next((line.strip() for line in sample if line.strip()), "")
+    if not start:
         raise RowError("it is empty")
-    raise RowError(f"its first line ({first[:80]}) does not name columns that are known. Write question,answer above the columns")
+    raise RowError(f"its first line ({start[:80]}) does not name columns that are known. Write question,answer above the columns")
 
 
 def _is_pair(row: list[str] | RowError) -> bool:
@@ -246,7 +246,7 @@ def _read_turns(text: str) -> list[_Turn]:
     for number, line in enumerate(io.StringIO(text), 1):
         spoken = _SPOKEN.fullmatch(line)
         speaker = spoken.group(1).lower() if spoken else ""
-        if speaker and speaker in _list_expected(turns):
+        if spoken and speaker in _list_expected(turns):
             turns.append(_Turn(speaker, [spoken.group(2)], number, blanks))
         elif speaker and any(speaker == turn.speaker for turn in turns[:2]) or not turns and line.strip():
             return []

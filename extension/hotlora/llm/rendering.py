@@ -205,16 +205,6 @@ class Renderer:
         question = self._encode_text(self._write(messages[: answers[-1]], asks=True))
         return self._make_example(tokens, trained, source, (messages, answers[-1], question))
 
-    def _find_answer(self, tokens: Sequence[int], messages: Sequence[Message], place: int, source: str) -> tuple[int, int]:
-        """Where the answer at ``place`` is written in the conversation's tokens."""
-        start, end = self._encode_text(self._write(messages[:place], asks=True)), self._encode_text(self._write(messages[: place + 1]))
-        if tokens[: len(start)] != start or tokens[: len(end)] != end:
-            raise UserError(
-                f"cannot tell which tokens of {source} are the answer that is not to be learned: the chat template "
-                f"'{self.template_name}' writes earlier turns otherwise. Set train_on: answers."
-            )
-        return len(start), len(end)
-
     def _make_example(
         self, tokens: Sequence[int], trained: Sequence[bool], source: str, answer: tuple[Sequence[Message], int, Sequence[int]]
     ) -> TokenizedExample:

@@ -127,21 +127,20 @@ def _read_pair(cells: Cells, names: tuple[str, str], source: str, notes: Notes) 
 
 
 def _pair(question: str, answer: str, source: str, notes: Notes, system: str = "", thought: str = "") -> Conversation | None:
-    answer = make_answer(answer, notes, thought=thought)
+    reply = make_answer(answer, notes, thought=thought)
     turns = _take_prompt_apart(question, notes) or [make_message("user", question)]
     if not turns[-1].content:
         raise RowError("its question is empty")
-    if not answer.content:
+    if not reply.content:
         raise RowError("its answer is empty")
     if system and not any(turn.role == "system" for turn in turns):
         turns.insert(0, make_message("system", system))
-    return Conversation((*turns, answer), source)
+    return Conversation((*turns, reply), source)
 
 
 def _take_prompt_apart(question: str, notes: Notes) -> list[Message] | None:
     """The turns of a prompt that is written in a template already, up to where the assistant has to speak."""
-    parts = take_apart(question) or take_apart(f"{question}\n") or [None, ""]
-    turns, form = parts
+    turns, form = take_apart(question) or take_apart(f"{question}\n") or (None, "")
     if turns and turns[-1] == {"role": "assistant", "content": ""} and turns[-2]["role"] == "user":
         notes.said.append(f"written in {form} form already, which was taken apart: the chat template writes its own")
         return [make_message(turn["role"], turn["content"]) for turn in turns[:-1]]

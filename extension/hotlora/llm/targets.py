@@ -1,7 +1,7 @@
 """Which layers of a language model get an adapter, and by what names peft finds just those."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -9,6 +9,7 @@ from ..engine.errors import UserError
 from ..engine.interfaces import Target
 from .config import TextConfig
 from .layers import Layers, find_layers
+from .peft_names import can_target_parameters, resolve
 
 _PATTERN = re.compile(r"[*()|\\^$+\[\]?]")  # in no layer's name: peft's users write patterns
 
@@ -24,14 +25,46 @@ def choose_text_targets(net: nn.Module, config: TextConfig) -> dict[str, Target]
     if not layers:
         raise UserError("cannot train this model: no linear layers were found in its blocks. Choose another model.")
     names = _choose_names(net, found, config)
-    if not names:
+    if not names and not config.train_experts:
         raise UserError(f"cannot train '{config.target_modules.strip()}': the model has no such layers. {_list_ends(layers)}")
     targets = {}
     for name in names:
         rank = int(match_pattern(config.rank_pattern, name, config.lora_rank))
         alpha = float(match_pattern(config.alpha_pattern, name, config.alpha))
         targets[name] = Target(layers[name], rank, alpha, config.learning_rate)
+    if config.train_experts:
+        targets |= _choose_experts(net, found, config)
     return targets
+
+
+def _choose_experts(net: nn.Module, found: Layers, config: TextConfig) -> dict[str, Target]:
+    """The experts that are one parameter for all of them; a target is the module that holds such.
+
+    Raises:
+        UserError: where peft cannot train them, or not with these options.
+    """
+    if not (found.experts or found.parameters):
+        raise UserError("cannot train experts: this model has none. Set train_experts: false.")
+    if found.parameters and not can_target_parameters():
+        raise UserError(
+            "cannot train this model's experts: that needs peft 0.17 or newer. Set train_experts: false, or bring peft up to date."
+        )
+    for option in ("use_dora", "lora_dropout", "max_norm") if found.parameters else ():
+        if getattr(config, option):
+            raise UserError(f"cannot use {option} with train_experts: peft knows no such thing for experts. Leave one of them out.")
+    if found.parameters and config.lora_start == "pissa":
+        raise UserError("cannot use lora_start pissa with train_experts: experts have no start of their own. Leave one of them out.")
+    held: dict[str, list[str]] = {}
+    for path in found.parameters:
+        name, _, parameter = path.rpartition(".")
+        held.setdefault(name, []).append(parameter)
+    rank, alpha = config.lora_rank, config.alpha
+    return {name: Target(net.get_submodule(name), rank, alpha, config.learning_rate, parameters=tuple(own)) for name, own in held.items()}
+
+
+def name_parameters(targets: Mapping[str, Target]) -> list[str]:
+    """``target_parameters`` of peft: the ends of the names of parameters that have an adapter of their own."""
+    return sorted({f"{name.rpartition('.')[2]}.{own}" for name, target in targets.items() for own in target.parameters})
 
 
 def _choose_names(net: nn.Module, found: Layers, config: TextConfig) -> list[str]:
@@ -68,10 +101,10 @@ def say_left_out(net: nn.Module, config: TextConfig) -> list[str]:
         return []
     for kind, names in found.left.items():
         said.append(f"No adapter on {len(names)} {kind}: {names[0]}{' …' * (len(names) > 1)}.")
-    experts = [*([] if config.train_experts else found.experts), *found.parameters]
+    experts = [] if config.train_experts else [*found.experts, *found.parameters]
     if experts:
-        option = "set train_experts: true to train them too" if found.experts else "peft's target_parameters would be needed for them"
-        said.append(f"No adapter on the experts of this mixture model ({len(experts)}: {experts[0]} …): {option}.")
+        first = f"{len(experts)}: {experts[0]} …"
+        said.append(f"No adapter on the experts of this mixture model ({first}): set train_experts: true to train them too.")
     return said
 
 
@@ -101,7 +134,7 @@ def _list_ends(found: Mapping[str, nn.Module]) -> str:
 # -- names for peft ------------------------------------------------------------------------------------------------------
 
 
-def name_targets(net: nn.Module, targets: Iterable[str]) -> list[str] | str:
+def name_targets(net: nn.Module, targets: Mapping[str, Target]) -> list[str] | str:
     """``target_modules`` such that peft finds just these layers in this model: the ends of their names, as short as they can be; a
     pattern where no ends will do.
 
@@ -110,22 +143,15 @@ def name_targets(net: nn.Module, targets: Iterable[str]) -> list[str] | str:
     Raises:
         UserError: where peft would find others by any name.
     """
-    names, wanted = [name for name, _ in net.named_modules() if name], set(targets)
+    names, wanted = [name for name, _ in net.named_modules() if name], {name for name, target in targets.items() if not target.parameters}
+    if not wanted:
+        return []
     found: list[str] | str = shorten_names(wanted, names)
     if resolve(found, names) != wanted:
         found = "|".join(re.escape(name) for name in sorted(wanted))
     if resolve(found, names) != wanted:
         raise UserError("cannot name these layers so that peft finds them again. Choose others with target_modules.")
     return found
-
-
-def resolve(target_modules: Sequence[str] | str, names: Iterable[str]) -> set[str]:
-    """The modules that peft puts adapters on, by its own words."""
-    from peft import LoraConfig
-    from peft.tuners.tuners_utils import check_target_module_exists
-
-    config = LoraConfig(target_modules=target_modules if isinstance(target_modules, str) else list(target_modules))
-    return {name for name in names if check_target_module_exists(config, name)}
 
 
 def shorten_names(wanted: set[str], names: Sequence[str]) -> list[str]:

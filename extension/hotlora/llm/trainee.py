@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..engine.examples import Example
 from ..engine.interfaces import AdapterChoice, Adapters, Draws, Loss, PreviewRequest, Progress, Target
@@ -43,7 +44,7 @@ class TextTrainee:
 
     def __init__(self, model: TextModel, config: TextConfig):
         self.model, self.config = model, config
-        self.modules = [model.net]
+        self.modules: list[nn.Module] = [model.net]
         self.fingerprint, self.device, self.compute_dtype = model.fingerprint, model.device, model.compute_dtype
         self._renderer = Renderer(model.tokenizer, config, model.chat_template)
         self._warnings: list[str] = []

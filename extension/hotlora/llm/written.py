@@ -26,8 +26,9 @@ _ROLES = {
 }
 
 # How answers end in programs and models of all kinds. Whoever writes a template writes its own.
-ENDS = ("</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<|end|>", "<|eot|>", "<|return|>")
-ENDS += ("<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<eos>", "<EOS>", "[EOS]", "<turn|>", "<|end_of_sentence|>", "<|EOT|>")
+ENDS: tuple[str, ...] = ("</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<|end|>", "<|eot|>")
+ENDS += ("<|return|>", "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<eos>", "<EOS>", "[EOS]", "<turn|>", "<|end_of_sentence|>")
+ENDS += ("<|EOT|>",)
 _BEGINS = ("<s>", "<|begin_of_text|>", "<bos>", "<｜begin▁of▁sentence｜>", "<|startoftext|>", "[gMASK]<sop>", "<|endoftext|>")
 
 

@@ -99,8 +99,9 @@ def _make_cards(parts: dict[str, Part], captions: MetadataCaptions, files: Files
             found, seen = judged.found, files.seen[judged.found.path]
             contradiction = contradictions.get(path_key(found.path))
             wrong = [*judged.problems, *([contradiction] if contradiction else [])]
-            fit = choose_bucket(*seen.size, config) if isinstance(seen, Seen) else None
-            odd = [*_find_oddities(seen.size, fit, config)] if fit else []
+            size = seen.size if isinstance(seen, Seen) else None
+            fit = choose_bucket(*size, config) if size else None
+            odd = [*_find_oddities(size, fit, config)] if size and fit else []
             if _has_unused_caption(judged):
                 odd.append(f"its caption is the one in {judged.source}, not the one beside it.")
             yield _Card(
@@ -137,7 +138,8 @@ def _mark_duplicates(cards: Iterator[_Card], files: Files) -> Iterator[_Card]:
     """The cards; those of training pictures that were there before say so."""
     first: dict[str, str] = {}
     for card in cards:
-        digest = files.seen[card.path].digest if card.fit and card.use == "train" else ""
+        seen = files.seen[card.path]
+        digest = seen.digest if isinstance(seen, Seen) and card.fit and card.use == "train" else ""
         known = first.setdefault(digest, card.name)
         if digest and known != card.name:
             wrong = f"{card.wrong} it is the same picture as {known}.".strip()

@@ -13,9 +13,13 @@ import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..engine.errors import UserError
 from .reading import HEIF_SUFFIXES, SUFFIXES, readable_suffixes
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 _KOHYA_NAMES = ("meta_lat.json", "meta_clean.json", "meta_cap_dd.json", "meta_cap.json")  # a later stage goes before
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.json", *_KOHYA_NAMES)
@@ -201,7 +205,7 @@ def _read_csv(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:
     """Every row as in _read_entries."""
     for delimiter in _DELIMITERS:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-        header = _next_row(rows, path)
+        header = _next_row(rows, path) or []
         file_column, caption_column = _find_column(header, _FILE_COLUMNS), _find_column(header, _CAPTION_COLUMNS)
         if file_column is not None and caption_column is not None:
             break
@@ -219,15 +223,15 @@ def _read_csv(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:
             yield rows.line_num, row[file_column].strip(), row[caption_column].strip(), ""
 
 
-def _next_row(rows: Iterator[list[str]], path: Path) -> list[str] | None:
+def _next_row(rows: "Reader", path: Path) -> list[str] | None:
     try:
         return next(rows, None)
     except csv.Error as error:
         raise UserError(f"cannot read {path} from line {rows.line_num} on: {error}. Save it as CSV again.") from error
 
 
-def _find_column(header: list[str] | None, names: tuple[str, ...]) -> int | None:
-    cells = [cell.strip().lower() for cell in header or []]
+def _find_column(header: list[str], names: tuple[str, ...]) -> int | None:
+    cells = [cell.strip().lower() for cell in header]
     return next((cells.index(name) for name in names if name in cells), None)
 
 

@@ -54,12 +54,6 @@ def render_fixed(caption: str, config: PictureConfig, *, with_trigger: bool = Tr
     return render_caption(caption, calm, random.Random(0), with_trigger=with_trigger)
 
 
-def is_fixed(config: PictureConfig) -> bool:
-    """Whether a caption renders the same every time, so that its encoding can be kept."""
-    by_chance = (config.caption_dropout_rate, config.caption_tag_dropout_rate, config.shuffle_caption, config.enable_wildcard)
-    return not any(by_chance)
-
-
 def put_trigger_first(text: str, trigger: str, separator: str = ",") -> str:
     """The text led by the trigger word, unless it is already; case does not matter to the text encoders."""
     if not trigger or _starts_with(text, trigger):

@@ -94,6 +94,14 @@ class Files:
 
     seen: dict[Path, Seen | UserError]
     masks: dict[Path, Path]  # picture -> mask
+    note: str = ""  # about what was remembered of them
+
+    def read(self, path: Path) -> Seen:
+        """What a file holds. Raises the UserError of one that cannot be read."""
+        seen = self.seen[path]
+        if isinstance(seen, UserError):
+            raise seen
+        return seen
 
     def list_paths(self, parts: dict[str, Part]) -> list[Path]:
         """Every picture and mask, once."""
@@ -148,7 +156,8 @@ def scan_dataset(config: PictureConfig) -> Generator[Progress, None, Dataset]:
     if config.validation_split:
         train, validation = split_validation(train, config.validation_split, config.seed)
     train += match_regularisation(sound.get("reg", []), sum(e.repeats for e in train))
-    return Dataset(train, validation, problems, tell_unused(parts, judged, captions, config))
+    notes = [files.note] if files.note else []
+    return Dataset(train, validation, problems, [*tell_unused(parts, judged, captions, config), *notes])
 
 
 def split_validation(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -205,8 +214,8 @@ def open_parts(config: PictureConfig) -> dict[str, Part]:
 
 def _look_at_files(parts: dict[str, Part], config: PictureConfig) -> Generator[Progress, None, Files]:
     """Read (or remember) every picture and mask."""
-    files = Files({}, find_masks(parts, config))
     index = PictureIndex(choose_cache_folder(config))
+    files = Files({}, find_masks(parts, config), index.note)
     for progress, seen in index.inspect(files.list_paths(parts)):
         files.seen.update(seen)
         yield progress
@@ -284,7 +293,7 @@ def _find_problems(seen: Seen | UserError, mask: Path | None, files: Files) -> l
     """What is wrong with a picture's file and its mask's."""
     mask_seen = files.seen[mask] if mask else None
     problems = [str(result) for result in (seen, mask_seen) if isinstance(result, UserError)]
-    if mask_seen and not problems:
+    if isinstance(seen, Seen) and isinstance(mask_seen, Seen):
         ratio, mask_ratio = (width / height for width, height in (seen.size, mask_seen.size))
         if abs(mask_ratio / ratio - 1) > _MASK_TOLERANCE:
             sizes = "{}x{} and {}x{} pixels".format(*mask_seen.size, *seen.size)
@@ -293,7 +302,7 @@ def _find_problems(seen: Seen | UserError, mask: Path | None, files: Files) -> l
 
 
 def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool) -> Example:
-    seen, mask = files.seen[found.path], files.masks.get(found.path)
+    seen, mask = files.read(found.path), files.masks.get(found.path)
     return Example(
         path=found.path,
         caption=caption,
@@ -303,7 +312,7 @@ def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool) -> 
         size=seen.size,
         digest=seen.digest,
         folder=found.folder,
-        mask_digest=files.seen[mask].digest if mask else "",
+        mask_digest=files.read(mask).digest if mask else "",
         folder_repeats=found.repeats,
     )
 

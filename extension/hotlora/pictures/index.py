@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import UserError
 from ..engine.files import write_text
@@ -61,10 +61,13 @@ class PictureIndex:
 
     A file is read again when its size or time stamp changed. Pictures that cannot be read are not kept: they are tried
     again each time.
+
+    Attributes:
+        note: what people should hear about that file; empty for nothing.
     """
 
     def __init__(self, folder: Path):
-        self._path = folder / "index.json"
+        self._path, self.note = folder / "index.json", ""
         self._entries = self._load()
         self._changed = False
 
@@ -98,12 +101,22 @@ class PictureIndex:
 
     def _load(self) -> dict[str, list]:
         try:
-            return dict(json.loads(self._path.read_text(encoding="utf-8"))["pictures"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}  # none yet, or damaged: it only saves time
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            if content["sha256"] == _checksum(content["pictures"]):
+                return dict(content["pictures"])
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
+        self.note = f"{self._path} was damaged or of another version, so every picture was read again."
+        return {}
 
     def _save(self) -> None:
         if self._changed:
             entries = {path: entry for path, entry in self._entries.items() if os.path.exists(path)}
-            write_text(self._path, json.dumps({"pictures": entries}, ensure_ascii=False))
+            write_text(self._path, json.dumps({"sha256": _checksum(entries), "pictures": entries}))
             self._changed = False
+
+
+def _checksum(entries: Any) -> str:
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()

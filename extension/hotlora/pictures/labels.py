@@ -176,7 +176,7 @@ def _read_rows(path: Path) -> list[_Row]:
     rows[0].cells = [cell.strip().lower() for cell in rows[0].cells]
     if not set(_COLUMNS) <= set(rows[0].cells):
         raise UserError(
-            f"cannot add captions to {path}: its first line is '{rows[0].text.strip()}', not 'filename,prompt'. "
+            f"cannot add captions to {path}: its first line is '{(rows[0].text or '').strip()}', not 'filename,prompt'. "
             "Rename its columns, or choose another --output."
         )
     for row in rows:

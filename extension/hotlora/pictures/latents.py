@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from ..engine.errors import UserError
-from ..engine.files import write_bytes
+from ..engine.files import remove_dead_leftovers, write_bytes
 from ..engine.interfaces import Progress
 from .buckets import Fit, crop_offset
 from .config import PictureConfig
@@ -71,7 +71,8 @@ class LatentCache:
         config: PictureConfig,
         folder: Path,
     ):
-        """``encode_pixels`` is ImageModel's; ``folder`` is what choose_cache_folder gives."""
+        """``encode_pixels``: [batch, 3, height, width] in -1..1 -> the mean and spread of each latent, [batch, 4, height/8, width/8];
+        ``folder`` is what choose_cache_folder gives."""
         self._encode_pixels, self._vae_fingerprint, self._config = encode_pixels, vae_fingerprint, config
         self._folder = folder / "latents"
         self._memory: dict[str, dict[str, torch.Tensor]] = {}
@@ -82,6 +83,7 @@ class LatentCache:
         Raises:
             UserError: naming the picture that cannot be read or encoded, or that changed since the data was checked.
         """
+        remove_dead_leftovers(self._folder.parent)
         if self._config.crop == "random":
             return
         views = {}
@@ -111,15 +113,19 @@ class LatentCache:
             entry = self._encode([view])[0]
         else:
             view = _View(example, fit, flipped, crop_offset(fit))
-            key = self._key(view)
-            entry = self._load(key)
-            if entry is None:
-                entry = self._encode([view])[0]
-                self._store(key, entry)
+            entry = self._load_or_encode(view)
         top, left = view.offset
         if flipped:
             left = fit.scaled[0] - fit.bucket[0] - left
         return Latent(entry["mean"], entry["std"], entry.get("mask"), example.size, (top, left), fit.bucket)
+
+    def _load_or_encode(self, view: _View) -> dict[str, torch.Tensor]:
+        key = self._key(view)
+        entry = self._load(key)
+        if entry is None:
+            entry = self._encode([view])[0]
+            self._store(key, entry)
+        return entry
 
     def _key(self, view: _View) -> str:
         mask = view.example.mask_digest or "alpha" if self._config.masked_loss else "none"

@@ -20,7 +20,8 @@ class Conditions:
         self._bytes = 0
 
     def encode(self, captions: Sequence[str]) -> Conditioning:
-        """[batch] captions, in their order. With gradient when the text encoder is trained."""
+        """[batch] captions, in their order -> context [batch, tokens, width] and, of SDXL, pooled [batch, width].
+        With gradient when the text encoder is trained."""
         if self._config.train_text_encoder:
             return self._ask(captions)
         missing = list(dict.fromkeys(caption for caption in captions if caption not in self._kept))
@@ -34,7 +35,8 @@ class Conditions:
                 self._keep(caption, found[caption])
         chosen = [found[caption] for caption in captions]
         device = self._model.device
-        pooled = None if chosen[0].pooled is None else torch.cat([c.pooled for c in chosen]).to(device)
+        pooled_ones = [c.pooled for c in chosen if c.pooled is not None]  # all of them or none
+        pooled = torch.cat(pooled_ones).to(device) if pooled_ones else None
         return Conditioning(torch.cat([c.context for c in chosen]).to(device), pooled)
 
     def _ask(self, captions: Sequence[str]) -> Conditioning:

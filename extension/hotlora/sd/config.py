@@ -3,11 +3,14 @@
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ..engine.errors import UserError
 from ..engine.options import option
 from ..pictures.config import PictureConfig
+from .recipes.files import convert_file
+from .recipes.imported import Imported
 from .recipes.names import NAMES
 
 NETWORKS = {"standard": "lora", "networks.lora": "lora", "lierla": "lora", "lycoris_lora": "lora"}
@@ -103,6 +106,11 @@ class ImageConfig(PictureConfig):
     # model
     vae: str = option("", "Another VAE than the checkpoint's own: a file or folder.", group="Model", path=True)
     training_comment: str = option("", "A note kept in the file's metadata.")
+
+    @classmethod
+    def import_recipe(cls, path: Path) -> Imported:
+        """Another trainer's recipe as options of this class, with what became of each key. Raises UserError."""
+        return convert_file(path, cls)
 
     @property
     def conv_alpha_value(self) -> float:

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 from .. import __version__
 from ..engine.files import write_text
+from ..engine.interfaces import Adapters
 from ..engine.options import as_plain, options_of
 from .config import ImageConfig
 from .model import ImageModel
+from .sizes import Sizes
 
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2-512", "sdxl": "stable-diffusion-xl-v1-base"}
 _BASE_VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
@@ -71,6 +73,8 @@ def build_metadata(
     *,
     hashes: FileHashes | None = None,
     vae_hashes: FileHashes | None = None,
+    adapters: Adapters | None = None,
+    dora_axis: str = "input",
 ) -> dict[str, str]:
     """All of a LoRA file's metadata but its own name and hashes, which writing it adds.
 
@@ -79,11 +83,13 @@ def build_metadata(
             optimizer ("module.Class(k=v)").
         hashes: of the base model's file, where it is one.
         vae_hashes: of ``config.vae``, likewise.
+        adapters: what was trained, where its layers may have ranks of their own.
+        dora_axis: as in ``AdapterChoice``.
     """
     values = {
         **_run_values(config, notes),
         **_training_values(config, model),
-        **_network_values(config),
+        **_network_values(config, Sizes.of(adapters, config), dora_axis),
         **_data_values(config, facts),
         **_model_values(config, model, hashes, vae_hashes),
         **_modelspec_values(config, model, notes),
@@ -144,24 +150,24 @@ def _training_values(config: ImageConfig, model: ImageModel) -> dict[str, Any]:
     }
 
 
-def _network_values(config: ImageConfig) -> dict[str, Any]:
+def _network_values(config: ImageConfig, sizes: Sizes, dora_axis: str) -> dict[str, Any]:
     """kohya's own module where it can load the file, LyCORIS' elsewhere, with the arguments that would make it there."""
     args: dict[str, Any] = {}
     lycoris = config.network_type != "lora" or config.use_dora
     if lycoris:
         args["algo"] = config.network_type
-    if config.conv_rank:
-        args.update(conv_dim=f"{config.conv_rank}", conv_alpha=f"{config.conv_alpha_value:g}")
+    args.update(sizes.arguments())
     if config.network_type == "lokr":
         args["factor"] = f"{config.lokr_factor}"
     if config.use_dora:
-        args.update(dora_wd="True", wd_on_out="False")
+        args.update(dora_wd="True", wd_on_out=f"{dora_axis == 'rows'}")
     if config.use_rslora and config.network_type == "lora":
         args["rs_lora"] = "True"
+    rank, alpha = sizes.rank_and_alpha
     values = {
         "ss_network_module": "lycoris.kohya" if lycoris else "networks.lora",
-        "ss_network_dim": config.lora_rank,
-        "ss_network_alpha": config.alpha,
+        "ss_network_dim": rank,
+        "ss_network_alpha": alpha,
         "ss_network_dropout": config.lora_dropout or None,
         "ss_scale_weight_norms": config.max_norm or None,
     }
@@ -256,7 +262,15 @@ def _changed_options(config: ImageConfig) -> dict[str, Any]:
     return {key: value for key, value in as_plain(config).items() if key not in paths and value != defaults.get(key)}
 
 
-def write_sidecar(path: Path, config: ImageConfig, family: str, notes: Mapping[str, Any], *, preferred_weight: float = 1.0) -> Path:
+def write_sidecar(
+    path: Path,
+    config: ImageConfig,
+    family: str,
+    notes: Mapping[str, Any],
+    *,
+    preferred_weight: float = 1.0,
+    adapters: Adapters | None = None,
+) -> Path:
     """``<name>.json`` beside ``<name>.safetensors``, from which A1111's card takes what it puts into the prompt.
 
     What a person wrote into an earlier one (description, weight, negative prompt, notes) stays.
@@ -265,11 +279,12 @@ def write_sidecar(path: Path, config: ImageConfig, family: str, notes: Mapping[s
         path: the LoRA file.
         family: "sd1", "sd2" or "sdxl".
         notes: step and epoch.
+        adapters: what was trained, where its layers may have ranks of their own.
     """
     sidecar = path.with_suffix(".json")
     earlier = _read_mapping(sidecar)
     facts = [
-        f"HotLoRA {__version__}: {config.network_type}, rank {config.lora_rank}, alpha {config.alpha:g}",
+        f"HotLoRA {__version__}: {config.network_type}, {Sizes.of(adapters, config).describe()}",
         f"learning rate {config.learning_rate:g}, {notes['step']} steps ({notes['epoch']} epochs), {config.resolution} px",
     ]
     own_notes = "" if str(earlier.get("notes", "")).startswith("HotLoRA ") else earlier.get("notes", "")

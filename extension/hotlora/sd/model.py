@@ -52,8 +52,8 @@ class ImageModel(Protocol):
     device: torch.device
     compute_dtype: torch.dtype  # of the U-Net's arithmetic
     unet: nn.Module
-    text_encoders: Sequence[nn.Module]
-    warnings: Sequence[str]  # what people should know about it
+    text_encoders: list[nn.Module]
+    warnings: list[str]  # what people should know about it
 
     def unet_layers(self) -> Mapping[str, nn.Module]:
         """Every Linear and Conv2d of the U-Net that a LoRA may go on, by its exported (kohya) name."""
@@ -73,7 +73,8 @@ class ImageModel(Protocol):
         ...
 
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
-        """With gradient where the encoders' adapters are attached and grad mode is on."""
+        """[batch] captions -> context [batch, tokens, width] and, of SDXL, pooled [batch, width]. With gradient where the
+        encoders' adapters are attached and grad mode is on."""
         ...
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:

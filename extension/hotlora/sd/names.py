@@ -20,6 +20,14 @@ _RESNET_PARTS = {
     "conv_shortcut": "skip_connection",
 }
 _RESNET_PARTS_BACK = {compvis: diffusers for diffusers, compvis in _RESNET_PARTS.items()}
+_OUTER_LAYERS = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
 _TEXT_LAYER = re.compile(r"(?:text_model\.)?(encoder\.layers\.\d+\.(?:self_attn|mlp)\.\w+)")
 _UNET_BLOCK = re.compile(r"lora_unet_((?:down_blocks|up_blocks|input_blocks|output_blocks)_\d+|mid_block|middle_block)_")
 
@@ -30,7 +38,7 @@ class _Place(NamedTuple):
     side: str  # "down", "mid" or "up"
     level: int  # resolution level, counted in the order of computation on each side
     kind: str  # "resnets", "attentions", "downsamplers" or "upsamplers"
-    index: int
+    number: int  # among its kind on that level
     inner: str  # path below that module, as diffusers has it
 
 
@@ -76,6 +84,19 @@ def name_unet_layers(unet: nn.Module, family: str) -> dict[str, nn.Module]:
     return {name: modules[path] for path, name in names.items() if isinstance(modules[path], (nn.Linear, nn.Conv2d))}
 
 
+def name_outer_layers(unet: nn.Module, family: str) -> dict[str, tuple[nn.Module, tuple[str, str]]]:
+    """Exported name -> (layer, its paths in both spellings with underscores) of what stands outside the blocks: LyCORIS trains
+    some of these, this program goes on with them where a file has them, and never begins them."""
+    modules = dict(unet.named_modules())
+    named: dict[str, tuple[nn.Module, tuple[str, str]]] = {}
+    for diffusers, compvis in _OUTER_LAYERS.items():
+        layer = modules.get(diffusers, modules.get(compvis))
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            spellings = (diffusers.replace(".", "_"), compvis.replace(".", "_"))
+            named[f"lora_unet_{spellings[family == 'sdxl']}"] = (layer, spellings)
+    return named
+
+
 def name_text_layers(encoders: Sequence[nn.Module], family: str) -> dict[str, nn.Module]:
     """Exported name -> layer, for every Linear in the attention and feed-forward parts of the text encoders.
 
@@ -83,14 +104,23 @@ def name_text_layers(encoders: Sequence[nn.Module], family: str) -> dict[str, nn
         encoders: transformers' CLIP classes, SDXL's two in order. Versions differ in whether paths start with
             ``text_model.``; the name always has it.
     """
-    prefixes = ("lora_te1", "lora_te2") if family == "sdxl" else ("lora_te",)
-    named = {}
-    for prefix, encoder in zip(prefixes, encoders, strict=False):
+    named: dict[str, nn.Module] = {}
+    for prefix, encoder in zip(text_prefixes(family), encoders, strict=False):
         for path, module in encoder.named_modules():
             found = _TEXT_LAYER.fullmatch(path)
             if found and isinstance(module, nn.Linear):
                 named[f"{prefix}_text_model_{found[1].replace('.', '_')}"] = module
     return named
+
+
+def text_prefixes(family: str) -> tuple[str, ...]:
+    """What the exported names of text encoder layers begin with, by encoder."""
+    return ("lora_te1", "lora_te2") if family == "sdxl" else ("lora_te",)
+
+
+def is_spatial(layer: nn.Module) -> bool:
+    """Whether it is a convolution wider than 1x1, which has a rank of its own in kohya's files."""
+    return isinstance(layer, nn.Conv2d) and tuple(layer.kernel_size) != (1, 1)
 
 
 def is_transformer_layer(name: str) -> bool:
@@ -122,7 +152,7 @@ def _parse_diffusers(path: str) -> _Place | None:
 
 def _spell_diffusers(place: _Place) -> str:
     block = "mid_block" if place.side == "mid" else f"{place.side}_blocks.{place.level}"
-    return f"{block}.{place.kind}.{place.index}.{place.inner}"
+    return f"{block}.{place.kind}.{place.number}.{place.inner}"
 
 
 def _parse_compvis(path: str, layout: _Layout) -> _Place | None:
@@ -165,15 +195,15 @@ def _find_level(number: int, side: str, layout: _Layout) -> tuple[int | None, in
 def _spell_compvis(place: _Place, layout: _Layout) -> str:
     inner = _RESNET_PARTS[place.inner] if place.kind == "resnets" else place.inner
     if place.side == "mid":
-        return f"middle_block.{1 if place.kind == 'attentions' else 2 * place.index}.{inner}"
+        return f"middle_block.{1 if place.kind == 'attentions' else 2 * place.number}.{inner}"
     if place.kind == "downsamplers":
         return f"input_blocks.{layout.down_start(place.level + 1) - 1}.0.op"
     if place.kind == "upsamplers":
         return f"output_blocks.{sum(layout.up[: place.level + 1]) - 1}.{2 if layout.up_attention[place.level] else 1}.conv"
     slot = 1 if place.kind == "attentions" else 0
     if place.side == "down":
-        return f"input_blocks.{layout.down_start(place.level) + place.index}.{slot}.{inner}"
-    return f"output_blocks.{sum(layout.up[: place.level]) + place.index}.{slot}.{inner}"
+        return f"input_blocks.{layout.down_start(place.level) + place.number}.{slot}.{inner}"
+    return f"output_blocks.{sum(layout.up[: place.level]) + place.number}.{slot}.{inner}"
 
 
 def _diffusers_layout(paths: Sequence[str]) -> _Layout:
@@ -181,7 +211,7 @@ def _diffusers_layout(paths: Sequence[str]) -> _Layout:
     counts: dict[str, list[int]] = {"down": [], "up": []}
     for side, found in counts.items():
         levels = 1 + max((place.level for place in places if place.side == side), default=-1)
-        resnets = {(p.level, p.index) for p in places if p.side == side and p.kind == "resnets"}
+        resnets = {(p.level, p.number) for p in places if p.side == side and p.kind == "resnets"}
         found.extend(sum(level == wanted for level, _ in resnets) for wanted in range(levels))
     attentive = {place.level for place in places if place.side == "up" and place.kind == "attentions"}
     return _Layout(tuple(counts["down"]), tuple(counts["up"]), tuple(level in attentive for level in range(len(counts["up"]))))

@@ -25,7 +25,7 @@ def scaled_linear_alphas_cumprod() -> torch.Tensor:
 
 
 def snr(alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """Signal-to-noise ratio of each timestep (arXiv 2303.09556, section 3.4).
+    """Signal-to-noise ratio of each timestep (arXiv 2303.09556, section 3.4). [1000] -> [1000].
 
     Loss weights use that of the schedule as trained, also under zero terminal SNR: its last entry would be 0 there.
     """
@@ -34,14 +34,14 @@ def snr(alphas_cumprod: torch.Tensor) -> torch.Tensor:
 
 def rescale_zero_terminal_snr(alphas_cumprod: torch.Tensor) -> torch.Tensor:
     """The schedule shifted and scaled so that the last timestep is pure noise and the first stays what it was
-    (arXiv 2305.08891, algorithm 1)."""
+    (arXiv 2305.08891, algorithm 1). [1000] -> [1000]."""
     roots = alphas_cumprod.sqrt()
     first, last = roots[0], roots[-1]
     return ((roots - last) * (first / (first - last))) ** 2
 
 
 def add_noise(latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor, alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise (arXiv 2006.11239, equation 4).
+    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise (arXiv 2006.11239, equation 4). [batch, 4, height, width].
 
     Args:
         latents, noise: [batch, 4, height, width]; latents already scaled.
@@ -57,7 +57,7 @@ def target(
 ) -> torch.Tensor:
     """What the model should answer: the noise, or v = sqrt(abar_t) noise - sqrt(1 - abar_t) x_0 (arXiv 2202.00512).
 
-    ``noise`` is without the extra of input perturbation. Shapes as in :func:`add_noise`.
+    ``noise`` is without the extra of input perturbation. Shapes as in :func:`add_noise`; returns [batch, 4, height, width].
     """
     if prediction_type == "epsilon":
         return noise
@@ -75,7 +75,7 @@ def _at(per_timestep: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
     return per_timestep[timesteps.to(per_timestep.device)]
 
 
-def draw_noise(shape: tuple[int, int, int], config: ImageConfig, generator: torch.Generator) -> torch.Tensor:
+def draw_noise(shape: tuple[int, ...], config: ImageConfig, generator: torch.Generator) -> torch.Tensor:
     """The noise of one example: normal, plus noise offset, plus coarser resolutions. [4, height, width] fp32, CPU.
 
     Noise offset shifts each channel by one random number (crosslabs.org, "Diffusion with offset noise").

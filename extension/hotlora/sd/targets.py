@@ -12,7 +12,7 @@ from torch import nn
 from ..engine.errors import UserError
 from ..engine.interfaces import Target
 from .config import ImageConfig
-from .names import block_of, is_transformer_layer, list_blocks
+from .names import block_of, is_spatial, is_transformer_layer, list_blocks
 
 
 def choose_targets(unet_layers: Mapping[str, nn.Module], text_layers: Mapping[str, nn.Module], config: ImageConfig) -> dict[str, Target]:
@@ -29,8 +29,8 @@ def choose_targets(unet_layers: Mapping[str, nn.Module], text_layers: Mapping[st
         UserError: for a block there is not, a number that is none, a malformed regular expression, a text encoder that
             cannot be trained here, and when nothing is left to train.
     """
-    ranks = _read_blocks("block_ranks", config.block_ranks, int, unet_layers)
-    rates = _read_blocks("block_lrs", config.block_lrs, float, unet_layers)
+    ranks = read_blocks("block_ranks", config.block_ranks, int, unet_layers)
+    rates = read_blocks("block_lrs", config.block_lrs, float, unet_layers)
     targets = {}
     if config.train_unet:
         for name, layer in unet_layers.items():
@@ -41,7 +41,7 @@ def choose_targets(unet_layers: Mapping[str, nn.Module], text_layers: Mapping[st
         rate = config.learning_rate if config.text_encoder_lr is None else config.text_encoder_lr
         for name, layer in text_layers.items():
             targets[name] = Target(layer, config.lora_rank, config.alpha, rate) if config.text_encoder_lr != 0 else None
-    wanted = _name_filter(config)
+    wanted = name_filter(config)
     chosen = {name: target for name, target in targets.items() if target is not None and wanted(name)}
     if not chosen:
         raise UserError(
@@ -53,7 +53,7 @@ def choose_targets(unet_layers: Mapping[str, nn.Module], text_layers: Mapping[st
 
 def _unet_target(name: str, layer: nn.Module, config: ImageConfig, blocks: tuple[Mapping[str, int], Mapping[str, float]]) -> Target | None:
     ranks, rates = blocks
-    block = block_of(name)
+    block = block_of(name) or ""
     if not is_transformer_layer(name) and not config.conv_rank:
         return None
     rank = ranks.get(block, config.lora_rank)
@@ -61,13 +61,13 @@ def _unet_target(name: str, layer: nn.Module, config: ImageConfig, blocks: tuple
     if rank == 0 or rates.get(block) == 0:
         return None
     alpha = config.alpha * rank / config.lora_rank
-    if isinstance(layer, nn.Conv2d) and tuple(layer.kernel_size) != (1, 1):
+    if is_spatial(layer):
         rank, alpha = config.conv_rank, config.conv_alpha_value
     return Target(layer, rank, alpha, rate)
 
 
-def _read_blocks(option: str, values: Mapping[Any, Any], number: type, unet_layers: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """The option's numbers by block, checked."""
+def read_blocks(option: str, values: Mapping[Any, Any], number: type, unet_layers: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """An option's numbers by block, checked. Raises UserError as :func:`choose_targets` does."""
     known = list_blocks(unet_layers)
     checked = {}
     for block, value in values.items():
@@ -83,7 +83,8 @@ def _read_blocks(option: str, values: Mapping[Any, Any], number: type, unet_laye
     return checked
 
 
-def _name_filter(config: ImageConfig) -> Callable[[str], bool]:
+def name_filter(config: ImageConfig) -> Callable[[str], bool]:
+    """Whether ``include`` and ``exclude`` leave a layer in. Raises UserError for what is no regular expression."""
     patterns = {}
     for option in ("include", "exclude"):
         text = getattr(config, option)

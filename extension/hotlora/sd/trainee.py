@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from ..engine.errors import UserError
 from ..engine.interfaces import AdapterChoice, Adapters, Draws, Loss, PreviewRequest, Progress, Target
 from ..engine.run import Run
 from ..pictures.batches import plan_batches
@@ -26,7 +26,8 @@ from ..pictures.sheet import Sample, draw_sheet, write_png
 from . import objectives
 from .conditions import Conditions
 from .config import ImageConfig
-from .kohya import SAVE_DTYPES, LoraFile, read_lora, write_lora
+from .continuing import begin
+from .kohya import SAVE_DTYPES, write_lora
 from .metadata import DatasetFacts, build_metadata, file_hashes, write_sidecar
 from .model import ImageModel, SdSampleRequest
 from .targets import choose_targets
@@ -55,11 +56,12 @@ class ImageBatch:
 class ImageTrainee:
     """Implements :class:`hotlora.engine.interfaces.Trainee`."""
 
-    largest_batch = None
+    largest_batch: int | None = None
 
     def __init__(self, model: ImageModel, config: ImageConfig):
         self.model, self.config = model, config
-        self.modules = [model.unet, *model.text_encoders]
+        self._start = begin(config, model)
+        self.modules: list[nn.Module] = [model.unet, *model.text_encoders]
         self.fingerprint, self.device, self.compute_dtype = model.fingerprint, model.device, model.compute_dtype
         self._conditions = Conditions(model, config)
         self.data_fingerprint = ""
@@ -86,7 +88,8 @@ class ImageTrainee:
         self._cache = LatentCache(self.model.encode_pixels, self.model.vae_fingerprint, self.config, folder)
 
     def warnings(self) -> list[str]:
-        return [*self.model.warnings, *self.dataset.problems, *self.dataset.notes, *self._tell_cut_captions()]
+        start = self._start.notes if self._start else []
+        return [*self.model.warnings, *start, *self.dataset.problems, *self.dataset.notes, *self._tell_cut_captions()]
 
     def _tell_cut_captions(self) -> list[str]:
         """A line about captions with more tokens than are read."""
@@ -128,10 +131,13 @@ class ImageTrainee:
     # -- objective -----------------------------------------------------------------------------------------------------
 
     def adapter_choice(self) -> AdapterChoice:
-        """A1111, ComfyUI and OneTrainer apply DoRA per input column."""
-        return AdapterChoice(kind=self.config.network_type, lokr_factor=self.config.lokr_factor, dora_axis="input")
+        """A1111, ComfyUI and OneTrainer apply DoRA per input column; a file of another kind stays what it is."""
+        axis = self._start.dora_axis if self._start else None
+        return AdapterChoice(kind=self.config.network_type, lokr_factor=self.config.lokr_factor, dora_axis=axis or "input")
 
     def targets(self) -> Mapping[str, Target]:
+        if self._start:
+            return self._start.targets(self.config)
         return choose_targets(self.model.unet_layers(), self.model.text_layers(), self.config)
 
     def training(self) -> contextlib.AbstractContextManager[None]:
@@ -227,9 +233,18 @@ class ImageTrainee:
         """A kohya file with complete metadata, and A1111's sidecar beside it."""
         vae = Path(self.config.vae) if self.config.vae else None
         model_hashes, vae_hashes = (file_hashes(file) if file and file.is_file() else None for file in (self.model.path, vae))
-        metadata = build_metadata(self.config, self.model, self._facts(), notes, hashes=model_hashes, vae_hashes=vae_hashes)
-        write_lora(adapters, path, metadata, SAVE_DTYPES[self.config.save_precision])
-        write_sidecar(path, self.config, self.model.family, notes)
+        metadata = build_metadata(
+            self.config,
+            self.model,
+            self._facts(),
+            notes,
+            hashes=model_hashes,
+            vae_hashes=vae_hashes,
+            adapters=adapters,
+            dora_axis=self.adapter_choice().dora_axis,
+        )
+        write_lora(adapters, path, metadata, SAVE_DTYPES[self.config.save_precision], self._start.kept if self._start else None)
+        write_sidecar(path, self.config, self.model.family, notes, adapters=adapters)
         return path
 
     def _facts(self) -> DatasetFacts:
@@ -246,34 +261,14 @@ class ImageTrainee:
         )
 
     def read(self, path: Path) -> dict[str, dict[str, torch.Tensor]]:
-        file, config = read_lora(path), self.config
-        config.adopt("network_type", file.kind)
-        config.adopt("use_dora", any("dora_scale" in parts for parts in file.tensors.values()))
-        config.adopt("train_text_encoder", any(name.startswith("lora_te") for name in file.tensors))
-        full = {name for name, parts in file.tensors.items() if file.kind == "lokr" and not {"lokr_w1_b", "lokr_w2_b"} & parts.keys()}
-        conv = {name for name, parts in file.tensors.items() if _is_spatial(parts)}
-        self._adopt_size(file, file.tensors.keys() - conv - full, "lora")
-        self._adopt_size(file, conv - full, "conv")
-        for name in full:  # such layers hold their scale in the first factor
-            file.tensors[name]["lokr_w1"] *= config.lora_rank / config.alpha
-        return file.tensors
+        """Of ``init_lora``, which was fitted to the model when it was borrowed."""
+        assert self._start is not None, f"nothing is gone on from, not even from {path}"
+        return self._start.read()
 
-    def _adopt_size(self, file: LoraFile, names: set[str], prefix: str) -> None:
-        """Take over ``lora_rank`` and ``lora_alpha``, or ``conv_rank`` and ``conv_alpha``, from those layers."""
-        sizes = {(file.ranks[name], file.alphas[name]) for name in names}
-        if len(sizes) > 1:
-            raise UserError(
-                f"cannot go on from '{self.config.init_lora}': its layers have different ranks or alphas ({sorted(sizes)}). "
-                "Choose a file with one rank."
-            )
-        for rank, alpha in sizes:
-            self.config.adopt(f"{prefix}_rank", rank)
-            self.config.adopt(f"{prefix}_alpha", alpha / (rank**0.5 if self.config.use_rslora else 1))
-
-
-def _is_spatial(parts: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a layer's tensors are those of a convolution wider than 1x1."""
-    return any(tensor.dim() == 4 and tensor.shape[-1] > 1 for tensor in parts.values())
+    def keep(self, folder: Path) -> None:
+        """The file of ``init_lora``: it says ranks by layer, and holds what is written out again as it is."""
+        if self._start:
+            self._start.keep(folder)
 
 
 def _mask_of(latent: Latent) -> torch.Tensor:

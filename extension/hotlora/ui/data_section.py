@@ -97,11 +97,12 @@ class DataSection:
 
     def _open_caption(self, name: str, *shown: Any) -> tuple:
         config = self._recipe.read_config(shown, named=False)
-        text = self._studio.read_caption(config, name)
+        text = self._studio.read_caption(config, name) if self._studio.read_caption else ""
         return "", (config.train_data_dir, name), gr.update(visible=True), gr.update(value=text, info=name)
 
     def _keep_caption(self, edited: tuple[str, str], text: str, *shown: Any) -> tuple:
         """Into the folder that it was read from, whatever the page names by now."""
         folder, name = edited
-        self._studio.write_caption(self._recipe.read_config(shown, named=False, folder=Path(folder)), name, text or "")
+        if self._studio.write_caption:
+            self._studio.write_caption(self._recipe.read_config(shown, named=False, folder=Path(folder)), name, text or "")
         return message("Caption saved."), self._show(shown, Path(folder))

@@ -64,7 +64,9 @@ def add_to_data_set(root: Path, name: str, files: Sequence[Path], suffixes: Sequ
     folder = root / check_name((name or "").strip(), "the data set")
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".incoming ") as unpacked:
-        allowance, wanted, refused = Allowance(), [], []
+        allowance = Allowance()
+        wanted: list[_Upload] = []
+        refused: list[_Upload] = []
         for number, file in enumerate(files, 1):
             for upload in _open_upload(Path(file), number, Path(unpacked, str(number)), allowance):
                 (wanted if upload.place.suffix.lower() in suffixes else refused).append(upload)

@@ -47,7 +47,7 @@ def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_
             with gr.Column(scale=6, min_width=320):
                 watch = WatchSection(studio, said)
                 watch.build()
-                shelf = ShelfSection(studio, said) if studio.shelf else None
+                shelf = ShelfSection(studio.shelf, studio.live, said) if studio.shelf else None
                 if shelf:
                     shelf.build()
         data.connect(recipe)

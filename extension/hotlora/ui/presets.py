@@ -49,9 +49,16 @@ def export_recipe(config: RunConfig) -> str:
     return _dump(as_plain(config))
 
 
-def import_recipe(path: Path, config_class: type[RunConfig]) -> dict[str, Any]:
-    """The options in a run file. Raises UserError for a file that ``train.py`` would not take either."""
-    return _given(build(config_class, read_yaml(path)))
+def import_recipe(path: Path, config_class: type[RunConfig]) -> tuple[dict[str, Any], str]:
+    """The options in a run file, or in another trainer's recipe where the task knows those; and what people are told of it.
+
+    Raises:
+        UserError: for a file that ``train.py`` would not take either.
+    """
+    if path.suffix.lower() in (".json", ".toml") and hasattr(config_class, "import_recipe"):
+        imported = config_class.import_recipe(path)
+        return _given(build(config_class, imported.values)), imported.summary()
+    return _given(build(config_class, read_yaml(path))), "Imported."
 
 
 def personal_options(config_class: type[RunConfig]) -> set[str]:

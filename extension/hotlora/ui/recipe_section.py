@@ -90,7 +90,7 @@ class RecipeSection:
             self.save_preset = gr.Button("Save as preset", size="sm", elem_id="hotlora_save_preset")
         with gr.Row():
             self.export = gr.Button("Export as YAML", size="sm", elem_id="hotlora_export")
-            self.upload = gr.UploadButton("Import YAML", size="sm", file_types=[".yaml", ".yml"], elem_id="hotlora_import")
+            self.upload = gr.UploadButton("Import", size="sm", file_types=[".yaml", ".yml", ".json", ".toml"], elem_id="hotlora_import")
         self.exported = gr.HTML(elem_id="hotlora_exported")
 
     def connect(self, watch: Any) -> None:
@@ -150,10 +150,10 @@ class RecipeSection:
         return "", f"<p><b>Download</b> {link} <code>python train.py --config {escape(config.name)}.yaml</code></p>"
 
     def _read_yaml(self, file: Any) -> list:
-        values = import_recipe(uploaded_paths(file)[0], self._config_class)
+        values, told = import_recipe(uploaded_paths(file)[0], self._config_class)
         if "output_dir" in values:
             values.setdefault("output_name", Path(str(values["output_dir"])).name)
-        return [message("Imported."), *self.show(values)]
+        return [message(told), *self.show(values)]
 
     def show(self, values: dict[str, Any]) -> list[Any]:
         """What the widgets show for the options of a run."""

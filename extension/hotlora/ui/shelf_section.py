@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from .compat import answer, message
-from .studio import Studio
+from .studio import Live, Shelf
 
 _AT_ONCE = 3
 _NONE = "none"
@@ -14,8 +14,8 @@ _NONE = "none"
 class ShelfSection:
     """Widgets and answers of the adapters' place."""
 
-    def __init__(self, studio: Studio, said: Any):
-        self._studio, self._shelf, self._said = studio, studio.shelf, said
+    def __init__(self, shelf: Shelf, live: Live | None, said: Any):
+        self._shelf, self._live, self._said = shelf, live, said
 
     def build(self) -> None:
         """Make the widgets."""
@@ -51,10 +51,10 @@ class ShelfSection:
         with gr.Row(elem_classes=["hotlora-buttons"]):
             self.apply = gr.Button("Answer with these", size="sm", variant="primary", elem_id="hotlora_apply")
             self.clear = gr.Button("Take all off", size="sm", elem_id="hotlora_clear")
-        if self._studio.live:
+        if self._live:
             self.live = gr.Checkbox(
                 label="While a run trains, answer with what it has learned so far",
-                value=self._studio.live.wanted,
+                value=self._live.wanted,
                 elem_id="hotlora_live",
                 interactive=True,
             )
@@ -66,7 +66,7 @@ class ShelfSection:
         for slider in self.weights:
             answer(slider.release, self._change_weight, shown, [self._said])
         answer(self.clear.click, self._clear, [], [self._said, *self.names])
-        if self._studio.live:
+        if self._live:
             answer(self.live.input, self._set_live, [self.live], [self._said])
 
     def show(self) -> list[Any]:
@@ -75,7 +75,7 @@ class ShelfSection:
         names = [gr.update(choices=self._choices(), value=name) for name, _ in applied[:_AT_ONCE]]
         return [*names, *(gr.update(value=weight) for _, weight in applied[:_AT_ONCE])]
 
-    def news(self, sent: dict[Any, str]) -> list[Any]:
+    def list_changes(self, sent: dict[Any, str]) -> list[Any]:
         """Updates for all names and weights, of what has changed since it was sent last; so that what somebody is just choosing is not
         taken back."""
         applied, choices = repr(self._shelf.applied()), repr(self._choices())
@@ -114,5 +114,6 @@ class ShelfSection:
         return [message("Answers come from the model alone."), *(gr.update(value=_NONE) for _ in range(_AT_ONCE))]
 
     def _set_live(self, wanted: bool) -> str:
-        self._studio.live.wanted = bool(wanted)
+        if self._live:
+            self._live.wanted = bool(wanted)
         return message("Answers come from the run in training." if wanted else "Answers come from the model alone while a run trains.")

@@ -123,10 +123,10 @@ class WatchSection:
             mark = hashlib.blake2b(repr(shows).encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
             answers.append(draw() if sent.get(place) != mark else gr.update())
             sent[place] = mark
-        beat = int(sent.get(-1, 0)) + 1
-        sent[-1] = beat
-        shelved = self._shelf.news(sent) if self._shelf else []
-        return [f"<i>{beat}</i>", sent, *answers, *shelved]
+        looks = int(sent.get(-1, 0)) + 1
+        sent[-1] = looks
+        shelved = self._shelf.list_changes(sent) if self._shelf else []
+        return [f"<i>{looks}</i>", sent, *answers, *shelved]
 
     def _describe(self, selected: str | None, compared: list[str]) -> Iterator[Drawing]:
         """The content of each widget of ``_drawn``, in their order."""
@@ -176,7 +176,7 @@ class WatchSection:
 
     def _read_others(self, name: str, compared: Sequence[str]) -> dict[str, History]:
         """Those to compare with; without what is gone, or cannot be read."""
-        found = {}
+        found: dict[str, History] = {}
         for other in dict.fromkeys(compared):
             try:
                 found |= {other: self._jobs.history(other)} if other != name else {}
@@ -239,7 +239,7 @@ class WatchSection:
 
     def _use_now(self, name: str) -> list[Any]:
         newest = Path(self._jobs.history(name).files[-1].path).name  # as it was published
-        told = self._studio.shelf.apply({newest: 1.0})
+        told = self._studio.shelf.apply({newest: 1.0}) if self._studio.shelf else ""
         return [message(told, bad=True) if told else message(f"Answers come with {newest} now."), *self._shelf.show()]
 
     def _continue_from(self, name: str) -> list[Any]:

@@ -145,7 +145,7 @@ class Guard:
         try:
             cookies = http.cookies.SimpleCookie(headers.get("cookie", ""))
         except http.cookies.CookieError:
-            cookies = {}
+            cookies = http.cookies.SimpleCookie()
         given = cookies[self._cookie].value if self._cookie in cookies else ""
         if secrets.compare_digest(given.encode(), self._token.encode()):
             return ""

@@ -10,6 +10,7 @@ import gradio as gr
 import yaml
 
 from ..engine.options import options_of
+from ..engine.values import default_of
 
 
 class OptionWidgets:
@@ -30,7 +31,7 @@ class OptionWidgets:
     ):
         self.fields = options_of(config_class)
         self.types = {name: _plain_type(hint) for name, hint in typing.get_type_hints(config_class).items() if name in self.fields}
-        self.defaults = {name: _default(field) for name, field in self.fields.items()} | dict(defaults)
+        self.defaults = {name: default_of(field) for name, field in self.fields.items()} | dict(defaults)
         self.made: dict[str, Any] = {}
         self._choices, self._first = choices, self.defaults | dict(first)
 
@@ -82,7 +83,7 @@ class OptionWidgets:
         values = {}
         for name, raw in zip(self.names, shown, strict=True):
             value = self._read(name, raw)
-            if value is not None and value != _default(self.fields[name]):
+            if value is not None and value != default_of(self.fields[name]):
                 values[name] = value
         return values
 
@@ -109,12 +110,8 @@ def _plain_type(hint: Any) -> type:
     return typing.get_origin(hint) or hint
 
 
-def _default(field: dataclasses.Field) -> Any:
-    return field.default if field.default is not dataclasses.MISSING else field.default_factory()
-
-
 def _holds_numbers(field: dataclasses.Field) -> bool:
-    return any(isinstance(item, (int, float)) for item in _default(field))
+    return any(isinstance(item, (int, float)) for item in default_of(field))
 
 
 def _read_yaml(text: str) -> Any:

@@ -24,8 +24,8 @@ _MOST_SQUEEZED = 100  # times; pictures are squeezed already, text shrinks some 
 _SMALL_BYTES = 64 * 2**20  # that much may come out of any ZIP file
 _LONGEST_NAME_BYTES = 240  # systems take 255, of which some are for what is put behind the name
 _MOST_FOLDERS = 32  # one in the other
-_DAMAGES = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, LookupError, struct.error)
-_DAMAGES += (zlib.error, lzma.LZMAError)  # what Python's readers raise for bytes that make no sense
+_DAMAGES: tuple[type[Exception], ...] = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
+_DAMAGES += (LookupError, struct.error, zlib.error, lzma.LZMAError)  # what Python's readers raise for bytes that make no sense
 
 
 @dataclass

@@ -30,7 +30,8 @@ def run(webui, monkeypatch, tmp_path):
         run.written.append(run.step)
         return path
 
-    run.job = SimpleNamespace(name="cat v1.5", control=SimpleNamespace(newest=Newest(lambda: run.step, write, contextlib.nullcontext)))
+    newest = Newest(lambda: run.step, write, contextlib.nullcontext)
+    run.job = SimpleNamespace(run=SimpleNamespace(adapter_name="cat v1.5"), control=SimpleNamespace(newest=newest))
     run.jobs = SimpleNamespace(current=run.job)
     return run
 

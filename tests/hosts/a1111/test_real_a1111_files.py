@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hotlora.engine.adapters import AdapterSet
-from hotlora.engine.dora import InputAxisDoRA
+from hotlora.engine.dora import AxisDoRA
 from hotlora.engine.options import build
 from hotlora.hosts.standalone.images import DiffusersHost
 from hotlora.sd.config import ImageConfig
@@ -41,7 +41,7 @@ def differences(adapters: AdapterSet) -> dict[str, torch.Tensor]:
     out = {}
     for name, layer in adapters.layers.items():
         base = adapters.targets[name].layer
-        if isinstance(layer, InputAxisDoRA):
+        if isinstance(layer, AxisDoRA):
             merged = base.weight + layer.lora.get_delta_weight("default")
             axes = tuple(a for a in range(merged.dim()) if a != 1)
             out[name] = merged * layer.dora_scale / merged.pow(2).sum(axes, keepdim=True).sqrt() - base.weight

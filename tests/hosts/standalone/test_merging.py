@@ -41,6 +41,64 @@ def test_it_answers_as_base_and_adapter_do(world, tmp_path):
     assert not list((tmp_path / "merged").glob("adapter*"))
 
 
+def make_lora(**options):
+    from peft import LoraConfig
+
+    return LoraConfig(**{"r": 2, "target_modules": ["q_proj"], "init_lora_weights": False, **options})
+
+
+def make_other(kind):
+    import peft
+
+    if kind == "loha":
+        return peft.LoHaConfig(r=2, target_modules=["q_proj"], init_weights=False)
+    if kind == "ia3":
+        return peft.IA3Config(target_modules=["q_proj", "down_proj"], feedforward_modules=["down_proj"], init_ia3_weights=False)
+    options = {
+        "dora": {"use_dora": True},
+        "ranks by layer": {"rank_pattern": {"0.self_attn.q_proj": 4}, "alpha_pattern": {"q_proj": 3}},
+        "pattern": {"target_modules": r".*\.0\..*q_proj"},
+        "pissa": {"init_lora_weights": "pissa"},
+        "a head of its own": {"modules_to_save": ["lm_head"]},
+        "biases": {"bias": "all"},
+    }
+    return make_lora(**options[kind])
+
+
+@pytest.mark.parametrize("kind", ["loha", "ia3", "dora", "ranks by layer", "pattern", "pissa", "a head of its own", "biases"])
+def test_all_that_peft_merges_is_merged(world, tmp_path, kind):
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = world[0]
+    wrapped = get_peft_model(AutoModelForCausalLM.from_pretrained(base), make_other(kind)).eval()
+    with torch.no_grad():
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    wrapped.save_pretrained(tmp_path / "other")
+    merge_adapter(tmp_path / "other", base, tmp_path / "merged")
+    ids = torch.arange(4, 30)[None]
+    with torch.no_grad():
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()(input_ids=ids).logits
+        torch.testing.assert_close(merged, wrapped(input_ids=ids).logits, atol=2e-3, rtol=1e-3)
+
+
+def test_what_cannot_be_merged_or_does_not_fit_is_said(world, tmp_path):
+    from peft import PromptTuningConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = world[0]
+    prompts = get_peft_model(AutoModelForCausalLM.from_pretrained(base), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    prompts.save_pretrained(tmp_path / "prompts")
+    with pytest.raises(UserError, match="no change of weights"):
+        merge_adapter(tmp_path / "prompts", base, tmp_path / "merged")
+    get_peft_model(make_llama(inner=96), make_lora(target_modules=["up_proj"])).save_pretrained(tmp_path / "wide")
+    with pytest.raises(UserError, match="it does not fit"):
+        merge_adapter(tmp_path / "wide", base, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
 def test_the_precision_is_the_base_s(world, tmp_path):
     from transformers import AutoModelForCausalLM
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ...engine.errors import ModelAway, UserError
+from ...engine.interfaces import Trainee
 from ...sd.config import ImageConfig
+from ...sd.continuing import check_initial
 from ...sd.metadata import file_hashes
 from ..shared.turns import Turns
 from ..webui.loras import publish_lora
@@ -31,7 +33,7 @@ class A1111Host:
         self._file: str | None = None  # what was loaded into it
         self._turns = Turns(find_queue_lock)
 
-    def borrow(self, config: ImageConfig) -> Any:
+    def borrow(self, config: ImageConfig) -> Trainee:
         """The checkpoint that is loaded. Where the config names none, it is written there.
 
         Raises:
@@ -49,6 +51,7 @@ class A1111Host:
             loaded = find_loaded()
             check_usable(loaded)
             check_sampler(config.sample_sampler, is_sdxl=loaded.is_sdxl)
+            check_initial(config)
             zero_snr = shared.opts.sd_noise_schedule == "Zero Terminal SNR"
             model = A1111Model(loaded, config, device=devices.device, sampled_at_zero_snr=zero_snr)
             model.warnings += warn_of_others(loaded)
@@ -85,7 +88,7 @@ class A1111Host:
 
     def _check_unchanged(self) -> None:
         _check_there(self._config)
-        loaded, name = find_loaded(), self._config.name
+        loaded, name = find_loaded(), self._config.name if self._config else ""
         if loaded is not self._loaded or loaded.sd_checkpoint_info.filename != self._file:
             raise ModelAway(f"cannot train '{name}' now: the WebUI has loaded its checkpoint anew. It goes on by itself.")
 
@@ -104,9 +107,9 @@ def check_on_loaded(config: ImageConfig) -> None:
         check_sampler(config.sample_sampler, is_sdxl=loaded.is_sdxl)
 
 
-def _check_there(config: ImageConfig) -> None:
+def _check_there(config: ImageConfig | None) -> None:
     """Raise ModelAway where the run's checkpoint is not loaded."""
-    reason = explain_absence(config)
+    reason = explain_absence(config) if config else None
     if reason:
         raise ModelAway(reason)
 

@@ -45,18 +45,19 @@ class A1111Model:
         info = loaded.sd_checkpoint_info
         self._loaded, self.device = loaded, torch.device(device)
         self._embedders = find_text_embedders(loaded)
-        self.path = Path(info.filename)
-        self.name = self.path.name
+        self._file = Path(info.filename)
+        self.path: Path | None = self._file
+        self.name = self._file.name
         self.family = "sdxl" if loaded.is_sdxl else "sd2" if loaded.is_sd2 else "sd1"
         self.unet, self.vae = loaded.model.diffusion_model, loaded.first_stage_model
-        self.text_encoders = [encoder_of(embedder) for embedder in self._embedders]
+        self.text_encoders: list[nn.Module] = [encoder_of(embedder) for embedder in self._embedders]
         self._spare = SpareModules([self.vae, *([] if config.train_text_encoder else self.text_encoders)])
         self.compute_dtype = self._choose_compute_dtype(config)
         self.prediction_type = "v_prediction" if loaded.parameterization == "v" else "epsilon"
         self.zero_terminal_snr = self._choose_zero_snr(config, sampled_at_zero_snr)
         self.alphas_cumprod = settle_schedule(getattr(loaded, "alphas_cumprod_original", loaded.alphas_cumprod))  # not the one for sampling
         self.scaling_factor = float(loaded.scale_factor)
-        self.fingerprint = info.sha256 or file_hashes(self.path).sha256
+        self.fingerprint = info.sha256 or file_hashes(self._file).sha256
         self.vae_fingerprint = fingerprint_vae(self.vae)
         self.warnings: list[str] = []
         self._check_options(config)
@@ -81,7 +82,7 @@ class A1111Model:
             return config.zero_terminal_snr
         if self.prediction_type == "epsilon":
             return False
-        said = self.path.suffix == ".safetensors" and self.path.is_file() and "ztsnr" in open_tensor_file(self.path).shapes
+        said = self._file.suffix == ".safetensors" and self._file.is_file() and "ztsnr" in open_tensor_file(self._file).shapes
         return sampled_at_zero_snr or said
 
     def _check_options(self, config: ImageConfig) -> None:
@@ -139,6 +140,7 @@ class A1111Model:
         """fp32, whatever precision it was computed in."""
         condition: Any = cond.context
         if self.family == "sdxl":
+            assert cond.pooled is not None and size_ids is not None, "SDXL was trained on both"
             condition = {"crossattn": cond.context, "vector": self._join_vector(cond.pooled, size_ids)}
         with autocast(self.device, self.compute_dtype):
             return self._loaded.apply_model(noisy, timesteps, condition).float()

@@ -45,7 +45,7 @@ def encoder_of(embedder: Any) -> nn.Module:
     return embedder.wrapped.transformer if is_transformers(embedder) else embedder.wrapped.model
 
 
-def inner_of(transformer: nn.Module) -> nn.Module:
+def inner_of(transformer: Any) -> Any:
     """Where transformers' text model keeps its layers, by version."""
     return getattr(transformer, "text_model", transformer)
 

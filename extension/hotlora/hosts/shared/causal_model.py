@@ -34,7 +34,7 @@ class CausalModel:
 
     def __init__(
         self,
-        net: nn.Module,
+        net: Any,
         tokenizer: Any,
         *,
         name: str,
@@ -110,7 +110,9 @@ def _plain_generation(net: nn.Module) -> Iterator[None]:
 def _checkpointing(net: nn.Module) -> Iterator[None]:
     """The library's own switches, set here: its ``gradient_checkpointing_enable`` also hooks the embeddings, for which there is no need
     where checkpoints are of the non-reentrant kind, and leaves what it has done."""
-    found = [(m, {n: m.__dict__[n] for n in _SWITCHES if n in m.__dict__}) for m in net.modules() if hasattr(m, _SWITCHES[0])]
+    found: list[tuple[Any, dict[str, Any]]] = [
+        (m, {n: m.__dict__[n] for n in _SWITCHES if n in m.__dict__}) for m in net.modules() if hasattr(m, _SWITCHES[0])
+    ]
     if not found:
         raise UserError("cannot use gradient_checkpointing: this model's classes have no such thing. Set it to false.")
     compute_twice = functools.partial(checkpoint, use_reentrant=False)
@@ -126,7 +128,7 @@ def _checkpointing(net: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def fingerprint_model(net: nn.Module) -> str:
+def fingerprint_model(net: Any) -> str:
     """Which model it is, down to its weights: SHA-256 over its shape and values of its embeddings, which no quantisation touches.
     They are rounded to bfloat16, so that the same model loaded in another precision is the same."""
     config = net.config

@@ -6,14 +6,17 @@ its peak. Knows no model. Must not import diffusers or transformers.
 """
 
 import json
+import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ...engine.errors import UserError
+from ...engine.pickled import load_pickled
 
 _PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 SUFFIXES = (".safetensors", *_PICKLED)
@@ -66,9 +69,17 @@ def list_weight_files(folder: Path) -> list[Path]:
             if single.is_file():
                 return [single]
             if index.is_file():
-                shards = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values()
-                return [folder / name for name in sorted(set(shards))]
+                return [folder / name for name in _read_shards(index)]
     raise UserError(f"cannot load the base model: there are no weights in '{folder}'. Get the complete folder.")
+
+
+def _read_shards(index: Path) -> list[str]:
+    """The names of the files that an index lists. Raises UserError where it is damaged."""
+    try:
+        shards = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values()
+        return sorted({name for name in shards if Path(name).name == name})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"cannot read '{index}': it does not list the model's files ({error}). Get it again.") from None
 
 
 def open_tensor_files(paths: Sequence[Path]) -> TensorFile:
@@ -88,7 +99,10 @@ def open_tensor_files(paths: Sequence[Path]) -> TensorFile:
 
 def _open_safetensors(path: Path) -> TensorFile:
     header, end = _read_header(path)
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None) or {}
+    damaged = next((name for name, entry in header.items() if not _is_entry(entry)), None)
+    if damaged is not None or not isinstance(metadata, dict):
+        raise UserError(f"cannot read '{path}': what it says of {str(damaged)[:60]!r} makes no sense, so it is damaged. Get it again.")
     shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
     wanted = end + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     size = path.stat().st_size
@@ -99,6 +113,11 @@ def _open_safetensors(path: Path) -> TensorFile:
     unknown = {entry["dtype"] for entry in header.values()} - _DTYPES.keys()
     if unknown:
         raise UserError(f"cannot read '{path}': it holds numbers of the kind {', '.join(sorted(unknown))}. Use an fp16, bf16 or fp32 file.")
+    wrong = next(
+        (name for name, entry in header.items() if _count_bytes(entry) != entry["data_offsets"][1] - entry["data_offsets"][0]), None
+    )
+    if wrong is not None:
+        raise UserError(f"cannot read '{path}': the size of {wrong[:60]!r} is not that of its numbers, so it is damaged. Get it again.")
 
     def read(name: str) -> torch.Tensor:
         entry = header[name]
@@ -112,6 +131,20 @@ def _open_safetensors(path: Path) -> TensorFile:
     return TensorFile(path, shapes, metadata, read)
 
 
+def _is_entry(entry: Any) -> bool:
+    """Whether a header says of a tensor what it has to."""
+    if not (isinstance(entry, dict) and isinstance(entry.get("dtype"), str)):
+        return False
+    shape, places = entry.get("shape"), entry.get("data_offsets")
+    if not (isinstance(shape, list) and isinstance(places, list) and len(places) == 2):
+        return False
+    return all(type(number) is int and number >= 0 for number in (*shape, *places)) and places[0] <= places[1]
+
+
+def _count_bytes(entry: Mapping[str, Any]) -> int:
+    return math.prod(entry["shape"]) * torch.empty(0, dtype=_DTYPES[entry["dtype"]]).element_size()
+
+
 def _read_header(path: Path) -> tuple[dict, int]:
     """The header and where it ends: 8 bytes of little-endian length, then JSON."""
     with open(path, "rb") as file:
@@ -119,7 +152,7 @@ def _read_header(path: Path) -> tuple[dict, int]:
         raw = file.read(length) if length <= _HEADER_LIMIT_BYTES else b""
     try:
         header = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise UserError(f"cannot read '{path}': this is no safetensors file, or its beginning is broken. Get it again.")
@@ -132,13 +165,15 @@ def _open_pickled(path: Path) -> TensorFile:
     if start != b"PK" and start[:1] != b"\x80":  # zip, or pickle's own first byte in files before torch 1.6
         raise UserError(f"cannot read '{path}': this is no checkpoint, or its beginning is broken. Get it again.")
     try:
-        content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=start == b"PK")
+        content = load_pickled(path, mmap=start == b"PK")
     except pickle.UnpicklingError as error:
         raise UserError(
             f"cannot read '{path}': it holds more than tensors, and reading that would run whatever program is in it. "
             "Use the model's .safetensors file, or convert it with a tool you trust."
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of a damaged file torch raises nearly anything
         raise UserError(f"cannot read '{path}': it is broken or incomplete ({error}). Get it again.") from error
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from ...engine.errors import UserError
+from ...engine.interfaces import Trainee
 from ...sd.config import ImageConfig
+from ...sd.continuing import check_initial
 from ...sd.model import Conditioning, SdSampleRequest
 from ...sd.names import name_text_layers, name_unet_layers
 from ..shared.devices import autocast, choose_device, choose_dtype
@@ -27,7 +29,7 @@ from .text_encoders import encode_captions
 class DiffusersHost(StandaloneHost):
     """Loads a Stable Diffusion model."""
 
-    def borrow(self, config: ImageConfig) -> Any:
+    def borrow(self, config: ImageConfig) -> Trainee:
         """Load the base model that the config names.
 
         Raises:
@@ -36,6 +38,7 @@ class DiffusersHost(StandaloneHost):
         from ...sd.trainee import ImageTrainee
 
         check_model(config)
+        check_initial(config)
         checkpoint = describe(Path(config.base_model).expanduser())
         return ImageTrainee(DiffusersModel(checkpoint, config, choose_device()), config)
 
@@ -56,6 +59,10 @@ def check_model(config: ImageConfig) -> None:
 class DiffusersModel:
     """Implements :class:`hotlora.sd.model.ImageModel`. The base weights are frozen; the VAE is always fp32."""
 
+    unet: Any  # of diffusers' and transformers' classes
+    vae: Any
+    text_encoders: list[Any]
+
     def __init__(self, checkpoint: Checkpoint, config: ImageConfig, device: torch.device):
         """Loads it.
 
@@ -67,7 +74,7 @@ class DiffusersModel:
         self.path = checkpoint.path if checkpoint.path.is_file() else None
         self.warnings: list[str] = []
         parts = load_parts(checkpoint, vae=config.vae, device=device, dtype=self.compute_dtype)
-        self.unet, self.vae, self.text_encoders, self.tokenizers = parts.unet, parts.vae, parts.text_encoders, parts.tokenizers
+        self.unet, self.vae, self.text_encoders, self.tokenizers = parts.unet, parts.vae, list(parts.text_encoders), parts.tokenizers
         self.scheduler_config = checkpoint.scheduler
         self.alphas_cumprod = settle_schedule(read_alphas_cumprod(self.scheduler_config))
         self.scaling_factor = float(self.vae.config.scaling_factor)

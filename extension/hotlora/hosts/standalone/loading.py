@@ -70,8 +70,9 @@ def load_part(part: Part, device: torch.device, dtype: torch.dtype) -> nn.Module
         tensors[name] = tensor.to(device, dtype)
     model.load_state_dict(tensors, strict=False, assign=True)
     for module in model.modules():
-        if "position_ids" in module._buffers:  # the one thing that no file needs to hold: 0, 1, 2 …
-            module.position_ids = torch.arange(module.position_ids.shape[-1], device=device)[None]
+        places = module._buffers.get("position_ids")
+        if places is not None:  # the one thing that no file needs to hold: 0, 1, 2 …
+            module.position_ids = torch.arange(places.shape[-1], device=device)[None]
     return model.requires_grad_(False).eval()
 
 

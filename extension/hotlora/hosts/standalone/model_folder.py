@@ -94,6 +94,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = _read_json(path)
         if not config:
             raise ValueError("it holds no settings")
+        if not isinstance(config.get("model_type", ""), str) or not isinstance(config.get("text_config") or {}, dict):
+            raise ValueError("its model_type or text_config is none")
     except ValueError as error:
         raise UserError(f"cannot read '{path}': {error}. Download the model again.") from error
     return config
@@ -102,7 +104,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         said = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"it is no valid JSON ({' '.join(str(error).split())[:100]})") from error
     return said if isinstance(said, dict) else {}
 

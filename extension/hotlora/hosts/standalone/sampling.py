@@ -14,7 +14,7 @@ from ..shared.devices import autocast
 from ..shared.modes import in_mode
 
 # WebUI name -> diffusers class and what it needs to walk the same timesteps.
-_SAMPLERS = {
+_SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
     "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
     "Euler": ("EulerDiscreteScheduler", {}),
@@ -54,7 +54,7 @@ def sample_picture(model: Any, request: SdSampleRequest) -> Any:
     pipeline = _assemble(model, request)
     prompt, negative = _encode_prompts(model, request)
     conditions = {"prompt_embeds": prompt.context, "negative_prompt_embeds": negative.context}
-    if prompt.pooled is not None:
+    if prompt.pooled is not None and negative.pooled is not None:
         conditions |= {"pooled_prompt_embeds": prompt.pooled, "negative_pooled_prompt_embeds": negative.pooled}
     with in_mode([model.unet, *model.text_encoders, model.vae], training=False):
         with autocast(model.device, model.compute_dtype):
@@ -76,11 +76,12 @@ def _encode_prompts(model: Any, request: SdSampleRequest) -> tuple[Conditioning,
     texts = [request.prompt, request.negative_prompt]
     with in_mode(model.text_encoders, training=False):
         both = model.encode_text(texts, clip_skip=request.clip_skip, max_token_length=request.max_token_length)
-    pooled = [None, None] if both.pooled is None else [both.pooled[:1], both.pooled[1:]]
-    prompt, negative = Conditioning(both.context[:1], pooled[0]), Conditioning(both.context[1:], pooled[1])
-    if both.pooled is not None and not request.negative_prompt:
-        negative = Conditioning(torch.zeros_like(negative.context), torch.zeros_like(negative.pooled))
-    return prompt, negative
+    if both.pooled is None:
+        return Conditioning(both.context[:1]), Conditioning(both.context[1:])
+    context, pooled = both.context[1:], both.pooled[1:]
+    if not request.negative_prompt:
+        context, pooled = torch.zeros_like(context), torch.zeros_like(pooled)
+    return Conditioning(both.context[:1], both.pooled[:1]), Conditioning(context, pooled)
 
 
 def _assemble(model: Any, request: SdSampleRequest) -> Any:

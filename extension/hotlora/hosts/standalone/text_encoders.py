@@ -15,7 +15,7 @@ from ...sd.tokens import SpecialIds, end_positions, first_rows, join_chunks, tok
 
 
 def encode_captions(
-    captions: Sequence[str], encoders: Sequence[nn.Module], tokenizers: Sequence[Any], *, clip_skip: int | None, max_token_length: int
+    captions: Sequence[str], encoders: Sequence[Any], tokenizers: Sequence[Any], *, clip_skip: int | None, max_token_length: int
 ) -> Conditioning:
     """One encoder's output, or SDXL's two side by side with the second's pooled vector. fp32, on the encoders' device.
 
@@ -38,7 +38,7 @@ def encode_captions(
     return Conditioning(torch.cat(contexts, dim=-1), pooled)
 
 
-def _encode_one(encoder: nn.Module, rows: torch.Tensor, skip: int) -> torch.Tensor:
+def _encode_one(encoder: Any, rows: torch.Tensor, skip: int) -> torch.Tensor:
     output = encoder(rows.to(_device_of(encoder)), output_hidden_states=True)
     if skip == 1:
         return output.last_hidden_state

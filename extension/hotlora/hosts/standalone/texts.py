@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ...engine.errors import UserError
+from ...engine.interfaces import Trainee
 from ...llm.config import TextConfig
 from ..shared.causal_model import CausalModel
 from ..shared.devices import choose_device, choose_dtype
@@ -16,7 +17,7 @@ from .model_folder import check_model_folder, quantization_of
 class TransformersHost(StandaloneHost):
     """Loads a language model."""
 
-    def borrow(self, config: TextConfig) -> Any:
+    def borrow(self, config: TextConfig) -> Trainee:
         """Load the model that the config names.
 
         Raises:

@@ -114,14 +114,14 @@ def _put_layers_back(net: torch.nn.Module) -> None:
         del net.peft_config
 
 
-def _set_weights(wrapped: torch.nn.Module, weights: Mapping[str, float]) -> None:
+def _set_weights(wrapped: Any, weights: Mapping[str, float]) -> None:
     for module in wrapped.modules():
         if hasattr(module, "set_scale") and hasattr(module, "lora_A"):
             for name, weight in weights.items():
                 module.set_scale(name, weight)
 
 
-def _warn(model: torch.nn.Module, weights: Mapping[str, float]) -> str:
+def _warn(model: Any, weights: Mapping[str, float]) -> str:
     """Names adapters that were trained on other weights than the loaded ones."""
     if not weights:
         return ""

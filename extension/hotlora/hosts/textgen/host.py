@@ -16,6 +16,7 @@ import torch
 
 from ...engine.errors import ModelAway
 from ...engine.files import replacing_folder
+from ...engine.interfaces import Trainee
 from ...llm.config import TextConfig
 from ..shared.causal_model import CausalModel
 from ..shared.foreign import LIBRARIES, find_irremovable, foreign_hooks_off
@@ -38,7 +39,7 @@ class TextgenHost:
         self._turns = Turns(watch_lock)
         self._waiting: set[int] = set()  # threads that wait for the turn's end without the lock
 
-    def borrow(self, config: TextConfig) -> Any:
+    def borrow(self, config: TextConfig) -> Trainee:
         """The model that is loaded. Where the config names none, it is written there.
 
         Raises:
@@ -95,8 +96,9 @@ class TextgenHost:
         from modules import shared
 
         _check_there(self._config)
+        name = self._config.name if self._config else ""
         if shared.model is not self._net:
-            raise ModelAway(f"cannot train '{self._config.name}' now: its model has been loaded anew. It goes on by itself.")
+            raise ModelAway(f"cannot train '{name}' now: its model has been loaded anew. It goes on by itself.")
 
     def publish(self, path: Path) -> None:
         """Put the adapter where the program looks for LoRAs. An adapter that is applied there stays as it was loaded."""
@@ -108,7 +110,7 @@ class TextgenHost:
                 shutil.copy2(file, folder)
 
 
-def _check_there(config: TextConfig) -> None:
+def _check_there(config: TextConfig | None) -> None:
     reason = explain_absence(config)
     if reason:
         raise ModelAway(reason)
@@ -260,7 +262,7 @@ def read_tokenizer() -> tuple[Any, str | None]:
     return (None, None) if explain_loader() else (shared.tokenizer, read_template())
 
 
-def find_compute_dtype(net: torch.nn.Module) -> torch.dtype:
+def find_compute_dtype(net: Any) -> torch.dtype:
     """The precision that the loaded model computes in; quantised layers say it themselves."""
     for module in net.modules():
         if type(module).__name__ == "Linear4bit" and module.compute_dtype is not None:

@@ -63,5 +63,6 @@ def queue_adapters() -> None:
         with watch_lock():
             apply(names)
 
-    wait_and_apply.hotlora_waits = True
-    LoRA.add_lora_transformers = wait_and_apply
+    marked: Any = wait_and_apply
+    marked.hotlora_waits = True
+    LoRA.add_lora_transformers = marked

@@ -33,8 +33,10 @@ def update_live(jobs: Jobs, prompts: Iterable[str], take_loras_out: Callable[[],
         take_loras_out: leaves nothing of a LoRA in the loaded model.
     """
     job, networks = jobs.current, find_lora_extension()
-    newest = job.control.newest if job else None
-    if newest is None or networks is None or not _asks_for(f"{job.run.adapter_name}-live", prompts):
+    if job is None or networks is None:
+        return
+    newest = job.control.newest
+    if newest is None or not _asks_for(f"{job.run.adapter_name}-live", prompts):
         return
     path, state = _live_path(job.run.adapter_name), (weakref.ref(newest), newest.step())
     if _written.get(path) == state and path.exists():

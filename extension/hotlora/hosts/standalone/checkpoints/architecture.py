@@ -21,7 +21,7 @@ TEXT = {
     "sd2": {"text_encoder": "cond_stage_model.model."},
     "sdxl": {"text_encoder": "conditioner.embedders.0.transformer.", "text_encoder_2": "conditioner.embedders.1.model."},
 }
-PAD_TOKENS = {  # what single files' text encoders were trained with; None: as their tokenizers pad
+PAD_TOKENS: dict[str, dict[str, str | None]] = {  # what single files' text encoders were trained with; None: as their tokenizers pad
     "sd1": {"text_encoder": None},
     "sd2": {"text_encoder": "!"},
     "sdxl": {"text_encoder": None, "text_encoder_2": "!"},
