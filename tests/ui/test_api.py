@@ -89,7 +89,7 @@ def test_a_run_from_start_to_deletion(client):
 
 def test_what_is_wrong_is_said(client, tmp_path):
     (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
-    assert "Did you mean" in client.post(RUNS, json={"output_name": "cat", "epoch": 3}).json()["detail"]
+    assert "here it is called 'epochs'" in client.post(RUNS, json={"output_name": "cat", "epoch": 3}).json()["detail"]
     assert client.post(RUNS, json={"output_name": "../cat"}).status_code == 400
     for path in (f"{RUNS}/none", f"{RUNS}/..%2f..", f"{RUNS}/none/samples/..%2f..%2fsecret.txt"):
         assert client.get(path).status_code in (404, 405)
@@ -278,7 +278,7 @@ def test_options_are_listed_with_all_that_a_form_needs(tmp_path):
     studio = toy_studio(tmp_path, defaults={"lora_rank": 8}, choices={"sample_sampler": lambda: ["Euler", "Heun"]})
     options = connect(tmp_path, studio=studio).get(f"{ROOT}/options").json()
     assert list(options) == list(options_of(ImageConfig)) and all(option["doc"] for option in options.values())
-    assert options["lora_rank"] == options["lora_rank"] | {"default": 8, "minimum": 1, "maximum": None, "advanced": False, "fixed": True}
+    assert options["lora_rank"] == options["lora_rank"] | {"default": 8, "minimum": 1, "maximum": 100_000, "advanced": False, "fixed": True}
     assert options["sample_sampler"]["choices"] == ["Euler", "Heun"] and "cosine" in options["scheduler"]["choices"]
 
 
