@@ -27,7 +27,7 @@ from .optimizers import build_optimizer, build_scaler, build_scheduler
 from .options import as_plain
 from .plan import Plan, Position
 from .run import Run, describe_changes
-from .state_check import check_optimizer, check_values
+from .state_check import check_optimizer, check_plain, check_values
 from .weights import Weights
 
 
@@ -261,6 +261,7 @@ class Session:
             )
         self.adapters.begin_at(state.get("starts", {}))
         self.adapters.load(state["adapters"])
+        check_plain([*state.get("options", {}).values(), *state.get("rates", []), state.get("data_fingerprint")])
         if state.get("options", {}).get("optimizer", self.config.optimizer) != self.config.optimizer:
             raise ValueError("it is another run's")
         check_optimizer(state["optimizer"], self.optimizer)

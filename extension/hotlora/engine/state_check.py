@@ -7,10 +7,16 @@ numbers that are none.
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+
+
+def check_plain(values: Iterable[Any]) -> None:
+    """Raises ValueError where there are tensors among what is compared with plain values."""
+    if any(isinstance(value, torch.Tensor) for value in values):
+        raise ValueError("its options are none")
 
 
 def check_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
