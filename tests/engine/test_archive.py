@@ -234,7 +234,7 @@ def test_only_the_runs_that_were_looked_at_last_are_kept_whole(tmp_path):
     archive = Archive(tmp_path)
     for name in [*archive.names(), *archive.names()]:
         assert len(archive.history(name).steps) == 50
-    assert len(archive._whole) == archive_module._WHOLE_ONES_KEPT
+    assert len(archive._histories) == archive_module._HISTORIES_KEPT
     assert archive.look() and all(len(outline.steps) <= 30 for outline in archive._outlines.values())
 
 
