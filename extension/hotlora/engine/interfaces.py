@@ -1,9 +1,8 @@
 """What the training loop asks of a model and of the program that holds it.
 
 A new model family implements :class:`Trainee`, a new host implements :class:`Host`; the loop knows nothing else. What only some
-trainees can do stands in protocols of its own (:class:`Keeping`, :class:`Validating`, :class:`Grading`, :class:`Previewing`, :class:`Showing`): a
-trainee
-has such a protocol's members or has none of them.
+trainees can do stands in protocols of its own (:class:`Keeping`, :class:`Validating`, :class:`Grading`, :class:`Previewing`,
+:class:`Showing`): a trainee has such a protocol's members or has none of them.
 """
 
 import random
