@@ -95,8 +95,13 @@ def keep(folder: Path) -> None:
 
 def write_page(folder: Path, page: Path) -> None:
     """Put what the sessions have kept there into the page."""
-    tallies = [Tally(**row) for path in sorted(folder.glob("*.json")) for row in json.loads(path.read_text(encoding="utf-8"))]
-    page.write_text(with_table(page.read_text(encoding="utf-8"), show_table(tallies)), encoding="utf-8")
+    rows: dict[str, Tally] = {}
+    for path in sorted(folder.glob("*.json")):
+        for values in json.loads(path.read_text(encoding="utf-8")):
+            row = rows.setdefault(values["what"], Tally(values["what"], values["holds"]))
+            row.tried, row.lost = row.tried + values["tried"], row.lost + values["lost"]
+    table = show_table(sorted(rows.values(), key=lambda row: row.what))
+    page.write_text(with_table(page.read_text(encoding="utf-8"), table), encoding="utf-8")
 
 
 if __name__ == "__main__":

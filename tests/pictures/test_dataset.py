@@ -9,6 +9,7 @@ from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
 from hotlora.pictures import index as picture_index
 from hotlora.pictures.buckets import choose_bucket
+from hotlora.pictures.caption_files import MetadataCaptions
 from hotlora.pictures.dataset import Example, match_regularisation, read_dataset, scan_dataset, split_validation
 from hotlora.pictures.index import choose_cache_folder
 from hotlora.sd.config import ImageConfig
@@ -75,6 +76,16 @@ def test_captions_come_from_the_first_place_that_has_one(data):
         "d.png": "from caption",
         "e.png": "sks",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [("metadata.jsonl", {"file_name": "a" * 300 + ".png", "text": "x"}), ("metadata.json", {"a" * 300: {"caption": "x"}})]
+)
+def test_names_that_are_too_long_to_be_one_are_said(tmp_path, name, row):
+    text(tmp_path / name, json.dumps(row))
+    captions = MetadataCaptions()
+    captions.read(tmp_path / name)
+    assert "there is no such file" in captions.problems[0]
 
 
 def test_folder_name_is_the_last_resort(data):

@@ -321,3 +321,10 @@ def test_the_tool_writes_a_run_file_and_tells(tmp_path, monkeypatch, capsys):
 def test_the_page_of_all_keys_is_up_to_date():
     page = write_import_table.ROOT / "docs" / "import.md"
     assert page.read_text(encoding="utf-8") == write_import_table.write_page(), "run: python tools/write_import_table.py"
+
+
+@pytest.mark.parametrize("content", [{"general": True}, {"datasets": [{"subsets": 3}]}, {"datasets": 3}])
+def test_values_that_no_trainer_writes_are_said(tmp_path, content):
+    (tmp_path / "a.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match="cannot import .*of a kind that no trainer writes there"):
+        files.convert_file(tmp_path / "a.json", ImageConfig)

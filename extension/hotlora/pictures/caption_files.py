@@ -87,7 +87,7 @@ class MetadataCaptions:
                     self.problems.append(f"{path} line {line}: {problem}")
                 elif places:
                     used += 1
-                    self._add(Row(next((place for place in places if place.exists()), places[0]), caption, path, line))
+                    self._add(Row(next((place for place in places if os.path.exists(place)), places[0]), caption, path, line))
                 else:
                     elsewhere.append(name)
         except UserError as error:
@@ -116,10 +116,10 @@ class MetadataCaptions:
             self.problems.append(f"{row.picture}: it has two captions, in {known.source} and in {row.source}. Remove one of them.")
 
     def _check_exists(self, row: Row) -> str | None:
-        if not row.picture.is_file():
+        if not os.path.isfile(row.picture):  # also for names that are too long to be one
             hint = " Remove the line or add the file."
             if len(self.problems) < _HINTS:
-                siblings = [p.name for p in row.picture.parent.iterdir()] if row.picture.parent.is_dir() else []
+                siblings = [p.name for p in row.picture.parent.iterdir()] if os.path.isdir(row.picture.parent) else []
                 near = difflib.get_close_matches(row.picture.name, siblings, n=1, cutoff=0.8)
                 hint = f" Did you mean '{near[0]}'?" if near else hint
             return f"{row.picture}: there is no such file, but {row.source} names it.{hint}"

@@ -32,10 +32,13 @@ def convert_file(path: Path, config_class: "type[ImageConfig]") -> Imported:
     def check(values: Any) -> Any:
         return build(config_class, values)
 
-    if onetrainer.is_recipe(content):
-        return onetrainer.convert(content, path.parent).finish(check)
-    if kohya.is_recipe(content):
-        return kohya.convert(content, path.parent).finish(check)
+    for trainer in (onetrainer, kohya):
+        if trainer.is_recipe(content):
+            try:
+                return trainer.convert(content, path.parent).finish(check)
+            except (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError) as error:
+                reason = f"it holds a value of a kind that no trainer writes there ({type(error).__name__}: {error})"
+                raise UserError(f"cannot import '{path}': {reason}. Save it from that trainer again.") from error
     raise UserError(
         f"cannot import '{path}': none of its keys is known from kohya_ss, sd-scripts, lora-scripts or OneTrainer. Give one of their files."
     )
