@@ -132,6 +132,19 @@ def test_a_state_that_lacks_something_falls_back_to_the_one_before_and_says_so(t
     assert any(newest.name in note and "damaged" in note for note in notes(events))
 
 
+def test_a_state_is_read_where_a_host_has_put_its_own_loader_before_torchs(tmp_path, monkeypatch):
+    config = toy_config(tmp_path / "run", save_steps=2)
+    _, _, run = run_toy(config, steps=5)
+    original = torch.load
+
+    def look_inside_first(file, *args, **kwargs):
+        file.read()
+        return original(file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", look_inside_first)
+    assert Session(ToyTrainee(config), config, run).step == 4
+
+
 def test_a_state_of_before_there_were_seals_is_read(tmp_path):
     config = toy_config(tmp_path / "run", save_steps=2)
     _, _, run = run_toy(config, steps=5)

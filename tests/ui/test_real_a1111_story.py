@@ -58,7 +58,7 @@ def clean():
         run = run_of_that_name()
         if run and run["status"] in ("training", "preparing", "paused", "waiting"):
             ask(f"{API}/runs/{NAME}/stop", {}, "POST")
-            wait_until(lambda: run_of_that_name()["status"] not in ("training", "preparing", "paused", "waiting"), 120)
+            wait_until(lambda: run_of_that_name()["status"] not in ("training", "preparing", "paused", "waiting", "stopping"), 120)
         if run:
             ask(f"{API}/runs/{NAME}", method="DELETE")
         for file in Path(LORA_DIR).glob(f"hotlora/{NAME}*"):

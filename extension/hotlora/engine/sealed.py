@@ -33,7 +33,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
         data = file
     elif seal != _MARK + hashlib.sha256(data).digest():
         raise ValueError("its checksum is wrong")
-    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    load = torch.serialization.load  # AUTOMATIC1111 puts its own in the place of torch.load, which does not rewind what it has looked into
+    content = load(io.BytesIO(data), map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
         raise ValueError("it holds something else")
     return content
