@@ -136,6 +136,7 @@ def test_the_whole_story(clean, tab, open_page, tmp_path):
     stopped_at = run_of_that_name()["step"]
     assert 0 < stopped_at < 400
     page.locator("#hotlora_resume:not([disabled])").click()
+    page.locator("#hotlora_status [data-status=training]").wait_for(timeout=60_000)
     wait_while_it_gets_on()
     page.locator("#hotlora_status [data-status=done]").wait_for(timeout=60_000)
     assert run_of_that_name()["step"] == 400
