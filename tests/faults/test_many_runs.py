@@ -19,6 +19,7 @@ from worlds import SafeToy
 
 _WARM_UP = 3
 _MOST_BYTES = 3_000_000  # a run, on average: what an allocator keeps, and no model
+_ALLOCATOR_BYTES = 40_000_000  # that come and go however many runs there are
 
 
 def held():
@@ -67,5 +68,5 @@ def test_nothing_grows(tmp_path, kind, monkeypatch, capfd):
             after = held()
             assert after == before, f"threads, files, tensors: {before}, then {after}"
             grown = psutil.Process().memory_info().rss - memory
-            assert sys.platform != "linux" or grown < _MOST_BYTES * scaled(short, full), f"{grown:,} bytes more"
+            assert sys.platform != "linux" or grown < _ALLOCATOR_BYTES + _MOST_BYTES * scaled(short, full), f"{grown:,} bytes more"
     torch.set_num_threads(threads)
