@@ -22,9 +22,11 @@ def test_trials_are_spread_from_the_first_to_the_last():
 
 
 @pytest.mark.skipif(FULL, reason="the page is written at the end of this")
-def test_the_page_says_that_nothing_was_lost_in_as_many_trials_as_are_promised():
-    figures = read_table(PAGE.read_text(encoding="utf-8"))
+def test_the_page_says_that_nothing_was_lost_and_what_was_not_tried_as_often_as_promised():
+    page = PAGE.read_text(encoding="utf-8")
+    figures = read_table(page)
     assert figures, "run: make test-faults"
     assert not [what for what, (_, _, lost) in figures.items() if lost]
     reached = {start: sum(tried for what, (tried, _, _) in figures.items() if what.startswith(start)) for start in WANTED}
-    assert all(reached[start] >= wanted for start, wanted in WANTED.items()), reached
+    enough = all(reached[start] >= wanted for start, wanted in WANTED.items())
+    assert enough != ("Not reached yet" in page), reached
