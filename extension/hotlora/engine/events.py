@@ -207,15 +207,14 @@ def find_last_step(path: Path) -> int:
 
 def parse_event(line: bytes) -> Event:
     """A line of a run's file. A damaged one, or one of a newer version's, is a note that says so: it costs only itself."""
+    damaged = Warned("A line of events.jsonl cannot be read, and is left out: it was damaged, or written by a newer version.", time=0.0)
     try:
         fields = json.loads(line)
         kind = _TYPES[fields.pop("type")]
         event = kind(**fields)
-        if all(_fits(getattr(event, field.name), field.type) for field in dataclasses.fields(kind)):
-            return event
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    return Warned("A line of events.jsonl cannot be read, and is left out: it was damaged, or written by a newer version.", time=0.0)
+        return damaged
+    return event if all(_fits(getattr(event, field.name), field.type) for field in dataclasses.fields(kind)) else damaged
 
 
 def _fits(value: Any, wanted: Any) -> bool:

@@ -264,6 +264,15 @@ def read_arguments(value: Any) -> Any:
     return {key: _read_argument(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
+def _read_plain_number(text: str) -> int | float | None:
+    """None where it is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(text) if re.fullmatch(r"[-+]?\d{1,18}", text) else number
+
+
 def _read_argument(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_read_argument(item) for item in value]
@@ -273,12 +282,9 @@ def _read_argument(value: Any) -> Any:
     words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "none": None, "null": None}
     if text.casefold() in words:
         return words[text.casefold()]
-    try:
-        number = float(text)
-    except ValueError:
-        pass
-    else:
-        return int(text) if re.fullmatch(r"[-+]?\d{1,18}", text) else number
+    number = _read_plain_number(text)
+    if number is not None:
+        return number
     if re.fullmatch(r"[\[(]?[-+.\deE,\s]+[\])]?", text):
         try:
             return _read_argument(ast.literal_eval(text))

@@ -102,12 +102,14 @@ class PictureIndex:
     def _load(self) -> dict[str, list]:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
-            if content["sha256"] == _checksum(content["pictures"]):
-                return dict(content["pictures"])
+            entries = dict(content["pictures"])
+            sound = content["sha256"] == _checksum(content["pictures"])
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass
+            sound = False
+        if sound:
+            return entries
         self.note = f"{self._path} was damaged or of another version, so every picture was read again."
         return {}
 
