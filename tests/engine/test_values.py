@@ -164,6 +164,8 @@ def test_a_task_there_is_not_is_said(task):
         ("epochs: 1e400", "whole number"),
         ("resolution: 1e9", "between 64 and 8,192"),
         ("resolution: 99999999,99999999", "between 64 and 8,192"),
+        ("resolution: [-512]", "resolution"),
+        ("resolution: [.inf, 512]", "resolution"),
         ("lora_rank: 1000000000", "between"),
         ("batch_size: 1e15", "between"),
         ("save_steps: 1e30", "between 0 and"),

@@ -239,6 +239,10 @@ def test_peft_folders_say_their_scaling(world, tmp_path):
     (folder / "adapter_config.json").write_text(json.dumps({**said, "init_lora_weights": "pissa_niter_4"}), encoding="utf-8")
     with pytest.raises(UserError, match="init_lora_weights: pissa_niter_4.*Convert it"):
         borrow(world, tmp_path / "other", "sd1", folder)
+    for damage in ({"alpha_pattern": {"attn2.(": 3}}, {"alpha_pattern": [3]}, {"lora_alpha": "much"}, {"lora_alpha": 1e999}):
+        (folder / "adapter_config.json").write_text(json.dumps({**said, **damage}), encoding="utf-8")
+        with pytest.raises(UserError, match="alphas in its adapter_config.json cannot be used"):
+            borrow(world, tmp_path / "other", "sd1", folder)
 
 
 def test_diffusers_own_header_says_the_scaling(world, tmp_path):
@@ -503,6 +507,14 @@ def test_other_sizes_and_layers_are_said(world, tmp_path):
     }
     with pytest.raises(UserError, match=f"it has the layer {name} twice"):
         borrow(world, tmp_path, "sd1", save(tmp_path / "c.safetensors", both))
+
+
+def test_bundled_embeddings_make_no_lora(world, tmp_path):
+    words = {"bundle_emb.x.string_to_param.*": torch.ones(2, 4), "bundle_emb.x.hada_w1_b": torch.ones(1, 2)}
+    with pytest.raises(UserError, match="textual inversions only"):
+        borrow(world, tmp_path, "sd1", save(tmp_path / "words.safetensors", words))
+    with pytest.raises(UserError, match="Give a LoRA"):
+        borrow(world, tmp_path, "sd1", save(tmp_path / "both.safetensors", {**words, "lora_unet_x.alpha": torch.ones(())}))
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ def read_area(value: Any) -> Any:
         sides = match.groups()
     try:
         numbers = [int(side) for side in sides]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return value
-    if len(numbers) == 1 or (len(numbers) == 2 and min(numbers) > 0):
+    if len(numbers) in (1, 2) and min(numbers) > 0:
         return math.ceil(math.sqrt(numbers[0] * numbers[-1]))  # rounded up, so that the buckets of that area are the same
     return value
 

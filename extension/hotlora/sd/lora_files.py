@@ -96,8 +96,6 @@ def read_lora(path: Path) -> LoraFile:
         _check_keys(path, keys)
         flat = {key: file.get_tensor(key) for key in keys}
     embeddings = {key: tensor for key, tensor in flat.items() if key.startswith(EMBEDDINGS)}
-    if not flat.keys() - embeddings.keys():
-        raise _refusal(path, "it holds textual inversions only", "Give a LoRA file.")
     layers, alphas = _sort(path, {key: tensor for key, tensor in flat.items() if key not in embeddings})
     settings = read_settings(find_weights(path), metadata)
     notes = list(_join_middles(layers))
@@ -134,8 +132,11 @@ def _opened(path: Path) -> Any:
 
 
 def _check_keys(path: Path, keys: list[str]) -> None:
-    tensors = [found["tensor"] or found["old"] for key in keys if (found := _KEY.fullmatch(key))]
-    strange = [key for key in keys if not (key.startswith(EMBEDDINGS) or _KEY.fullmatch(key))]
+    of_layers = [key for key in keys if not key.startswith(EMBEDDINGS)]
+    if keys and not of_layers:
+        raise _refusal(path, "it holds textual inversions only", "Give a LoRA file.")
+    tensors = [found["tensor"] or found["old"] for key in of_layers if (found := _KEY.fullmatch(key))]
+    strange = [key for key in of_layers if not _KEY.fullmatch(key)]
     if strange or set(tensors) <= {"alpha"} or find_language(keys):
         advice = "Give a LoRA, LoHa or LoKr file for a Stable Diffusion model."
         raise _refusal(path, f"it is {describe_keys(keys, strange)}", advice)

@@ -4,6 +4,7 @@ Owns two places: ``adapter_config.json`` beside the weights, and the header of d
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +55,7 @@ def read_settings(weights: Path, metadata: Mapping[str, str]) -> PeftSettings | 
     else:
         return None
     for said in parts.values():
+        _check_alphas(said, weights)
         start = str(said.get("init_lora_weights", True)).lower()
         if start.startswith(_OTHER_BASES):
             raise UserError(
@@ -61,6 +63,18 @@ def read_settings(weights: Path, metadata: Mapping[str, str]) -> PeftSettings | 
                 "model's own. Convert it to a plain LoRA with peft's save_pretrained(path_initial_model_for_weight_conversion=...)."
             )
     return PeftSettings(parts)
+
+
+def _check_alphas(said: Mapping[str, Any], weights: Path) -> None:
+    """Raises UserError where an alpha is no number, or what it is for no pattern of layers' names."""
+    patterns = said.get("alpha_pattern") or {}
+    try:
+        for pattern, alpha in {**patterns, "": said.get("lora_alpha") or said.get("alpha") or _PEFT_ALPHA}.items():
+            re.compile(pattern)
+            if not math.isfinite(float(alpha)):
+                raise ValueError(f"{alpha} is no number")
+    except (TypeError, ValueError, OverflowError, re.error) as error:
+        raise UserError(f"cannot go on from '{weights}': the alphas in its {CONFIG} cannot be used ({error}). Use another copy.") from None
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -78,6 +92,8 @@ def _split(text: str) -> dict[str, Mapping[str, Any]]:
     try:
         said = json.loads(text)
     except ValueError:
+        return {}
+    if not isinstance(said, dict):
         return {}
     parts: dict[str, dict[str, Any]] = {}
     for key, value in said.items():
