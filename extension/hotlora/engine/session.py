@@ -265,9 +265,6 @@ class Session:
         if state.get("options", {}).get("optimizer", self.config.optimizer) != self.config.optimizer:
             raise ValueError("it is another run's")
         check_optimizer(state["optimizer"], self.optimizer)
-        if state.get("options", {}).get("optimizer", self.config.optimizer) != self.config.optimizer:
-            raise ValueError("it is another run's")
-        check_optimizer(state["optimizer"], self.optimizer)
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             if "weight_decay" in group:
