@@ -518,6 +518,22 @@ def test_bundled_embeddings_make_no_lora(world, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "damage",
+    [
+        {"lora_down.weight": torch.ones(())},
+        {"lora_up.weight": torch.ones(4)},
+        {"lora_mid.weight": torch.ones(4, 4)},
+        {"lora_mid.weight": torch.ones(4, 3, 1, 1)},
+    ],
+)
+def test_shapes_that_no_layer_has(world, tmp_path, damage):
+    good = {"lora_down.weight": torch.ones(4, 8), "lora_up.weight": torch.ones(8, 4)}
+    path = save(tmp_path / "it.safetensors", {f"lora_unet_x.{part}": tensor for part, tensor in (good | damage).items()})
+    with pytest.raises(UserError, match=r"lora_unet_x.* has the shape \[.*It is damaged"):
+        borrow(world, tmp_path, "sd1", path)
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"lora_rank": 8}, "with lora_rank 8: its layers have 1 to 3, each its own. Leave lora_rank out"),

@@ -27,6 +27,7 @@ _KEY = re.compile(
     r")"
 )
 _TENSORS = {"lora_down": "lora_A", "lora_up": "lora_B", "down": "lora_A", "up": "lora_B"}
+_VECTORS = ("alpha", "dora_scale", "lora_magnitude_vector")  # all else is a matrix at least
 _IN_FOLDERS = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
 _PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 _NOT_LOADED = {b"version https://git-lfs": "a Git LFS pointer", b"<!doctype html": "a web page", b"<html": "a web page"}
@@ -98,7 +99,7 @@ def read_lora(path: Path) -> LoraFile:
     embeddings = {key: tensor for key, tensor in flat.items() if key.startswith(EMBEDDINGS)}
     layers, alphas = _sort(path, {key: tensor for key, tensor in flat.items() if key not in embeddings})
     settings = read_settings(find_weights(path), metadata)
-    notes = list(_join_middles(layers))
+    notes = list(_join_middles(path, layers))
     kinds = {_kind(path, name, parts) for name, parts in layers.items()}
     if len(kinds) > 1:
         raise _refusal(path, f"it mixes {' and '.join(sorted(kinds))} layers", "Choose a file of one kind.")
@@ -154,6 +155,8 @@ def _sort(path: Path, flat: Mapping[str, torch.Tensor]) -> tuple[dict[str, dict[
             raise _refusal(path, f"{key} is empty", "It is damaged; use another copy.")
         if not torch.isfinite(tensor.float()).all():
             raise _refusal(path, f"{key} holds values that are no numbers", "It is damaged, or broke down in training; use another copy.")
+        if tensor.dim() < 2 and suffix not in _VECTORS:
+            raise _refusal(path, f"{key} has the shape {list(tensor.shape)}", "It is damaged; use another copy.")
         if suffix == "alpha":
             alphas[name] = float(tensor.float().mean())  # some write it once per rank
         elif suffix == "lora_magnitude_vector":  # peft's is always per output, whatever shape it has
@@ -163,12 +166,14 @@ def _sort(path: Path, flat: Mapping[str, torch.Tensor]) -> tuple[dict[str, dict[
     return layers, alphas
 
 
-def _join_middles(layers: dict[str, dict[str, torch.Tensor]]) -> Iterator[str]:
+def _join_middles(path: Path, layers: dict[str, dict[str, torch.Tensor]]) -> Iterator[str]:
     """LyCORIS' Tucker form of a LoRA, up . mid . down, is a LoRA of the same rank whose down is mid . down."""
     joined = 0
-    for parts in layers.values():
+    for name, parts in layers.items():
         middle = parts.pop("lora_mid", None)
         if middle is not None and {"lora_A", "lora_B"} <= parts.keys():
+            if middle.dim() != 4 or middle.shape[1] != parts["lora_A"].shape[0]:
+                raise _refusal(path, f"the middle of {name} has the shape {list(middle.shape)}", "It is damaged; use another copy.")
             parts["lora_A"] = torch.einsum("ijkl,jc->ickl", middle, parts["lora_A"].flatten(1))
             joined += 1
     if joined:
@@ -207,9 +212,9 @@ def _check_magnitudes(path: Path, kind: str, layers: Mapping[str, dict[str, torc
     axes = set()
     for parts in layers.values():
         scale = parts["dora_scale"]
-        if scale.shape[0] != 1:
+        if not scale.dim() or scale.shape[0] != 1:
             parts["dora_scale"] = scale.reshape(-1, *[1] * (parts["lora_A"].dim() - 1))
-        axes.add(scale.shape[0] == 1)
+        axes.add(parts["dora_scale"].shape[0] == 1)
     if len(axes) > 1:
         raise _refusal(path, "its DoRA magnitudes are per input in some layers and per output in others", "Choose another file.")
 
