@@ -53,6 +53,14 @@ class Gradients:
                 f"Out of memory: batches are cut to {self._largest_batch} from now on; each step still learns from as many examples."
             )
 
+    def drop(self) -> None:
+        """Forget the gradients of a step that is not taken: everything is as before it."""
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._scaler.is_enabled():  # it takes each step's gradients once, until it is updated
+            state = self._scaler.state_dict()
+            self._scaler.update()
+            self._scaler.load_state_dict(state)
+
     def _backward(self, batches: Sequence[Batch], step: int) -> tuple[float, float, float]:
         count = sum(batch.count for batch in batches)
         total, first = torch.zeros((), device=self._trainee.device), 0

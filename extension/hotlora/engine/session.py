@@ -142,21 +142,21 @@ class Session:
 
     def _refuse_bad(self, loss: float, gradient_norm: float, weights_norm: float) -> None:
         if not math.isfinite(weights_norm):
-            self.optimizer.zero_grad(set_to_none=True)
+            self.gradients.drop()
             raise Diverged(f"the adapter's weights are no finite numbers after step {self.step}")
         bad_gradient = not math.isfinite(gradient_norm) and not self.scaler.is_enabled()  # fp16's scaler skips such steps itself
         lost_scale = self.scaler.is_enabled() and self.scaler.get_scale() < 1e-3
         exploded = self.losses.explodes(loss, self.step)
         if math.isfinite(loss) and not (bad_gradient or lost_scale or exploded):
             return
-        self.optimizer.zero_grad(set_to_none=True)
+        self.gradients.drop()
         raise Diverged(f"loss {loss:.4g}, gradient norm {gradient_norm:.4g} at step {self.step + 1}")
 
     def time_step(self) -> float:
         """Seconds that a step takes, measured on the next one's gradients, which are thrown away."""
         began = time.monotonic()
         self.gradients.of_step(self.plan.group(self.position), self.step)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.gradients.drop()
         return time.monotonic() - began
 
     def refuse_bad_weights(self) -> None:
