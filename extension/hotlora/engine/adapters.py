@@ -1,7 +1,8 @@
 """The adapters of a run: peft layers that are built once and swapped in and out of a borrowed module tree.
 
-Owns the swap and nothing else: the maths of every adapter is peft's. Building goes through peft's public injection into
-a throw-away parent that holds just the target layers, so the borrowed tree is not touched before :meth:`attached`.
+Owns the swap and nothing else: the maths of every adapter is peft's; ``lean`` and ``dora`` say where it is computed in another order.
+Building goes through peft's public injection into a throw-away parent that holds just the target layers, so the borrowed tree is not
+touched before :meth:`attached`.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from torch import nn
 
 from .dora import AxisDoRA
 from .interfaces import Target
+from .lean import make_lean
 from .lokr import ensure_scaled
 from .pissa import ShiftedLora, find_main_directions
 
@@ -111,6 +113,8 @@ class AdapterSet:
                 _take_shapes(layer, shapes)
             if self.kind == "lokr":
                 ensure_scaled(layer)
+            elif self.kind == "lora":
+                make_lean(layer, _NAME)
 
     def _inject_parameters(self, parent: nn.Module, rank: int, alpha: float, keys: list[str]) -> None:
         from peft import LoraConfig, inject_adapter_in_model
