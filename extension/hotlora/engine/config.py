@@ -135,7 +135,16 @@ class RunConfig:
     )
     tensorboard: bool = option(True, "Write TensorBoard curves and samples into the run folder's `logs/`.")
     slice_seconds: float = option(
-        2.0, "Inside a host: how long training keeps the model before others may have it.", minimum=0.05, maximum=3600
+        60.0,
+        "Inside a host: after how long training gives the model back although nobody asks. Who asks has it after the next step.",
+        minimum=0.05,
+        maximum=3600,
+    )
+    training_share: float = option(
+        0.1,
+        "Inside a host: training's share of the time while others ask for the model without a pause; a step between two of theirs at least.",
+        minimum=0,
+        maximum=0.9,
     )
 
     notes: list = field(default_factory=list, repr=False, compare=False)  # what people should know about how these were read
