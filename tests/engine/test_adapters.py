@@ -189,7 +189,7 @@ def test_norms_are_limited(kind):
     adapters = adapters_for(net, kind)
     randomise(adapters)
     before = {name: layer.get_delta_weight("default").detach().clone() for name, layer in adapters.layers.items()}
-    bound = sorted(d.norm().item() for d in before.values())[1]
+    bound = sorted(d.norm().item() for d in before.values())[1] * 1.0001
     assert adapters.limit_norms(bound) == 2
     for name, layer in adapters.layers.items():
         ratio = min(1.0, bound / before[name].norm().item())

@@ -89,7 +89,11 @@ class RunConfig:
     max_grad_norm: float = option(1.0, "Longer gradients are cut to this length; 0 leaves them.", minimum=0)
     max_norm: float = option(0.0, "Upper bound of each layer's adapter weight norm; 0 for none. Tames overtraining.", minimum=0)
     ema_decay: float = option(
-        0.0, "Keep a running average of the adapter with this decay, and save that; 0 for none.", minimum=0, maximum=0.99999, fixed=True
+        0.0,
+        "Keep a running average of the adapter with this decay, shorter at first, and save that; 0 for none.",
+        minimum=0,
+        maximum=0.99999,
+        fixed=True,
     )
     mixed_precision: str = option(
         "no",

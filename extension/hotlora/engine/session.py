@@ -23,7 +23,7 @@ from .initial import load_initial, read_initial
 from .interfaces import Trainee
 from .judging import Judgement, LossRecord
 from .memory import memory_in_use
-from .optimizers import build_optimizer, build_scaler, build_scheduler
+from .optimizers import build_optimizer, build_scaler, build_scheduler, load_optimizer
 from .options import as_plain
 from .plan import Plan, Position
 from .run import Run, describe_changes
@@ -265,16 +265,13 @@ class Session:
         if state.get("options", {}).get("optimizer", self.config.optimizer) != self.config.optimizer:
             raise ValueError("it is another run's")
         check_optimizer(state["optimizer"], self.optimizer)
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            if "weight_decay" in group:
-                group["weight_decay"] = self.config.weight_decay
+        load_optimizer(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         for part in self._parts():
             check_values(state["attributes"], part)
             for name in vars(part):
                 setattr(part, name, state["attributes"].get(name, getattr(part, name)))  # some are younger than the state
-        self.weights.load_state(state["ema"], step=self.step)
+        self.weights.load_state(state["ema"])
         if not self.weights.are_finite():
             raise ValueError("its weights are no finite numbers")
 
