@@ -34,7 +34,7 @@ def make_lean(layer: Any, adapter: str) -> None:
 def _forward_linear(layer: Any, adapter: str, x: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
     """``answer``: the layer's without the adapter, [..., out] of x [..., in]."""
     down, up = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
-    low = F.linear(_castable(x, down), down)
+    low = F.linear(castable(x, down), down)
     if low.dtype != answer.dtype:
         return (answer + layer.scaling[adapter] * F.linear(low, up)).to(answer.dtype)
     rows = answer.reshape(-1, answer.shape[-1])
@@ -44,7 +44,7 @@ def _forward_linear(layer: Any, adapter: str, x: torch.Tensor, answer: torch.Ten
 def _forward_conv(layer: Any, adapter: str, x: torch.Tensor, answer: torch.Tensor) -> torch.Tensor:
     """``answer``: the layer's without the adapter, [batch, out, height, width] of x [batch, in, height, width]."""
     down, up = layer.lora_A[adapter], layer.lora_B[adapter].weight.flatten(1)
-    x = _castable(x, down.weight)
+    x = castable(x, down.weight)
     if down.kernel_size == (1, 1) and down.stride == (1, 1) and down.padding == (0, 0):
         low = torch.matmul(down.weight.flatten(1), x.flatten(2))
     else:
@@ -55,8 +55,8 @@ def _forward_conv(layer: Any, adapter: str, x: torch.Tensor, answer: torch.Tenso
     return torch.baddbmm(answer.flatten(2), up.expand(len(x), -1, -1), low, alpha=layer.scaling[adapter]).view(answer.shape)
 
 
-def _castable(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """In the weight's precision, unless autocast brings both to another one anyway."""
+def castable(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``x`` in the weight's precision, unless autocast brings both to another one anyway."""
     device = x.device.type
     if _ASKS_BY_DEVICE:
         casts = torch.is_autocast_enabled(device)
