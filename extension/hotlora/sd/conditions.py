@@ -11,6 +11,11 @@ from .model import Conditioning, ImageModel
 _KEPT_BYTES = 512 * 2**20
 
 
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """From the CPU to the device. CUDA copies from pinned memory while it computes; of other memory it finishes everything first."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 class Conditions:
     """Captions -> conditioning on the model's device."""
 
@@ -36,8 +41,8 @@ class Conditions:
         chosen = [found[caption] for caption in captions]
         device = self._model.device
         pooled_ones = [c.pooled for c in chosen if c.pooled is not None]  # all of them or none
-        pooled = torch.cat(pooled_ones).to(device) if pooled_ones else None
-        return Conditioning(torch.cat([c.context for c in chosen]).to(device), pooled)
+        pooled = send(torch.cat(pooled_ones), device) if pooled_ones else None
+        return Conditioning(send(torch.cat([c.context for c in chosen]), device), pooled)
 
     def encode_ahead(self, batches: Sequence[Sequence[str]]) -> None:
         """Captions of the batches to come, as they will be asked for, as long as they all can be kept."""

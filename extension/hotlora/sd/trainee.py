@@ -24,7 +24,7 @@ from ..pictures.latents import Latent, LatentCache
 from ..pictures.prompts import read_prompt
 from ..pictures.sheet import Sample, draw_sheet, write_png
 from . import objectives
-from .conditions import Conditions
+from .conditions import Conditions, send
 from .config import ImageConfig
 from .continuing import begin
 from .kohya import SAVE_DTYPES, write_lora
@@ -173,10 +173,11 @@ class ImageTrainee:
             noises.append(noise)
             cached.append(latent)
         steps = torch.tensor(timesteps)
-        losses = self._losses(torch.stack(latents), torch.stack(noises), torch.stack(inputs), steps, captions, cached)
         weights = objectives.loss_weights(steps, self._loss_snr, self.config, self.model.prediction_type)
         weights = weights * torch.tensor([self.config.prior_loss_weight if self._examples[i].is_reg else 1.0 for i in batch.items])
-        return Loss((losses * weights.to(losses.device)).sum(), batch.count)
+        weights = send(weights, self.device)
+        losses = self._losses(torch.stack(latents), torch.stack(noises), torch.stack(inputs), steps, captions, cached)
+        return Loss((losses * weights).sum(), batch.count)
 
     def _latent(self, index: int, chance) -> Latent:
         return self._cache.get(self._examples[index], self._fits[index], self._draw_flip(chance), rng=chance)
@@ -191,14 +192,16 @@ class ImageTrainee:
     def _losses(self, latents, noises, inputs, steps, captions, cached) -> torch.Tensor:
         """[batch] errors of the model's answers; all tensors [batch, 4, h, w] on the CPU."""
         device, alphas = self.device, self._alphas_cumprod
+        cond = self._conditions.encode(captions)
         noisy = objectives.add_noise(latents, inputs, steps, alphas)
         wanted = objectives.target(latents, noises, steps, alphas, self.model.prediction_type)
         sizes = None
         if self.model.family == "sdxl":
-            sizes = torch.tensor([latent.size_ids() for latent in cached], dtype=torch.float32, device=device)
-        answer = self.model.predict(noisy.to(device), steps.to(device), self._conditions.encode(captions), sizes)
-        mask = torch.stack([_mask_of(latent) for latent in cached]).to(device) if self.config.masked_loss else None
-        return objectives.example_losses(answer, wanted.to(device), self.config, steps, alphas, mask)
+            sizes = send(torch.tensor([latent.size_ids() for latent in cached], dtype=torch.float32), device)
+        mask = send(torch.stack([_mask_of(latent) for latent in cached]), device) if self.config.masked_loss else None
+        noisy, wanted, sent_steps = send(noisy, device), send(wanted, device), send(steps, device)  # before it is busy
+        answer = self.model.predict(noisy, sent_steps, cond, sizes)
+        return objectives.example_losses(answer, wanted, self.config, steps, alphas, mask)
 
     def validation_batches(self) -> list[ImageBatch]:
         first = len(self.dataset.train)
