@@ -120,7 +120,7 @@ class A1111Model:
         caught = []
         hook = self.vae.quant_conv.register_forward_hook(lambda module, inputs, moments: caught.append(moments))
         try:
-            with self._spare.at_hand(), _in_fp32(self.vae), random_numbers_kept(self.device):
+            with self._spare.at_hand(self.vae), _in_fp32(self.vae), random_numbers_kept(self.device):
                 self.vae.encode(pixels.to(self.device, torch.float32))
         finally:
             hook.remove()
@@ -130,10 +130,13 @@ class A1111Model:
     def count_tokens(self, caption: str) -> int:
         return max(len(embedder.tokenize([caption])[0]) for embedder in self._embedders)
 
+    def encoding(self) -> contextlib.AbstractContextManager[None]:
+        return self._spare.at_hand(*self.text_encoders)
+
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
         if self._loaded.lowvram and self.family == "sdxl":
             _summon(self._loaded.conditioner)
-        with self._spare.at_hand(), autocast(self.device, self.compute_dtype):
+        with self.encoding(), autocast(self.device, self.compute_dtype):
             return encode_captions(captions, self._embedders, clip_skip=clip_skip, max_token_length=max_token_length, device=self.device)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:
