@@ -37,6 +37,17 @@ def test_every_scenario_has_its_file_and_its_own_output():
     assert len(set(outputs)) == len(outputs)
 
 
+def test_the_recipes_table_says_what_the_files_say():
+    """Rate, rank and alpha: stated in the file, repeated in the table."""
+    rows = [line.split("|") for line in (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").splitlines() if ".yaml` | " in line]
+    told = {cells[2].strip(" `"): (cells[3].strip(), cells[4].strip()) for cells in rows if " / " in cells[3]}
+    assert len(told) == 5
+    for name, (sizes, rate) in told.items():
+        config = read(f"configs/{name}")
+        assert sizes == f"{config.lora_rank} / {config.alpha:g}"
+        assert float(rate.split(",")[0]) == config.learning_rate
+
+
 def test_my_lora_has_the_keys_that_lora_scripts_users_know():
     known = "train_data_dir metadata_path base_model task_type lora_rank lora_alpha batch_size epochs learning_rate"
     assert read("configs/my_lora.yaml").given >= {*known.split(), "optimizer", "scheduler", "output_dir", "save_steps"}
