@@ -13,6 +13,8 @@ from pathlib import Path
 from .interfaces import Host
 from .run import Run
 
+_LOOK_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class Newest:
@@ -26,8 +28,9 @@ class Newest:
 class Control:
     """One run's wishes from outside, and its turns at the host's model."""
 
-    def __init__(self, host: Host, run: Run, slice_seconds: float):
+    def __init__(self, host: Host, run: Run, slice_seconds: float, is_there: Callable[[], bool] = lambda: True):
         self.host, self.run = host, run
+        self._is_there = is_there  # the model; asked in a pause
         self._slice_seconds = slice_seconds
         self._turn_started = 0.0
         self._stop = threading.Event()
@@ -75,8 +78,12 @@ class Control:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Exclusive use of the host's model, after any pause."""
-        self._running.wait()
+        """Exclusive use of the host's model, after any pause. Raises ModelAway, also in a pause, where the host does not have it any more:
+        so that nobody keeps it."""
+        while not self._running.wait(_LOOK_SECONDS):
+            if not self._is_there():
+                with self.host.turn():  # which says why
+                    pass
         with self.host.turn():
             self._turn_started = time.monotonic()
             yield

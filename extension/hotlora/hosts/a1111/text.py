@@ -2,7 +2,7 @@
 
 A caption means what it says: the encoders below the WebUI's wrappers get plain token rows, so that no bracket is
 emphasis, no word is swapped for a textual inversion, and nothing is prompt editing. Which layer is taken is as in the
-stand-alone host (``standalone/text_encoders.py``).
+stand-alone host (``shared/text_encoders.py``).
 """
 
 import contextlib

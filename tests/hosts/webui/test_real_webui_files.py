@@ -1,4 +1,4 @@
-"""In a running AUTOMATIC1111: every kind of file is applied there exactly as it was trained.
+"""In a running AUTOMATIC1111 or Forge: every kind of file is applied there exactly as it was trained.
 
 For each kind two files are put there: the adapter as we save it, and the plain difference of weights that the
 live adapter makes, layer by layer ("diff" in LyCORIS' terms). The WebUI must draw the same picture with either.
@@ -16,10 +16,10 @@ from hotlora.hosts.standalone.images import DiffusersHost
 from hotlora.sd.config import ImageConfig
 from hotlora.sd.kohya import write_lora
 from hotlora.sd.targets import choose_targets
-from real_a1111 import LORA_DIR, draw, needs_webui
+from real_webui import draw, in_each_webui, lora_dir
 from safetensors.torch import save_file
 
-pytestmark = needs_webui
+pytestmark = in_each_webui
 DEMO = Path(__file__).resolve().parents[3] / "demo" / "model" / "emoji-sd.safetensors"
 KINDS = {
     "lora": {},
@@ -75,7 +75,7 @@ def test_the_webui_applies_what_was_trained(kind):
             if not config.use_dora:
                 adapters._shrink(name, (1 / ratio).item())
     name = f"hotlora-{kind}"
-    folder = Path(LORA_DIR)
+    folder = lora_dir()
     write_lora(adapters, folder / f"{name}.safetensors", {}, torch.float32)
     save_file(differences(adapters), str(folder / f"{name}-diff.safetensors"))
     try:

@@ -1,4 +1,4 @@
-"""The whole story in a running AUTOMATIC1111 with the extension in it: over its page, in a browser, and over HTTP.
+"""The whole story in a running AUTOMATIC1111 or Forge with the extension in it: over its page, in a browser, and over HTTP.
 
 A stranger makes a data set, presses Train, goes on drawing, reloads the page, looks at samples, stops, resumes, and uses the
 LoRA; afterwards the WebUI draws what it drew before, bit for bit, and its packages are what they were.
@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from real_a1111 import LORA_DIR, PYTHON, URL, ask, draw, needs_webui
+from real_webui import ask, draw, in_each_webui, lora_dir, webui_now
 from safetensors import safe_open
 from waiting import wait_until
 
-pytestmark = needs_webui
+pytestmark = in_each_webui
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 NAME, API = "story", "/hotlora/v1"
 PROMPT = "a rocket"
@@ -40,12 +40,16 @@ def wait_while_it_gets_on():
 
 
 def list_packages():
-    return subprocess.run([PYTHON, "-c", LIST_PACKAGES], capture_output=True, text=True, check=True).stdout if PYTHON else ""
+    return (
+        subprocess.run([webui_now().python, "-c", LIST_PACKAGES], capture_output=True, text=True, check=True).stdout
+        if webui_now().python
+        else ""
+    )
 
 
 def memory_of_webui():
     """Bytes resident in the process that listens at the address."""
-    port = int(URL.rpartition(":")[2])
+    port = int(webui_now().url.rpartition(":")[2])
     process = next(c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port)
     return psutil.Process(process).memory_info().rss
 
@@ -61,7 +65,7 @@ def clean():
             wait_until(lambda: run_of_that_name()["status"] not in ("training", "preparing", "paused", "waiting", "stopping"), 120)
         if run:
             ask(f"{API}/runs/{NAME}", method="DELETE")
-        for file in Path(LORA_DIR).glob(f"hotlora/{NAME}*"):
+        for file in lora_dir().glob(f"hotlora/{NAME}*"):
             file.unlink()
 
     remove()
@@ -74,7 +78,7 @@ def tab(open_page):
     """The WebUI's page on our tab."""
 
     def open_tab():
-        page = open_page(f"{URL}/")
+        page = open_page(f"{webui_now().url}/")
         page.locator("#tabs > .tab-nav button", has_text="Train LoRA").click()
         page.locator("#hotlora_train").wait_for(state="visible")
         return page
@@ -161,7 +165,7 @@ def endless_turns():
 
 def step_of_live_lora():
     """The live LoRA is brought up to date by a picture that asks for it, once that has the model."""
-    with safe_open(str(Path(LORA_DIR) / "hotlora" / "live" / f"{NAME}-live.safetensors"), "pt") as file:
+    with safe_open(str(lora_dir() / "hotlora" / "live" / f"{NAME}-live.safetensors"), "pt") as file:
         return int(file.metadata()["ss_steps"])
 
 
