@@ -73,13 +73,12 @@ def tab(monkeypatch, tmp_path):
     monkeypatch.setattr(studio_module, "_kept", {})
     web = webui.make_webui(monkeypatch, tmp_path)
     web.loaded.sd_checkpoint_info.name = NAMES
-    with gr.Blocks():
-        prompt, schedule = gr.Textbox(), gr.Dropdown([])
-    web.scripts.scripts_txt2img = SimpleNamespace(script=lambda name: SimpleNamespace(scheduler=schedule))
-    studio = runpy.run_path(str(ROOT / "scripts" / "hotlora_tab.py"))["studio"]
-    called = web.script_callbacks.called
+    executed = runpy.run_path(str(ROOT / "scripts" / "hotlora_tab.py"))
+    studio, called = executed["studio"], web.script_callbacks.called
     called["ui_settings"]()
-    called["ui_train_tabs"](SimpleNamespace(txt2img_preview_params=[prompt]))
+    with gr.Blocks():
+        for name in executed["_PROMPT_WIDGETS"]:
+            called["after_component"](gr.Textbox(), elem_id=f"txt2img_{name}")
     ((page, title, _),) = called["ui_tabs"]()
     return SimpleNamespace(studio=studio, page=page, title=title, settings=web.shared.opts.data_labels)
 

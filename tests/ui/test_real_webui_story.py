@@ -40,11 +40,8 @@ def wait_while_it_gets_on():
 
 
 def list_packages():
-    return (
-        subprocess.run([webui_now().python, "-c", LIST_PACKAGES], capture_output=True, text=True, check=True).stdout
-        if webui_now().python
-        else ""
-    )
+    python = webui_now().python
+    return subprocess.run([python, "-c", LIST_PACKAGES], capture_output=True, text=True, check=True).stdout if python else ""
 
 
 def memory_of_webui():

@@ -21,10 +21,11 @@ from ...sd.names import name_text_layers, name_unet_layers
 from ..shared.devices import autocast
 from ..shared.forwards import replace_forward
 from ..shared.image_models import check_clip_skip, fingerprint_vae, settle_schedule
+from ..shared.text_encoders import inner_of
 from ..webui.models import check_options, choose_compute_dtype, choose_zero_snr, encode_moments
 from .memory import SpareModules, needs_room
 from .sampling import sample_picture
-from .text import encode_captions, encoder_of, inner_of, is_transformers
+from .text import encode_captions, encoder_of, is_transformers
 
 _SIZES = {"original_size_as_tuple": slice(0, 2), "crop_coords_top_left": slice(2, 4), "target_size_as_tuple": slice(4, 6)}
 

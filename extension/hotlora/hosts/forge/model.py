@@ -17,6 +17,7 @@ from ...sd.model import Conditioning, SdSampleRequest
 from ...sd.names import name_text_layers, name_unet_layers
 from ..shared.devices import autocast
 from ..shared.image_models import check_clip_skip, fingerprint_vae, settle_schedule
+from ..shared.text_encoders import inner_of
 from ..webui.models import check_options, choose_compute_dtype, choose_zero_snr, encode_moments
 from .forward import differentiable
 from .memory import load
@@ -59,7 +60,7 @@ class ForgeModel:
         self.warnings = check_options(
             config, self.name, self.prediction_type, self.zero_terminal_snr, vae_setting="VAE / Text Encoder at the top of the page"
         )
-        check_clip_skip(config, self.family, len(self.text_encoders[0].text_model.encoder.layers))
+        check_clip_skip(config, self.family, len(inner_of(self.text_encoders[0]).encoder.layers))
 
     def unet_layers(self) -> Mapping[str, nn.Module]:
         return name_unet_layers(self.unet, self.family)

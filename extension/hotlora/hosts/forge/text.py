@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ...sd.model import Conditioning
-from ..shared.text_encoders import encode_captions
+from ..shared.text_encoders import encode_captions, inner_of
 
 
 def find_engines(loaded: Any) -> list[Any]:
@@ -26,7 +26,7 @@ def encode(captions: Sequence[str], engines: Sequence[Any], *, clip_skip: int | 
     """fp32, on the encoders' device."""
     for engine in engines:
         engine.embeddings.fixes = None  # of the last picture's textual inversions
-        _prepare(encoder_of(engine).text_model.embeddings)
+        _prepare(inner_of(encoder_of(engine)).embeddings)
     encoders, tokenizers = [encoder_of(engine) for engine in engines], [_Tokenizer(engine) for engine in engines]
     return encode_captions(captions, encoders, tokenizers, clip_skip=clip_skip, max_token_length=max_token_length)
 
