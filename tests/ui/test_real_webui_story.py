@@ -76,7 +76,7 @@ def tab(open_page):
 
     def open_tab():
         page = open_page(f"{webui_now().url}/")
-        page.locator("#tabs > .tab-nav button", has_text="Train LoRA").click()
+        page.locator("#tabs > .tab-nav button", has_text="Train LoRA").click(timeout=60_000)  # a large page on a busy machine
         page.locator("#hotlora_train").wait_for(state="visible")
         return page
 
@@ -128,8 +128,8 @@ def test_the_whole_story(clean, tab, open_page, tmp_path):
     assert grown < parts + 400 * 2**20
 
     page.reload()
-    page.locator("#tabs > .tab-nav button", has_text="Train LoRA").click()
-    page.locator("#hotlora_status [data-status=training]").wait_for()
+    page.locator("#tabs > .tab-nav button", has_text="Train LoRA").click(timeout=60_000)
+    page.locator("#hotlora_status [data-status=training]").wait_for(timeout=60_000)
     page.locator("#hotlora_sample:not([disabled])").click()
     page.locator("#hotlora_samples img").first.wait_for(timeout=60_000)
     page.locator("#hotlora_stop").click()

@@ -96,8 +96,9 @@ def test_the_webui_applies_what_was_trained(kind):
 
 def check_it_is_refused():
     """At the click: Forge answers with HTTP 500 where a LoKr of a convolution is in the prompt."""
+    data = str(DEMO.parents[1] / "pictures" / "train")
     with pytest.raises(HTTPError) as refused:
-        ask("/hotlora/v1/runs", {"output_name": "x", "train_data_dir": "x", "network_type": "lokr", "conv_rank": 2}, "POST")
+        ask("/hotlora/v1/runs", {"output_name": "x", "train_data_dir": data, "network_type": "lokr", "conv_rank": 2}, "POST")
     assert "cannot train LoKr with convolutions" in refused.value.read().decode()
 
 
