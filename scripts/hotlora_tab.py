@@ -68,7 +68,7 @@ def make_studio(program: Program) -> Studio:
         jobs,
         folder,
         model_name=program.name_model,
-        hides=("base_model", "vae", "slice_seconds", "tensorboard"),
+        hides=("base_model", "vae", "slice_seconds", "training_share", "tensorboard"),
         choices={"sample_sampler": list_samplers},
         settings=lambda: read_settings(program),
         missing=say_missing,
@@ -86,7 +86,8 @@ def check_start(program: Program, config: Any) -> None:
 def read_settings(program: Program) -> dict[str, Any]:
     """Options of every run that starts now. The checkpoint is named, because another may be loaded when the run's turn comes."""
     options = shared.opts
-    return {"base_model": program.name_model(), "slice_seconds": options.hotlora_slice_seconds, "tensorboard": options.hotlora_tensorboard}
+    turns = {"slice_seconds": options.hotlora_slice_seconds, "training_share": options.hotlora_training_share}
+    return {"base_model": program.name_model(), **turns, "tensorboard": options.hotlora_tensorboard}
 
 
 def is_public() -> bool:
@@ -144,8 +145,11 @@ class LiveLora(scripts.Script):
 
 def add_settings() -> None:
     """The page in Settings."""
-    seconds = {"minimum": 0.1, "maximum": 30, "step": 0.1}
-    _add_setting("hotlora_slice_seconds", 2.0, "Seconds that training keeps the model before others may have it", gr.Slider, seconds)
+    seconds, share = {"minimum": 0.1, "maximum": 600, "step": 0.1}, {"minimum": 0, "maximum": 0.9, "step": 0.05}
+    _add_setting(
+        "hotlora_slice_seconds", 60.0, "Seconds after which training gives the model back although nobody asks", gr.Slider, seconds
+    )
+    _add_setting("hotlora_training_share", 0.1, "Training's share of the time while pictures are made without a pause", gr.Slider, share)
     _add_setting("hotlora_tensorboard", False, "Write TensorBoard curves (installs TensorBoard at the next start)")
     _add_folders(
         "hotlora_folder",

@@ -7,7 +7,7 @@ a trainee that lacks one member of an optional protocol would not be asked for t
 from typing import TYPE_CHECKING
 
 import pytest
-from hotlora.engine.interfaces import Grading, Keeping, Previewing, Showing, Trainee, Validating
+from hotlora.engine.interfaces import Foreseeing, Grading, Keeping, Previewing, Showing, Trainee, Validating
 from hotlora.llm.trainee import TextTrainee
 from hotlora.sd.trainee import ImageBatch, ImageTrainee
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     trainees: list[type[Trainee]] = [ImageTrainee, TextTrainee]
     validating: list[type[Validating]] = [ImageTrainee, TextTrainee]
+    foreseeing: list[type[Foreseeing]] = [ImageTrainee]
     previewing: list[type[Previewing]] = [ImageTrainee, TextTrainee]
     grading: list[type[Grading]] = [TextTrainee]
     showing: list[type[Showing]] = [TextTrainee]
@@ -55,7 +56,7 @@ def members(protocol: type) -> set[str]:
 
 
 @pytest.mark.parametrize("trainee", [ImageTrainee, TextTrainee])
-@pytest.mark.parametrize("protocol", [Validating, Grading, Previewing, Showing, Keeping])
+@pytest.mark.parametrize("protocol", [Validating, Grading, Previewing, Showing, Keeping, Foreseeing])
 def test_a_trainee_has_all_of_an_optional_protocol_or_nothing(trainee: type, protocol: type):
     has = {name for name in members(protocol) if hasattr(trainee, name)}
     assert has in (set(), members(protocol))
@@ -63,6 +64,6 @@ def test_a_trainee_has_all_of_an_optional_protocol_or_nothing(trainee: type, pro
 
 @pytest.mark.parametrize("trainee", [ImageTrainee, TextTrainee])
 def test_a_trainee_offers_what_a_loop_asks_of_it_and_little_else(trainee: type):
-    known = set().union(*map(members, (Trainee, Validating, Grading, Previewing, Showing, Keeping)))
+    known = set().union(*map(members, (Trainee, Validating, Grading, Previewing, Showing, Keeping, Foreseeing)))
     public = {name for name in vars(trainee) if not name.startswith("_")}
     assert public <= known

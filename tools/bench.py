@@ -1,8 +1,9 @@
 """What a training step costs here, against a plain diffusers + peft loop: ``python tools/bench.py`` (or ``make bench``).
 
 Both train the same LoRA (rank 8 on all of a transformer block's layers) on a full-size Stable Diffusion 1.5 shape with random
-weights, at 256 px, batch 1, fp32, AdamW, latents and captions encoded beforehand. Each runs in a process of its own, in
-turns, so that a machine that slows down slows both; printed are the medians and their ratio.
+weights, at 256 px, batch 1, fp32, AdamW, latents and captions encoded beforehand. The floor below both is the frozen U-Net alone, forwards
+and backwards to the input of its first transformer, where the first adapter would be. Each runs in a process of its own, in turns, so
+that a machine that slows down slows all; printed are the medians, in seconds of the clock and of the processor, and their ratios.
 """
 
 import argparse
@@ -18,7 +19,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "extension"))
 PIXELS, RANK = 256, 8
+Cost = tuple[float, float]  # seconds of the clock, seconds of the processor in all threads
 TARGETS = r".*(attn[12]\.(to_q|to_k|to_v|to_out\.0)|ff\.net\.(0\.proj|2)|proj_in|proj_out)"
+
+
+def now() -> Cost:
+    """To be given to :func:`since`."""
+    return time.monotonic(), time.process_time()
+
+
+def since(began: Cost) -> Cost:
+    """What has passed."""
+    return time.monotonic() - began[0], time.process_time() - began[1]
 
 
 def make_model(folder: Path) -> None:
@@ -55,7 +67,24 @@ def make_model(folder: Path) -> None:
     (folder / "data" / "one.txt").write_text("a teal square", encoding="utf-8")
 
 
-def run_plain(folder: Path, steps: int) -> list[float]:
+def run_floor(folder: Path, steps: int) -> list[Cost]:
+    """What no trainer of adapters gets below."""
+    import torch
+    import torch.nn.functional as F
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet").requires_grad_(False)
+    first = unet.down_blocks[0].attentions[0]
+    first.register_forward_pre_hook(lambda module, given: (given[0].detach().requires_grad_(True), *given[1:]))
+    latents, context, costs = torch.randn(1, 4, PIXELS // 8, PIXELS // 8), torch.randn(1, 77, 768), []
+    for _ in range(steps):
+        began = now()
+        F.mse_loss(unet(latents, torch.randint(0, 1000, (1,)), context).sample, torch.randn_like(latents)).backward()
+        costs.append(since(began))
+    return costs
+
+
+def run_plain(folder: Path, steps: int) -> list[Cost]:
     """The loop as training scripts usually write it."""
     import torch
     import torch.nn.functional as F
@@ -67,20 +96,20 @@ def run_plain(folder: Path, steps: int) -> list[float]:
     unet.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=TARGETS))
     parameters = [p for p in unet.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)
-    latents, context, seconds = torch.randn(1, 4, PIXELS // 8, PIXELS // 8), torch.randn(1, 77, 768), []
+    latents, context, costs = torch.randn(1, 4, PIXELS // 8, PIXELS // 8), torch.randn(1, 77, 768), []
     for _ in range(steps):
-        began = time.monotonic()
+        began = now()
         noise, timesteps = torch.randn_like(latents), torch.randint(0, 1000, (1,))
         answer = unet(schedule.add_noise(latents, noise, timesteps), timesteps, context).sample
         F.mse_loss(answer, noise).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        seconds.append(time.monotonic() - began)
-    return seconds
+        costs.append(since(began))
+    return costs
 
 
-def run_ours(folder: Path, steps: int) -> list[float]:
+def run_ours(folder: Path, steps: int) -> list[Cost]:
     """A real run through the public pieces: host, trainee, loop."""
     from hotlora.engine.control import Control
     from hotlora.engine.events import Step
@@ -95,55 +124,64 @@ def run_ours(folder: Path, steps: int) -> list[float]:
         config = build(ImageConfig, {**values, "lora_rank": RANK, "max_steps": steps + 1, "enable_bucket": False, "scheduler": "constant"})
         host = DiffusersHost()
         control = Control(host, Run.start(config), config.slice_seconds)
-        at, seconds = time.monotonic(), []
+        at, costs = now(), []
         for event in train(host.borrow(config), config, control):
             if isinstance(event, Step):  # from event to event, so that everything around a step counts too
-                seconds.append(time.monotonic() - at)
-                if len(seconds) == steps:
+                costs.append(since(at))
+                if len(costs) == steps:
                     break
-            at = time.monotonic()
-        return seconds
+            at = now()
+        return costs
+
+
+WORKERS = {"floor": run_floor, "ours": run_ours, "plain": run_plain}
 
 
 def measure(which: str, folder: Path, steps: int) -> dict:
-    """Seconds of each step and peak memory of one run in a process of its own."""
+    """Cost of each step and peak memory of one run in a process of its own."""
     command = [sys.executable, __file__, "--worker", which, "--folder", str(folder), "--steps", str(steps)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def main() -> None:
-    """Print both medians and their ratio."""
+    """Print the medians and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="processes of each, in turns")
     parser.add_argument("--steps", type=int, default=5, help="steps in each process; the first is not counted")
-    parser.add_argument("--worker", choices=("ours", "plain"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=tuple(WORKERS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        seconds = {"ours": run_ours, "plain": run_plain}[options.worker](options.folder, options.steps)
-        print(json.dumps({"seconds": seconds[1:], "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+        costs = WORKERS[options.worker](options.folder, options.steps)
+        print(json.dumps({"costs": costs[1:], "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
         return
     with tempfile.TemporaryDirectory() as name:
         subprocess.run(
             [sys.executable, "-c", f"import runpy; runpy.run_path({__file__!r})['make_model'](__import__('pathlib').Path({name!r}))"],
             check=True,
         )
-        results: dict[str, list[dict]] = {"ours": [], "plain": []}
+        results: dict[str, list[dict]] = {which: [] for which in WORKERS}
         for number in range(options.rounds):
-            for which in results:
-                results[which].append(measure(which, Path(name), options.steps))
-                print(f"round {number + 1}, {which}: {statistics.median(results[which][-1]['seconds']):.2f} s/step", flush=True)
+            for which, runs in results.items():
+                runs.append(measure(which, Path(name), options.steps))
+                print(f"round {number + 1}, {which}: {median(runs[-1:], 1):.2f} processor s/step", flush=True)
     report(results)
+
+
+def median(runs: list[dict], clock: int) -> float:
+    """Of all steps; ``clock``: 0 for the wall's, 1 for the processor's."""
+    return statistics.median(cost[clock] for run in runs for cost in run["costs"])
 
 
 def report(results: dict[str, list[dict]]) -> None:
     """The table."""
-    middle = {which: statistics.median(s for run in runs for s in run["seconds"]) for which, runs in results.items()}
-    peak = {which: max(run["peak_kib"] for run in runs) / 2**20 for which, runs in results.items()}
-    print(f"{'':8}{'s/step':>8}{'peak GB':>10}")
-    for which in ("ours", "plain"):
-        print(f"{which:8}{middle[which]:8.2f}{peak[which]:10.2f}")
-    print(f"ratio   {middle['ours'] / middle['plain']:8.3f}{peak['ours'] / peak['plain']:10.3f}")
+    floor = median(results["floor"], 1)
+    print(f"{'':8}{'s/step':>8}{'CPU s/step':>12}{'of floor':>10}{'peak GB':>10}")
+    for which, runs in results.items():
+        peak = max(run["peak_kib"] for run in runs) / 2**20
+        cpu = median(runs, 1)
+        print(f"{which:8}{median(runs, 0):8.2f}{cpu:12.2f}{cpu / floor:10.3f}{peak:10.2f}")
+    print(f"ours / plain, CPU: {median(results['ours'], 1) / median(results['plain'], 1):.3f}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Task:
     check_model: Callable[[Any], None]  # the same of the model that the stand-alone host would load
     list_suffixes: Callable[[], Sequence[str]]  # of the files that a data set may hold
     presets: Mapping[str, Path]  # name -> run file that is shipped
-    hides: Sequence[str] = ("slice_seconds",)  # options that make no sense without a host
+    hides: Sequence[str] = ("slice_seconds", "training_share")  # options that make no sense without a host
     read_caption: Callable[[Any, str], str] | None = None  # of the example of that name; None where there is nothing to edit
     write_caption: Callable[[Any, str, str], Any] | None = None
 
@@ -160,7 +160,7 @@ TEXTS = Task(
         "Tone of voice": find_shipped("configs/tone_of_voice.yaml"),
         "Continued text": find_shipped("configs/continued_text.yaml"),
     },
-    hides=("slice_seconds", "metadata_path"),
+    hides=("slice_seconds", "training_share", "metadata_path"),
 )
 
 TASKS = {task.name: task for task in (IMAGES, TEXTS)}

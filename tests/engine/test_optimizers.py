@@ -1,13 +1,15 @@
 """Optimizers and schedules: the library that was asked for, and a sentence where it cannot run."""
 
+import contextlib
 import math
 
 import pytest
 import torch
 from hotlora.engine.config import OPTIMIZERS, RunConfig
 from hotlora.engine.errors import UserError
-from hotlora.engine.optimizers import build_optimizer, build_scheduler
+from hotlora.engine.optimizers import build_optimizer, build_scheduler, load_optimizer
 from hotlora.engine.options import build
+from hotlora.engine.weights import Weights
 
 CPU = torch.device("cpu")
 
@@ -68,3 +70,72 @@ def test_schedules_follow_their_formulas():
     restarts = [(1 + math.cos(math.pi * ((2 * p) % 1))) / 2 for p in progress]
     assert rates("cosine_with_restarts", warmup_steps=4, scheduler_cycles=2) == pytest.approx(rise + restarts)
     assert rates("polynomial", warmup_steps=4, scheduler_power=2.0) == pytest.approx(rise + [(1 - p) ** 2 for p in progress], abs=1e-6)
+
+
+@pytest.mark.parametrize("given", [{}, {"betas": [0.8, 0.9], "amsgrad": True}])
+def test_adamw_in_one_pass_is_adamw(given):
+    """Within rounding, over many steps."""
+    generator = torch.Generator().manual_seed(0)
+    config = build(RunConfig, {"optimizer_args": given, "learning_rate": 1e-2})
+    ours, theirs = ([torch.nn.Parameter(torch.randn(7, 5, generator=torch.Generator().manual_seed(i))) for i in range(3)] for _ in range(2))
+    optimizer, *_ = build_optimizer(config, [{"params": ours, "lr": 1e-2}], CPU)
+    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    plain = torch.optim.AdamW(theirs, lr=1e-2, weight_decay=config.weight_decay, foreach=False, **arguments)
+    for _ in range(100):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(7, 5, generator=generator)
+            other.grad = one.grad.clone()
+        optimizer.step()
+        plain.step()
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_how_it_computes_is_this_computers_own():
+    """A state may have been written where AdamW was computed in another way, and is gone on from bit for bit alike."""
+    gradients = [torch.randn(4, generator=torch.Generator().manual_seed(i)) for i in range(6)]
+
+    def go(parameter, optimizer, values):
+        for value in values:
+            parameter.grad = value.clone()
+            optimizer.step()
+
+    _, parameter, optimizer, _, _ = make()
+    go(parameter, optimizer, gradients)
+    _, resumed, first, _, _ = make()
+    go(resumed, first, gradients[:3])
+    state = first.state_dict()
+    state["param_groups"][0].update(fused=None, foreach=True, weight_decay=0.5)
+    _, _, second, _, _ = make()
+    own = {key: second.param_groups[0][key] for key in ("fused", "foreach", "weight_decay")}
+    second.param_groups[0]["params"] = [resumed]
+    load_optimizer(second, state)
+    assert {key: second.param_groups[0][key] for key in own} == own
+    go(resumed, second, gradients[3:])
+    assert torch.equal(resumed, parameter)
+
+
+def test_an_average_of_few_steps_is_not_of_the_start():
+    """By the formula, min(decay, (1 + n) / (10 + n)), from the first step on."""
+    values = [torch.full((3,), float(value)) for value in (5, 6, 7, 8)]
+
+    class Adapters:
+        def __init__(self):
+            self.parameter = torch.nn.Parameter(torch.zeros(3))
+
+        def parameters(self):
+            return [self.parameter]
+
+        def at_weight(self, weight):
+            return contextlib.nullcontext()
+
+    adapters = Adapters()
+    weights = Weights(adapters, torch.optim.SGD(adapters.parameters(), lr=0.1), build(RunConfig, {"ema_decay": 0.99}))
+    expected = values[0].clone()
+    for number, value in enumerate(values):
+        adapters.parameter.data.copy_(value)
+        weights.update_average()
+        decay = min(0.99, (1 + number) / (10 + number))
+        expected = expected * decay + value * (1 - decay) if number else value
+    with weights.usable():
+        assert torch.allclose(adapters.parameter, expected)
+    assert torch.equal(adapters.parameter, values[-1])

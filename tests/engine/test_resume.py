@@ -3,7 +3,7 @@
 import pytest
 import torch
 from hotlora.engine.errors import UserError
-from hotlora.engine.events import Finished, Step
+from hotlora.engine.events import Finished, Step, Warned
 from hotlora.engine.history import History
 from hotlora.engine.run import Run, check_unchanged
 from hotlora.engine.session import Session
@@ -64,6 +64,28 @@ def test_fp16s_scale_is_resumed_and_bad_gradients_skip_their_step(tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
     scale = next(whole.read_states())[1]["scaler"]["scale"]
     assert scale == 65536.0 / 2 and losses(cut) == losses(whole)
+
+
+@pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="this torch scales gradients on CUDA only")
+def test_fp16_goes_on_after_a_step_that_was_not_taken(tmp_path):
+    class Half(ToyTrainee):
+        compute_dtype = torch.float16
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.poison_at = {7}
+
+    config = toy_config(tmp_path / "run", output_name="a", save_steps=2)
+    events, _, _ = run_toy(config, host=ToyHost(Half))
+    assert any("Training broke down" in event.message for event in events if isinstance(event, Warned))
+    assert isinstance(events[-1], Finished) and events[-1].reason == "done"
+    timed, untimed = (Session(Half(config), config, Run.start(toy_config(tmp_path / name))) for name in ("b", "c"))
+    with timed.attached():
+        timed.time_step()
+        first = timed.train_step()
+    with untimed.attached():
+        assert untimed.train_step().loss == first.loss
+    assert timed.scaler.state_dict() == untimed.scaler.state_dict()
 
 
 def test_kill_before_any_checkpoint_starts_again_from_the_first_state(tmp_path):

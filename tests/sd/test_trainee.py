@@ -151,6 +151,32 @@ def test_flips_and_captions_differ_between_steps_but_not_between_repeats_of_a_st
     assert torch.equal(latents[0].mean, latents[-1].mean)
 
 
+@pytest.mark.parametrize("crop", ["center", "random"])
+def test_captions_of_many_steps_are_encoded_ahead_at_once(models, tmp_path, monkeypatch, crop):
+    """Every caption of 32 steps is there before the first is trained, whatever is drawn before it, and no number differs for it."""
+    options = {"shuffle_caption": True, "caption_tag_dropout_rate": 0.3, "flip_aug": True, "crop": crop, "epochs": 1}
+
+    def losses(folder, ahead):
+        trainee, config = borrow(models, folder, count=8, size=(96, 64), batch_size=1, gradient_accumulation_steps=2, **options)
+        asked, entered, made, seen = [], [], [], []
+        encode, encoding = trainee.model.encode_text, trainee.model.encoding
+        monkeypatch.setattr(trainee.model, "encode_text", lambda captions, **how: asked.append(captions) or encode(captions, **how))
+        monkeypatch.setattr(trainee.model, "encoding", lambda: entered.append(len(asked)) or encoding())
+        if not ahead:
+            monkeypatch.setattr(trainee, "foresee", lambda steps: None)
+        session = start(trainee, config)
+        with session.attached():
+            while not session.done:
+                made.append(session.train_step().loss)
+                seen.append(len(asked))
+        return made, asked, seen, entered
+
+    plain, asked_for, grows, _ = losses(tmp_path / "plain", ahead=False)
+    made, asked, seen, entered = losses(tmp_path / "ahead", ahead=True)
+    assert made == plain and asked == asked_for and grows[0] < grows[-1]
+    assert seen == [len(asked)] * 4 and entered == [0]
+
+
 def test_encoded_captions_are_kept_only_while_the_text_encoder_stands_still(models, tmp_path):
     trainee, config = borrow(models, tmp_path)
     asked = []

@@ -80,14 +80,14 @@ def test_folders_are_set_neither_by_the_api_nor_where_the_webui_hides_its_own(we
         assert option.rules["restrict_api"] and option.component_args["visible"] is visible
         assert "needs a restart of the server" in option.label
     others = web.shared.opts.data_labels.keys() - {"hotlora_folder", "hotlora_data_folders"}
-    assert others == {"hotlora_slice_seconds", "hotlora_tensorboard"}
+    assert others == {"hotlora_slice_seconds", "hotlora_training_share", "hotlora_tensorboard"}
 
 
 def test_a_run_keeps_the_checkpoint_that_was_loaded_when_train_was_pressed(web):
     """It may stand in line, and another checkpoint be loaded meanwhile."""
     studio = execute()
-    vars(web.shared.opts).update(hotlora_slice_seconds=1.5, hotlora_tensorboard=False)
-    assert studio.settings() == {"base_model": "base.safetensors", "slice_seconds": 1.5, "tensorboard": False}
+    vars(web.shared.opts).update(hotlora_slice_seconds=1.5, hotlora_training_share=0.2, hotlora_tensorboard=False)
+    assert studio.settings() == {"base_model": "base.safetensors", "slice_seconds": 1.5, "training_share": 0.2, "tensorboard": False}
     web.sd_models.model_data.sd_model = None
     assert studio.settings()["base_model"] == ""  # the one that will be loaded first
 

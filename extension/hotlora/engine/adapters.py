@@ -1,7 +1,8 @@
 """The adapters of a run: peft layers that are built once and swapped in and out of a borrowed module tree.
 
-Owns the swap and nothing else: the maths of every adapter is peft's. Building goes through peft's public injection into
-a throw-away parent that holds just the target layers, so the borrowed tree is not touched before :meth:`attached`.
+Owns the swap and nothing else: the maths of every adapter is peft's; ``lean`` and ``dora`` say where it is computed in another order.
+Building goes through peft's public injection into a throw-away parent that holds just the target layers, so the borrowed tree is not
+touched before :meth:`attached`.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from torch import nn
 
 from .dora import AxisDoRA
 from .interfaces import Target
+from .lean import make_lean
 from .linear import as_linear
 from .lokr import ensure_scaled
 from .pissa import ShiftedLora, find_main_directions
@@ -112,6 +114,8 @@ class AdapterSet:
                 _take_shapes(layer, shapes)
             if self.kind == "lokr":
                 ensure_scaled(layer)
+            elif self.kind == "lora":
+                make_lean(layer, _NAME)
 
     def _inject_parameters(self, parent: nn.Module, rank: int, alpha: float, keys: list[str]) -> None:
         from peft import LoraConfig, inject_adapter_in_model
@@ -263,16 +267,20 @@ class AdapterSet:
     def limit_norms(self, max_norm: float) -> int:
         """Scale down every layer whose weight change is longer than ``max_norm`` (Frobenius), as sd-scripts'
         ``scale_weight_norms`` does; returns how many were."""
-        scaled = 0
-        for name in self.layers:
-            if self.targets[name].frozen:
-                continue
-            layer = self._peft_layer(name)
-            norm = layer.get_delta_weight(_NAME).norm().item()
-            if norm > max_norm:
-                scaled += 1
-                self._shrink(name, max_norm / norm)
-        return scaled
+        names = [name for name, target in self.targets.items() if not target.frozen]
+        norms = torch.stack([self._norm_of_change(name) for name in names]).tolist()  # one wait for the device
+        too_long = [(name, norm) for name, norm in zip(names, norms, strict=True) if norm > max_norm]
+        for name, norm in too_long:
+            self._shrink(name, max_norm / norm)
+        return len(too_long)
+
+    def _norm_of_change(self, name: str) -> torch.Tensor:
+        """[]: of scale * B A by traces of rank x rank, |B A|^2 = tr(B^T B A A^T); of other kinds by the change itself."""
+        layer = self._peft_layer(name)
+        if self.kind != "lora" or self.targets[name].parameters:
+            return layer.get_delta_weight(_NAME).norm()
+        down, up = layer.lora_A[_NAME].weight.flatten(1), layer.lora_B[_NAME].weight.flatten(1)
+        return abs(layer.scaling[_NAME]) * ((up.T @ up) * (down @ down.T)).sum().clamp(min=0).sqrt()
 
     def _shrink(self, name: str, ratio: float) -> None:
         tensors = {tensor: p for (owner, tensor), p in self.trained if owner == name}

@@ -89,7 +89,11 @@ class RunConfig:
     max_grad_norm: float = option(1.0, "Longer gradients are cut to this length; 0 leaves them.", minimum=0)
     max_norm: float = option(0.0, "Upper bound of each layer's adapter weight norm; 0 for none. Tames overtraining.", minimum=0)
     ema_decay: float = option(
-        0.0, "Keep a running average of the adapter with this decay, and save that; 0 for none.", minimum=0, maximum=0.99999, fixed=True
+        0.0,
+        "Keep a running average of the adapter with this decay, shorter at first, and save that; 0 for none.",
+        minimum=0,
+        maximum=0.99999,
+        fixed=True,
     )
     mixed_precision: str = option(
         "no",
@@ -135,7 +139,16 @@ class RunConfig:
     )
     tensorboard: bool = option(True, "Write TensorBoard curves and samples into the run folder's `logs/`.")
     slice_seconds: float = option(
-        2.0, "Inside a host: how long training keeps the model before others may have it.", minimum=0.05, maximum=3600
+        60.0,
+        "Inside a host: after how long training gives the model back although nobody asks. Who asks has it after the next step.",
+        minimum=0.05,
+        maximum=3600,
+    )
+    training_share: float = option(
+        0.1,
+        "Inside a host: training's share of the time while others ask for the model without a pause; a step between two of theirs at least.",
+        minimum=0,
+        maximum=0.9,
     )
 
     notes: list = field(default_factory=list, repr=False, compare=False)  # what people should know about how these were read

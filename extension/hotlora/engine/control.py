@@ -6,6 +6,7 @@ Thread-safe: a button, an HTTP request and Ctrl-C all end here. The loop looks o
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from .interfaces import Host
 from .run import Run
 
 _LOOK_SECONDS = 1.0
+_SHARE_SECONDS, _MOST_TURNS = 60.0, 1000
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,15 @@ class Newest:
 class Control:
     """One run's wishes from outside, and its turns at the host's model."""
 
-    def __init__(self, host: Host, run: Run, slice_seconds: float, is_there: Callable[[], bool] = lambda: True):
+    def __init__(
+        self, host: Host, run: Run, slice_seconds: float, training_share: float = 0.0, is_there: Callable[[], bool] = lambda: True
+    ):
         self.host, self.run = host, run
         self._is_there = is_there  # the model; asked in a pause
-        self._slice_seconds = slice_seconds
+        self._slice_seconds, self._training_share = slice_seconds, training_share
         self._turn_started = 0.0
+        self._owed_seconds = 0.0  # of this turn, whoever waits: training's share of the time that others have just had
+        self._turns: deque[tuple[float, float]] = deque(maxlen=_MOST_TURNS)  # begin and end of those in the last minute
         self._stop = threading.Event()
         self._running = threading.Event()
         self._running.set()
@@ -84,14 +90,31 @@ class Control:
             if not self._is_there():
                 with self.host.turn():  # which says why
                     pass
+        asked = time.monotonic()
         with self.host.turn():
             self._turn_started = time.monotonic()
-            yield
+            waited = self._turn_started - asked
+            self._owed_seconds = waited * self._training_share / (1 - self._training_share)
+            try:
+                yield
+            finally:
+                self._turns.append((self._turn_started, time.monotonic()))
 
     def turn_over(self) -> bool:
         """Whether to give the model back before the next step."""
-        over = time.monotonic() - self._turn_started > self._slice_seconds
-        return over or self.stopping or self.paused or self.host.wanted()
+        if self.stopping or self.paused:
+            return True
+        had = time.monotonic() - self._turn_started
+        return had >= (self._owed_seconds if self.host.wanted() else self._slice_seconds)
+
+    def share_of_time(self) -> float | None:
+        """How much of the last minute the run had the model, 0 to 1, up to the end of its last turn; None before that."""
+        turns = list(self._turns)
+        if not turns:
+            return None
+        last = turns[-1][1]
+        first = max(turns[0][0], last - _SHARE_SECONDS)
+        return sum(max(0.0, end - max(begin, first)) for begin, end in turns) / max(last - first, 1e-9)
 
 
 def _take(event: threading.Event) -> bool:

@@ -12,9 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .lean import castable
+
 
 class AxisDoRA(nn.Module):
     """W' = (W + dW) * m / ||W + dW||, the norm over all axes but one; output = W x + weight * (W' - W) x.
+
+    No W' is ever made: with c = m / ||W + dW|| by inputs, (W' - W) x = W ((c - 1) x) + dW (c x), and by outputs (c - 1) W x + c dW x.
+    That c - 1 is taken first keeps small changes in half precision.
 
     Args:
         lora: a peft LoRA layer over a Linear or Conv2d; its ``lora_A`` and ``lora_B`` give dW = scale * B A.
@@ -28,23 +33,49 @@ class AxisDoRA(nn.Module):
         super().__init__()
         self.lora, self.adapter, self.axis, self.weight = lora, adapter, axis, 1.0
         self.dora_scale = nn.Parameter(_norm_along(axis, lora.base_layer.weight.detach().float()))
+        self._frozen_squares = self.dora_scale.detach().flatten().square()  # of the frozen weight's norms
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., in] -> [..., out] over a Linear, [batch, in, height, width] -> [batch, out, height, width] over a Conv2d."""
-        base = self.lora.base_layer
-        frozen = base.weight.float()
-        merged = frozen + self.lora.get_delta_weight(self.adapter)
-        # the norm is a constant in the backward pass: section 4.3 of the paper
-        change = merged * (self.dora_scale / _norm_along(self.axis, merged).detach()) - frozen
-        dropped = self.lora.lora_dropout[self.adapter](x)
-        if not torch.is_autocast_enabled():
-            dropped = dropped.to(change.dtype)
-        if isinstance(base, nn.Conv2d):
-            extra = F.conv2d(dropped, change, None, base.stride, base.padding, base.dilation, base.groups)
+        lora, adapter = self.lora, self.adapter
+        given = castable(lora.lora_dropout[adapter](x), lora.lora_A[adapter].weight)
+        factors = self.dora_scale.flatten() / self._norms()
+        if isinstance(lora.base_layer, nn.Conv2d):
+            factors = factors[:, None, None]
+        if self.axis == 1:
+            extra = self._apply_frozen((factors - 1) * given) + lora.scaling[adapter] * self._apply_low_rank(factors * given)
         else:
-            extra = F.linear(dropped, change)
-        result = base(x)
+            extra = (factors - 1) * self._apply_frozen(given) + lora.scaling[adapter] * factors * self._apply_low_rank(given)
+        result = lora.base_layer(x)
         return result + (self.weight * extra).to(result.dtype)
+
+    def _apply_low_rank(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lora.lora_B[self.adapter](self.lora.lora_A[self.adapter](x))
+
+    def _apply_frozen(self, x: torch.Tensor) -> torch.Tensor:
+        """W x, without the bias."""
+        base = self.lora.base_layer
+        weight = castable(base.weight, self.dora_scale)
+        if isinstance(base, nn.Conv2d):
+            return F.conv2d(x, weight, None, base.stride, base.padding, base.dilation, base.groups)
+        return F.linear(x, weight)
+
+    @torch.no_grad()
+    def _norms(self) -> torch.Tensor:
+        """||W + dW|| along the axis, [in] or [out]; a constant in the backward pass (section 4.3 of the paper). By its square,
+        |w|^2 + 2 w dw + |dw|^2 for each column or row, of which the last two need matrices of rank columns only."""
+        lora, scale = self.lora, self.lora.scaling[self.adapter]
+        with torch.autocast(self.dora_scale.device.type, enabled=False):
+            weight = lora.base_layer.weight.float().flatten(1)
+            down, up = lora.lora_A[self.adapter].weight.flatten(1), lora.lora_B[self.adapter].weight.flatten(1)
+            if self.axis == 1:
+                mixed, change = weight.T @ up * down.T, down.T @ (up.T @ up) * down.T
+            else:
+                mixed, change = weight @ down.T * up, up @ (down @ down.T) * up
+            added = (2 * scale * mixed + scale**2 * change).sum(1)
+            self._frozen_squares = self._frozen_squares.to(added.device)
+            squares = self._frozen_squares + added.view(len(self._frozen_squares), -1).sum(1)
+        return squares.clamp(min=0).sqrt()
 
 
 def _norm_along(kept: int, weight: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,12 @@ class Entry:
     status: str  # one of STATUSES; empty where its events cannot be read
     outline: History
     problem: str = ""  # why they cannot
+    share: float | None = None  # of the last minute, how much it had the model; of a run that trains
+
+
+def tell_share(job: Job | None) -> float | None:
+    """As in an entry. ``job``: where the run trains or waits."""
+    return job.control.share_of_time() if job is not None and job.phase == "training" else None
 
 
 def name_status(job: Job | None, outline: History, *, is_current: bool) -> str:

@@ -22,8 +22,11 @@ _ASIDE = ".aside"
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write to; it replaces ``path`` when the block ends without an error.
+
+    ``flush``: wait until the disk has it, without which a power failure may leave an empty file; not worth it for what has a checksum and
+    can be made again.
 
     Raises:
         UserError: when the disk is full. The previous file is untouched then, and the temporary one removed.
@@ -33,7 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with _telling_full_disk(path):
             yield temporary
-            _flush(temporary)
+            if flush:
+                _flush(temporary)
             _replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -71,10 +75,10 @@ def _replace(source: Path, target: Path) -> None:
             time.sleep(0.1)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, flush: bool = True) -> None:
     """Replace the file's content, all or nothing. Libraries that serialise should do so to memory first: only Python's
     own writes tell a full disk from other errors."""
-    with replacing(path) as temporary:
+    with replacing(path, flush=flush) as temporary:
         temporary.write_bytes(data)
 
 

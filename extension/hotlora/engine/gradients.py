@@ -4,6 +4,7 @@ Owns accumulation, clipping, and what happens when memory runs out. Updates noth
 """
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -53,20 +54,35 @@ class Gradients:
                 f"Out of memory: batches are cut to {self._largest_batch} from now on; each step still learns from as many examples."
             )
 
+    def drop(self) -> None:
+        """Forget the gradients of a step that is not taken: everything is as before it."""
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._scaler.is_enabled():  # it takes each step's gradients once, until it is updated
+            state = self._scaler.state_dict()
+            self._scaler.update()
+            self._scaler.load_state_dict(state)
+
     def _backward(self, batches: Sequence[Batch], step: int) -> tuple[float, float, float]:
         count = sum(batch.count for batch in batches)
-        total, first = torch.zeros((), device=self._trainee.device), 0
+        total = torch.zeros((), device=self._trainee.device)
         weights_norm = norm_of(self._parameters)
-        for batch in batches:
-            with self._dropout_seeded(step, first):
-                loss = self._trainee.loss(batch, Draws(self._config.seed, step, first))
+        for batch, draws in self._arguments(batches, step):
+            with self._dropout_seeded(step, draws.first):
+                loss = self._trainee.loss(batch, draws)
                 self._scaler.scale(loss.total / count).backward()
             total += loss.total.detach()
-            first += len(batch)
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._config.max_grad_norm or math.inf)
         loss, gradient_norm, weights_norm = torch.stack([total.float(), norm.float(), weights_norm]).tolist()  # one wait for the device
         return loss / count, gradient_norm, weights_norm
+
+    def arguments(self, group: Sequence[Batch], step: int) -> list[tuple[Batch, Draws]]:
+        """What the trainee will be asked the loss of in that step, as far as is known before."""
+        return self._arguments(_cut(group, self._largest_batch), step)
+
+    def _arguments(self, batches: Sequence[Batch], step: int) -> list[tuple[Batch, Draws]]:
+        firsts = itertools.accumulate((len(batch) for batch in batches), initial=0)
+        return [(batch, Draws(self._config.seed, step, first)) for batch, first in zip(batches, firsts, strict=False)]
 
     @contextlib.contextmanager
     def _dropout_seeded(self, step: int, first: int) -> Iterator[None]:

@@ -1,8 +1,8 @@
 """What the training loop asks of a model and of the program that holds it.
 
 A new model family implements :class:`Trainee`, a new host implements :class:`Host`; the loop knows nothing else. What only some
-trainees can do stands in protocols of its own (:class:`Keeping`, :class:`Validating`, :class:`Grading`, :class:`Previewing`,
-:class:`Showing`): a trainee has such a protocol's members or has none of them.
+trainees can do stands in protocols of its own (:class:`Keeping`, :class:`Foreseeing`, :class:`Validating`, :class:`Grading`,
+:class:`Previewing`, :class:`Showing`): a trainee has such a protocol's members or has none of them.
 """
 
 import random
@@ -191,6 +191,15 @@ class Keeping(Protocol):
 
     def keep(self, folder: Path) -> None:
         """Put what is needed of it into the run's folder of states."""
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A trainee that does some work better for many steps at once."""
+
+    def foresee(self, steps: Sequence[tuple[Any, Draws]]) -> None:
+        """The arguments of the next calls of :meth:`Trainee.loss`, in their order. Changes no number."""
         ...
 
 

@@ -35,7 +35,7 @@ class Job:
 
     def __init__(self, host: Host, config: RunConfig, run: Run):
         self._host, self.config, self.run = host, config, run
-        self.control = Control(host, run, config.slice_seconds, lambda: host.has_model(config))
+        self.control = Control(host, run, config.slice_seconds, config.training_share, lambda: host.has_model(config))
         self.outcome: Finished | Failed | None = None
         self._step, self._phase = 0, "preparing"
         self._thread: threading.Thread | None = None

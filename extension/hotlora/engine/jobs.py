@@ -15,7 +15,7 @@ from typing import Any
 from .archive import DELETED, Archive
 from .config import RunConfig
 from .control import Control
-from .entries import Entry, name_status
+from .entries import Entry, name_status, tell_share
 from .errors import UserError
 from .history import History
 from .interfaces import Host, Library
@@ -247,7 +247,7 @@ class Jobs:
 
     def look_up(self, name: str) -> Entry:
         """One run, as in the list of all. Raises UserError where there is none, or it cannot be read."""
-        return Entry(name, self.status(name), self.outline(name))
+        return Entry(name, self.status(name), self.outline(name), share=tell_share(self.find_job(name)))
 
     def list_all(self) -> list[Entry]:
         """Every run, the one that was worked on last first. Takes time in proportion to their number."""
@@ -258,7 +258,8 @@ class Jobs:
                 entries.append(Entry(name, "", History(), str(outline)))
             else:
                 job = line.get(os.path.normcase(name))
-                entries.append(Entry(name, name_status(job, outline, is_current=job is current), outline))
+                status = name_status(job, outline, is_current=job is current)
+                entries.append(Entry(name, status, outline, share=tell_share(job)))
         return entries
 
     def explain_wait(self) -> str:

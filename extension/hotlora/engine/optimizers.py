@@ -53,9 +53,24 @@ def build_optimizer(config: RunConfig, groups: list[dict], device: torch.device)
         arguments["warmup_steps"] = config.warmup_steps
     arguments.update({key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
     _check_names(name, optimizer_class, arguments)
-    optimizer = _construct(name, lambda: optimizer_class(groups, **arguments), given)
+    optimizer = _construct(name, lambda: _make(optimizer_class, groups, arguments), given)
     shown = ",".join(f"{key}={value}" for key, value in {**fixed, **given}.items())
     return optimizer, f"{optimizer_class.__module__}.{optimizer_class.__name__}" + (f"({shown})" if shown else ""), warnings
+
+
+def _make(optimizer_class: Any, groups: list[dict], arguments: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """AdamW in one pass over all tensors where this torch has that for their device, unless the arguments say how it computes."""
+    if optimizer_class is torch.optim.AdamW and not any(way in arguments for way in ("fused", "foreach", "capturable", "differentiable")):
+        with contextlib.suppress(RuntimeError):
+            return torch.optim.AdamW([dict(group) for group in groups], fused=True, **arguments)
+    return optimizer_class(groups, **arguments)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Go on from a state, in the way that this computer computes: it may have been written on another."""
+    for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        saved.update({key: own[key] for key in ("fused", "foreach", "weight_decay") if key in own})
+    optimizer.load_state_dict(state)
 
 
 def try_optimizer(config: RunConfig) -> None:

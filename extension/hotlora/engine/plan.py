@@ -37,6 +37,10 @@ class Plan:
         """The batches of the step that comes next."""
         return self._groups_of(position.epoch)[position.index]
 
+    def upcoming(self, position: Position, most: int) -> list[Sequence[Batch]]:
+        """The batches of the steps that come next in this epoch, at most so many steps."""
+        return self._groups_of(position.epoch)[position.index : position.index + most]
+
     def steps_in(self, epoch: int) -> int:
         return len(self._groups_of(epoch))
 

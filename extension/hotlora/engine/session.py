@@ -20,15 +20,17 @@ from .errors import UserError
 from .events import Step, find_last_step
 from .gradients import Gradients
 from .initial import load_initial, read_initial
-from .interfaces import Trainee
+from .interfaces import Foreseeing, Trainee
 from .judging import Judgement, LossRecord
 from .memory import memory_in_use
-from .optimizers import build_optimizer, build_scaler, build_scheduler
+from .optimizers import build_optimizer, build_scaler, build_scheduler, load_optimizer
 from .options import as_plain
 from .plan import Plan, Position
 from .run import Run, describe_changes
 from .state_check import check_optimizer, check_plain, check_values
 from .weights import Weights
+
+_FORESEEN_STEPS = 32
 
 
 class Diverged(Exception):
@@ -73,6 +75,7 @@ class Session:
         self.plan = Plan(trainee, config, self.position)
         self.scheduler = self._build_scheduler()
         self._state_saved_at = time.monotonic()
+        self._foreseen = range(0)  # steps that the trainee was told of
 
     def _build_adapters(self, *, resumed: bool) -> AdapterSet:
         """The adapters as the run begins with them, or as empty as a state can be loaded into."""
@@ -117,6 +120,7 @@ class Session:
         """One optimizer step. Raises Diverged before anything was updated with bad numbers."""
         began = time.monotonic()
         rate = float(self.scheduler.get_last_lr()[0])
+        self._foresee()
         loss, gradient_norm, weights_norm = self.gradients.of_step(self.plan.group(self.position), self.step)
         self._refuse_bad(loss, gradient_norm, weights_norm)
         self.scaler.step(self.optimizer)
@@ -140,23 +144,32 @@ class Session:
             memory_bytes=memory_in_use(self.trainee.device),
         )
 
+    def _foresee(self) -> None:
+        """Tell the trainee what comes, where it wants to know."""
+        if isinstance(self.trainee, Foreseeing) and not self._foreseen.start <= self.step < self._foreseen.stop:
+            groups = self.plan.upcoming(self.position, _FORESEEN_STEPS)
+            self._foreseen = range(self.step, self.step + len(groups))
+            self.trainee.foresee(
+                [pair for step, group in zip(self._foreseen, groups, strict=True) for pair in self.gradients.arguments(group, step)]
+            )
+
     def _refuse_bad(self, loss: float, gradient_norm: float, weights_norm: float) -> None:
         if not math.isfinite(weights_norm):
-            self.optimizer.zero_grad(set_to_none=True)
+            self.gradients.drop()
             raise Diverged(f"the adapter's weights are no finite numbers after step {self.step}")
         bad_gradient = not math.isfinite(gradient_norm) and not self.scaler.is_enabled()  # fp16's scaler skips such steps itself
         lost_scale = self.scaler.is_enabled() and self.scaler.get_scale() < 1e-3
         exploded = self.losses.explodes(loss, self.step)
         if math.isfinite(loss) and not (bad_gradient or lost_scale or exploded):
             return
-        self.optimizer.zero_grad(set_to_none=True)
+        self.gradients.drop()
         raise Diverged(f"loss {loss:.4g}, gradient norm {gradient_norm:.4g} at step {self.step + 1}")
 
     def time_step(self) -> float:
         """Seconds that a step takes, measured on the next one's gradients, which are thrown away."""
         began = time.monotonic()
         self.gradients.of_step(self.plan.group(self.position), self.step)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.gradients.drop()
         return time.monotonic() - began
 
     def refuse_bad_weights(self) -> None:
@@ -265,16 +278,13 @@ class Session:
         if state.get("options", {}).get("optimizer", self.config.optimizer) != self.config.optimizer:
             raise ValueError("it is another run's")
         check_optimizer(state["optimizer"], self.optimizer)
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            if "weight_decay" in group:
-                group["weight_decay"] = self.config.weight_decay
+        load_optimizer(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         for part in self._parts():
             check_values(state["attributes"], part)
             for name in vars(part):
                 setattr(part, name, state["attributes"].get(name, getattr(part, name)))  # some are younger than the state
-        self.weights.load_state(state["ema"], step=self.step)
+        self.weights.load_state(state["ema"])
         if not self.weights.are_finite():
             raise ValueError("its weights are no finite numbers")
 

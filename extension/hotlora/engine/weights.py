@@ -25,13 +25,8 @@ class Weights:
         self.lock = threading.RLock()
         self._adapters, self._optimizer, self._parameters = adapters, optimizer, adapters.parameters()
         self._averages_itself = config.optimizer == "AdamWScheduleFree"
-        self._average: Any = None
-        self._has_average, self._showing_best = False, False
-        if config.ema_decay:
-            from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-            averaging = get_ema_multi_avg_fn(config.ema_decay)
-            self._average = AveragedModel(torch.nn.ParameterList(self._parameters), multi_avg_fn=averaging)
+        self._decay, self._averaged_steps, self._showing_best = config.ema_decay, 0, False
+        self._average = [p.detach().clone() for p in self._parameters] if config.ema_decay else []
         self._set_optimizer_mode("train")
 
     def _set_optimizer_mode(self, mode: str) -> None:
@@ -40,15 +35,16 @@ class Weights:
             getattr(self._optimizer, mode)()
 
     def update_average(self) -> None:
-        """Take note of a step."""
-        if self._average is not None:
-            self._average.update_parameters(torch.nn.ParameterList(self._parameters))
-            self._has_average = True
+        """Take note of a step. The first ones count for more, or the average of a short run would be of its start."""
+        if self._average:
+            steps = self._averaged_steps
+            decay = min(self._decay, (1 + steps) / (10 + steps)) if steps else 0.0
+            torch._foreach_lerp_(self._average, [p.detach() for p in self._parameters], 1 - decay)
+            self._averaged_steps += 1
 
     def are_finite(self) -> bool:
         """Whether the adapters as they stand, and the average that is kept of them, hold numbers one can go on with."""
-        kept = list(self._average.module) if self._average is not None else []
-        return math.isfinite(norm_of([*self._parameters, *kept]).item())
+        return math.isfinite(norm_of([*self._parameters, *self._average]).item())
 
     @contextlib.contextmanager
     def usable(self, weight: float = 1.0) -> Iterator[None]:
@@ -59,8 +55,8 @@ class Weights:
             try:
                 if self._showing_best:
                     self._overwrite(kept)
-                elif self._has_average:
-                    self._overwrite([p.detach() for p in self._average.module])
+                elif self._averaged_steps:
+                    self._overwrite(self._average)
                 with self._adapters.at_weight(weight):
                     yield
             finally:
@@ -86,11 +82,17 @@ class Weights:
             parameter.copy_(value)
 
     def state(self) -> dict[str, Any] | None:
-        """Of the average; None where none is kept."""
-        return self._average.state_dict() if self._average is not None else None
+        """Of the average, named as torch's AveragedModel does; None where none is kept."""
+        if not self._average:
+            return None
+        return {"n_averaged": torch.tensor(self._averaged_steps), **{f"module.{i}": tensor for i, tensor in enumerate(self._average)}}
 
-    def load_state(self, state: dict[str, Any] | None, *, step: int) -> None:
-        """Go on from there."""
-        if self._average is not None and state is not None:
-            self._average.load_state_dict(state)
-            self._has_average = step > 0
+    def load_state(self, state: dict[str, Any] | None) -> None:
+        """Go on from there. Raises KeyError or RuntimeError where it is another run's."""
+        if self._average and state is not None:
+            values = [state[f"module.{i}"] for i in range(len(self._average))]
+            if [value.shape for value in values] != [own.shape for own in self._average]:
+                raise RuntimeError("its average has other shapes")
+            for own, value in zip(self._average, values, strict=True):
+                own.copy_(value)
+            self._averaged_steps = int(state["n_averaged"])

@@ -158,7 +158,7 @@ class LatentCache:
         if self._config.cache_latents == "memory":
             self._memory[key] = entry
         else:
-            write_bytes(self._path(key), safetensors.torch.save(entry | {"checksum": torch.tensor(_checksum(entry))}))
+            write_bytes(self._path(key), safetensors.torch.save(entry | {"checksum": torch.tensor(_checksum(entry))}), flush=False)
 
     def _encode(self, views: Sequence[_View]) -> list[dict[str, torch.Tensor]]:
         pixels, masks = zip(*(self._read(view) for view in views), strict=True)

@@ -72,6 +72,10 @@ class ImageModel(Protocol):
         """Tokens of a caption without special ones, in the encoder that makes most of it."""
         ...
 
+    def encoding(self) -> AbstractContextManager[None]:
+        """To be entered around many calls of :meth:`encode_text`, each of which may otherwise have to fetch the encoders."""
+        ...
+
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
         """[batch] captions -> context [batch, tokens, width] and, of SDXL, pooled [batch, width]. With gradient where the
         encoders' adapters are attached and grad mode is on."""

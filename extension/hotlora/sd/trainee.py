@@ -16,7 +16,7 @@ from torch import nn
 from ..engine.interfaces import AdapterChoice, Adapters, Draws, Loss, PreviewRequest, Progress, Target
 from ..engine.run import Run
 from ..pictures.batches import plan_batches
-from ..pictures.buckets import choose_bucket
+from ..pictures.buckets import choose_bucket, crop_offset
 from ..pictures.captions import render_caption, render_fixed
 from ..pictures.dataset import Dataset, Example, scan_dataset
 from ..pictures.index import choose_cache_folder
@@ -24,7 +24,7 @@ from ..pictures.latents import Latent, LatentCache
 from ..pictures.prompts import read_prompt
 from ..pictures.sheet import Sample, draw_sheet, write_png
 from . import objectives
-from .conditions import Conditions
+from .conditions import Conditions, send
 from .config import ImageConfig
 from .continuing import begin
 from .kohya import SAVE_DTYPES, write_lora
@@ -143,6 +143,21 @@ class ImageTrainee:
     def training(self) -> contextlib.AbstractContextManager[None]:
         return self.model.training(gradient_checkpointing=self.config.gradient_checkpointing)
 
+    def foresee(self, steps: Sequence[tuple[ImageBatch, Draws]]) -> None:
+        """Encode captions for all of them at once: where the text encoders wait elsewhere, they are fetched once."""
+        self._conditions.encode_ahead([self._foresee_captions(batch, draws) for batch, draws in steps])
+
+    def _foresee_captions(self, batch: ImageBatch, draws: Draws) -> list[str]:
+        """Those that :meth:`loss` will render; a picture's flip and crop are drawn before its caption."""
+        captions = []
+        for place, index in enumerate(batch.items):
+            chance = draws.chance(place)
+            self._draw_flip(chance)
+            if self.config.crop == "random":
+                crop_offset(self._fits[index], chance)
+            captions.append(self._draw_caption(index, chance))
+        return captions
+
     def loss(self, batch: ImageBatch, draws: Draws) -> Loss:
         """Sum over the batch of each picture's weighted denoising error; see ``objectives`` for the formulas."""
         latents, noises, inputs, timesteps, cached, captions = [], [], [], [], [], []
@@ -153,32 +168,40 @@ class ImageTrainee:
             noise = objectives.draw_noise(tuple(x.shape), self.config, generator)
             timesteps.append(objectives.draw_timestep(self.config, generator))
             inputs.append(objectives.perturb_noise(noise, self.config, generator))
-            example = self._examples[index]
-            captions.append(render_caption(example.caption, self.config, chance, with_trigger=not example.is_reg))
+            captions.append(self._draw_caption(index, chance))
             latents.append(x)
             noises.append(noise)
             cached.append(latent)
         steps = torch.tensor(timesteps)
-        losses = self._losses(torch.stack(latents), torch.stack(noises), torch.stack(inputs), steps, captions, cached)
         weights = objectives.loss_weights(steps, self._loss_snr, self.config, self.model.prediction_type)
         weights = weights * torch.tensor([self.config.prior_loss_weight if self._examples[i].is_reg else 1.0 for i in batch.items])
-        return Loss((losses * weights.to(losses.device)).sum(), batch.count)
+        weights = send(weights, self.device)
+        losses = self._losses(torch.stack(latents), torch.stack(noises), torch.stack(inputs), steps, captions, cached)
+        return Loss((losses * weights).sum(), batch.count)
 
     def _latent(self, index: int, chance) -> Latent:
-        flipped = self.config.flip_aug and chance.random() < 0.5
-        return self._cache.get(self._examples[index], self._fits[index], flipped, rng=chance)
+        return self._cache.get(self._examples[index], self._fits[index], self._draw_flip(chance), rng=chance)
+
+    def _draw_flip(self, chance) -> bool:
+        return self.config.flip_aug and chance.random() < 0.5
+
+    def _draw_caption(self, index: int, chance) -> str:
+        example = self._examples[index]
+        return render_caption(example.caption, self.config, chance, with_trigger=not example.is_reg)
 
     def _losses(self, latents, noises, inputs, steps, captions, cached) -> torch.Tensor:
         """[batch] errors of the model's answers; all tensors [batch, 4, h, w] on the CPU."""
         device, alphas = self.device, self._alphas_cumprod
+        cond = self._conditions.encode(captions)
         noisy = objectives.add_noise(latents, inputs, steps, alphas)
         wanted = objectives.target(latents, noises, steps, alphas, self.model.prediction_type)
         sizes = None
         if self.model.family == "sdxl":
-            sizes = torch.tensor([latent.size_ids() for latent in cached], dtype=torch.float32, device=device)
-        answer = self.model.predict(noisy.to(device), steps.to(device), self._conditions.encode(captions), sizes)
-        mask = torch.stack([_mask_of(latent) for latent in cached]).to(device) if self.config.masked_loss else None
-        return objectives.example_losses(answer, wanted.to(device), self.config, steps, alphas, mask)
+            sizes = send(torch.tensor([latent.size_ids() for latent in cached], dtype=torch.float32), device)
+        mask = send(torch.stack([_mask_of(latent) for latent in cached]), device) if self.config.masked_loss else None
+        noisy, wanted, sent_steps = send(noisy, device), send(wanted, device), send(steps, device)  # before it is busy
+        answer = self.model.predict(noisy, sent_steps, cond, sizes)
+        return objectives.example_losses(answer, wanted, self.config, steps, alphas, mask)
 
     def validation_batches(self) -> list[ImageBatch]:
         first = len(self.dataset.train)

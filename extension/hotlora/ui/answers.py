@@ -41,6 +41,7 @@ def _describe_entry(entry: Entry, held_up: str) -> dict[str, Any]:
         "total_steps": outline.started.total_steps if outline.started else None,
         "trainable_parameters": outline.started.trainable_parameters if outline.started else None,
         "seconds_left": outline.seconds_left if status == "training" else None,
+        "share_of_time": None if entry.share is None else round(entry.share, 3),
         "loss": _finite(outline.steps[-1].average) if outline.steps else None,
         "validation_loss": _finite(min(judged.loss for judged in outline.validations)) if outline.validations else None,
         "started_at": outline.log[0][0] if outline.log else None,

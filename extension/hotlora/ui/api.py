@@ -145,7 +145,8 @@ def _add_runs(router: APIRouter, studio: Studio) -> None:
         """``output_name`` names the run. It trains at once, or waits until those before it are done.
 
         The answer: ``name``; ``status``, which is one of waiting, preparing, training, paused, done, stopped, failed, interrupted,
-        not started; ``step`` of ``total_steps``; ``seconds_left``; ``loss``, averaged; ``validation_loss``, the lowest;
+        not started; ``step`` of ``total_steps``; ``seconds_left``; ``share_of_time``: how much of the
+        last minute it had the model, 0 to 1; ``loss``, averaged; ``validation_loss``, the lowest;
         ``started_at`` in seconds since 1970; ``message``, where the status needs an explanation. What is not known yet is null.
         """
         return describe_run(jobs, jobs.start(dict(studio.settings()) | options).name)

@@ -54,6 +54,23 @@ def test_they_are_away_for_the_turn_and_at_hand_when_needed(shared, modules):
     assert shared.parallel_processing_allowed
 
 
+def test_what_is_not_needed_stays_away_and_what_is_here_is_not_sent_off_in_between(shared, modules):
+    vae, encoder, _ = modules
+    spare = SpareModules(modules)
+    with spare.away():
+        with spare.at_hand(encoder):
+            assert places(modules) == ["cpu", "cuda", "cpu"]
+            with spare.at_hand(encoder):
+                pass
+            assert places(modules) == ["cpu", "cuda", "cpu"]
+            with spare.at_hand():
+                assert places(modules) == ["cuda", "cuda", "cpu"]
+            assert places(modules) == ["cpu", "cuda", "cpu"]
+        assert places(modules) == ["cpu", "cpu", "cpu"]
+    with spare.at_hand(vae):
+        assert places(modules) == ["cuda", "cuda", "cpu"]
+
+
 def test_they_come_back_after_an_error(shared, modules):
     spare = SpareModules(modules)
     with pytest.raises(ZeroDivisionError), spare.away(), spare.at_hand():

@@ -18,6 +18,7 @@ class SpareModules:
     def __init__(self, modules: Sequence[nn.Module]):
         self._homes = [(module, next(module.parameters()).device) for module in modules]
         self._are_away = False
+        self._at_hand: list[nn.Module] = []  # of those that are away
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
@@ -28,32 +29,30 @@ class SpareModules:
         shared.parallel_processing_allowed = False  # as the WebUI's own training does
         try:
             self._are_away = True
-            self._send_away()
+            for module, _ in self._homes:
+                module.to("cpu")
             yield
         finally:
             self._are_away = False
-            self._fetch()
+            for module, home in self._homes:
+                module.to(home)
             shared.parallel_processing_allowed = found
 
     @contextlib.contextmanager
-    def at_hand(self) -> Iterator[None]:
-        """Where they were found, even within :meth:`away`."""
-        if not self._are_away:
-            yield
-            return
+    def at_hand(self, *needed: nn.Module) -> Iterator[None]:
+        """Those of them that are needed, or all, where they were found, even within :meth:`away`."""
+        homes = [(module, home) for module, home in self._homes if not needed or any(module is one for one in needed)]
+        fetched = [pair for pair in homes if self._are_away and not any(pair[0] is one for one in self._at_hand)]
+        found = self._at_hand
         try:
-            self._fetch()
+            self._at_hand = [*found, *(module for module, _ in fetched)]
+            for module, home in fetched:
+                module.to(home)
             yield
         finally:
-            self._send_away()
-
-    def _send_away(self) -> None:
-        for module, _ in self._homes:
-            module.to("cpu")
-
-    def _fetch(self) -> None:
-        for module, home in self._homes:
-            module.to(home)
+            self._at_hand = found
+            for module, _ in fetched:
+                module.to("cpu")
 
 
 def needs_room(device: torch.device) -> bool:

@@ -88,16 +88,19 @@ class A1111Model:
         return name_text_layers(self.text_encoders, self.family) if self.family == "sd1" else {}
 
     def encode_pixels(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with self._spare.at_hand():
+        with self._spare.at_hand(self.vae):
             return encode_moments(self.vae, self.vae.encode, pixels.to(self.device))
 
     def count_tokens(self, caption: str) -> int:
         return max(len(embedder.tokenize([caption])[0]) for embedder in self._embedders)
 
+    def encoding(self) -> contextlib.AbstractContextManager[None]:
+        return self._spare.at_hand(*self.text_encoders)
+
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
         if self._loaded.lowvram and self.family == "sdxl":
             _summon(self._loaded.conditioner)
-        with self._spare.at_hand(), autocast(self.device, self.compute_dtype):
+        with self.encoding(), autocast(self.device, self.compute_dtype):
             return encode_captions(captions, self._embedders, clip_skip=clip_skip, max_token_length=max_token_length, device=self.device)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:

@@ -75,6 +75,9 @@ class ForgeModel:
     def count_tokens(self, caption: str) -> int:
         return max(len(engine.tokenize([caption])[0]) for engine in self._engines)
 
+    def encoding(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
         self._load()
         cond = encode(captions, self._engines, clip_skip=clip_skip, max_token_length=max_token_length)

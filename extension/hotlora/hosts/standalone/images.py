@@ -116,6 +116,9 @@ class DiffusersModel:
     def count_tokens(self, caption: str) -> int:
         return max(len(tokenizer(caption, add_special_tokens=False, verbose=False).input_ids) for tokenizer in self.tokenizers)
 
+    def encoding(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
         with autocast(self.device, self.compute_dtype):
             return encode_captions(captions, self.text_encoders, self.tokenizers, clip_skip=clip_skip, max_token_length=max_token_length)
