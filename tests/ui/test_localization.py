@@ -49,6 +49,9 @@ class Texts(html.parser.HTMLParser):
         self.found = set()
         self.feed(source)
 
+    def handle_starttag(self, tag, attributes):
+        self.found.update(value for name, value in attributes if name == "placeholder" and value)
+
     def handle_data(self, data):
         if data.strip():
             self.found.add(data.strip())
@@ -121,7 +124,7 @@ def texts_of_views(folder):
         yield from (show_samples(history), show_log(history, Path(NAMES)), draw_losses({NAMES: history}))
     yield show_runs([])
     yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3)])
-    found = {"cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
+    found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
     for news in (
         {},
         {"cancelled": True},
@@ -191,7 +194,8 @@ def shown(tab, folder):
         "a refusal": set(constants_in_calls("UserError", "ModelAway")),
         "what is done before training": set(constants_in_calls("Progress", "Preparing")),
         "a summary": set(keys_of_summary()),
-        "the script": set(re.findall(r"hotloraConfirm\('([^']+)'", (PACKAGE / "ui" / "watch_section.py").read_text(encoding="utf-8"))),
+        "the script": set(re.findall(r"hotloraConfirm\('([^']+)'", (PACKAGE / "ui" / "watch_section.py").read_text(encoding="utf-8")))
+        | {text for path in (ROOT / "javascript").glob("*.js") for text in re.findall(r'translate\("([^"]+)"\)', path.read_text("utf-8"))},
     }
 
 

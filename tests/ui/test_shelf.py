@@ -70,6 +70,7 @@ def test_a_finished_run_is_used_at_once(serve, open_page, tmp_path):
     shelf = ToyShelf()
     page = open_page(serve(build_standalone_page(toy_studio(tmp_path, shelf=shelf))))
     page.locator("#hotlora_output_name").locator("textarea, input").first.fill("cat")
+    page.locator("[data-length=max_steps]").click()
     page.locator("#hotlora_max_steps").locator("textarea, input").first.fill("2")
     page.locator("#hotlora_train").click()
     page.locator("#hotlora_status [data-status=done]").wait_for(timeout=30_000)

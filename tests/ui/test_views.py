@@ -110,8 +110,8 @@ def test_a_failure_a_pause_and_work_before_training_say_what_they_say():
 
 def test_a_look_ahead_is_text():
     looks = [
-        SimpleNamespace(cancelled=False, error=EVIL, estimate=None, progress=None),
-        SimpleNamespace(cancelled=False, error="", estimate=None, progress=Preparing(EVIL, 1, 2)),
+        SimpleNamespace(elapsed_seconds=0.0, cancelled=False, error=EVIL, estimate=None, progress=None),
+        SimpleNamespace(elapsed_seconds=0.0, cancelled=False, error="", estimate=None, progress=Preparing(EVIL, 1, 2)),
         SimpleNamespace(
             cancelled=False,
             error="",
@@ -123,7 +123,7 @@ def test_a_look_ahead_is_text():
     ]
     assert [read(show_outlook(look)).text.count(EVIL) for look in looks] == [1, 1, 3]
     assert show_outlook(None) == ""
-    nothing_yet = SimpleNamespace(cancelled=False, error="", estimate=None, progress=None)
+    nothing_yet = SimpleNamespace(elapsed_seconds=0.0, cancelled=False, error="", estimate=None, progress=None)
     assert "looking at the model" in read(show_outlook(nothing_yet)).text
     assert "Cancelled." in read(show_outlook(SimpleNamespace(cancelled=True))).texts
 

@@ -47,12 +47,13 @@ def show_outlook(outlook: Outlook | None) -> str:
         return ""
     title = "<h4>What will happen</h4>"
     if outlook.cancelled:
-        return f'<div class="hotlora-card">{title}<p>Cancelled.</p></div>'
+        return f'<div class="hotlora-card" data-state="cancelled">{title}<p>Cancelled.</p></div>'
     if outlook.error:
-        return f'<div class="hotlora-card hotlora-bad">{title}<p>{escape(outlook.error)}</p></div>'
+        return f'<div class="hotlora-card hotlora-bad" data-state="failed">{title}<p>{escape(outlook.error)}</p></div>'
     if outlook.estimate is None:
         doing = _show_work(outlook.progress) if outlook.progress else "<p><span>looking at the model</span> …</p>"
-        return f'<div class="hotlora-card">{title}{doing}</div>'
+        clock = f'<b data-elapsed="{outlook.elapsed_seconds:.0f}"></b>'
+        return f'<div class="hotlora-card" data-state="busy">{title}{doing}{clock}</div>'
     estimate = outlook.estimate
     known = [(key, str(value)) for key, value in outlook.summary.items()]
     found = [
@@ -62,7 +63,7 @@ def show_outlook(outlook: Outlook | None) -> str:
         ("memory free", gigabytes(estimate.free_bytes)),
         ("trained numbers", f"{estimate.trainable_parameters:,}"),
     ]
-    return f'<div class="hotlora-card">{title}{facts([*found, *known])}{notes(outlook.warnings)}</div>'
+    return f'<div class="hotlora-card" data-state="done">{title}{facts([*found, *known])}{notes(outlook.warnings)}</div>'
 
 
 def show_status(name: str, status: str, history: History, held_up: str = "") -> str:

@@ -16,6 +16,7 @@ from ..engine.history import History
 from .charts import draw_losses
 from .compat import answer, listen, message
 from .draw import escape, hint
+from .now import show_now
 from .studio import Studio
 from .views import describe_row, show_left, show_log, show_outlook, show_runs, show_samples, show_status
 
@@ -38,13 +39,13 @@ class WatchSection:
 
     def build(self) -> None:
         """Make the widgets."""
-        gr.HTML("<h3><i>3</i> <span>Watch</span></h3>")
+        gr.HTML("<h3><i>3</i> <span>Watch</span></h3>", elem_id="hotlora_watch")
+        self.now = gr.HTML(elem_id="hotlora_now", elem_classes=["hotlora-live"])
         with gr.Column(visible=False, elem_id="hotlora_left") as self.left:
             self.left_runs = gr.HTML(elem_id="hotlora_left_runs", elem_classes=["hotlora-live"])
             with gr.Row(elem_classes=["hotlora-buttons"]):
                 self.go_on_with_left = gr.Button("Go on with them", size="sm", elem_id="hotlora_go_on_with_left", variant="primary")
                 self.forget_left = gr.Button("Forget them", size="sm", elem_id="hotlora_forget_left")
-        self.outlook = gr.HTML(elem_id="hotlora_outlook", elem_classes=["hotlora-live"])
         self.status = gr.HTML(hint("Press Train, and watch it here."), elem_id="hotlora_status", elem_classes=["hotlora-live"])
         with gr.Row(elem_classes=["hotlora-buttons"]):
             self.pause = gr.Button("Pause", size="sm", elem_id="hotlora_pause", interactive=False)
@@ -89,10 +90,10 @@ class WatchSection:
         """Answer what is done with the widgets."""
         said, run = self._said, self.run
         self._drawn = [
-            *(recipe.model, recipe.cancel_look, self.outlook, self.status, self.chart, self.samples, self.log, self.runs),
+            *(recipe.model, recipe.cancel_look, recipe.outlook, self.status, self.chart, self.samples, self.log, self.runs),
             *(run, self.compare, self.pause, self.stop, self.sample, self.save, self.use),
             *(self.resume, self.go_on_from, self.take_recipe, self.delete),
-            *(self.left, self.left_runs),
+            *(self.left, self.left_runs, self.now),
         ]
         self._shelf = shelf
         shelved = [*shelf.names, *shelf.weights] if shelf else []
@@ -136,7 +137,7 @@ class WatchSection:
         name = selected if selected in names else current or (names[0] if names else None)
         yield _text(self._recipe.show_model())
         yield self._describe_cancelling()
-        yield _text(show_outlook(jobs.outlook))
+        yield self._describe_outlook()
         status, has_files, drawings = self._describe_run(name, compared)
         yield from drawings
         rows = [describe_row(entry) for entry in entries]
@@ -147,12 +148,19 @@ class WatchSection:
         left = jobs.list_left()
         yield _widget(visible=bool(left))
         yield _text(show_left(left))
+        yield _text(show_now(jobs))
 
     def _describe_cancelling(self) -> Drawing:
         """With the look's number, because a press on *What will happen?* shows the button too."""
         outlook = self._jobs.outlook
         visible = outlook is not None and outlook.busy and not outlook.stopping
         return Drawing((visible, outlook.number if outlook else 0), lambda: gr.update(visible=visible))
+
+    def _describe_outlook(self) -> Drawing:
+        """Drawn anew at each sign of progress, not for the clock on it, which goes by itself."""
+        look = self._jobs.outlook
+        shows = (look.number, look.progress, look.estimate, look.error, look.cancelled, look.busy) if look else None
+        return Drawing(shows, lambda: gr.update(value=show_outlook(look)))
 
     def _describe_run(self, name: str | None, compared: Sequence[str]) -> tuple[str, bool, list[Drawing]]:
         """Of the run that is shown: its status, whether it has made files, and status, chart, samples and log."""
