@@ -26,8 +26,9 @@ from hotlora.pictures.album import look_at_pictures
 from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
 from hotlora.ui import studio as studio_module
-from hotlora.ui.charts import draw_losses
-from hotlora.ui.views import describe_row, show_data, show_left, show_log, show_outlook, show_runs, show_samples, show_status
+from hotlora.ui.charts import ALSO, draw_losses
+from hotlora.ui.samples import show_samples
+from hotlora.ui.views import describe_row, show_data, show_left, show_log, show_outlook, show_runs, show_status
 from pictures import make_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,6 +106,11 @@ def texts_of_the_tab(tab):
     return shown - {""} - set(options_of(ImageConfig))
 
 
+def many_samples(folder):
+    """More than a row shows."""
+    return [Previewed(step, NAMES, 1.0, 1, str(folder / f"{step}.txt")) for step in range(60)]
+
+
 def texts_of_views(folder):
     """Everything that is drawn of a run, in every state."""
     started = Started(NAMES, 0, 9, 3, 1, {})
@@ -121,7 +127,8 @@ def texts_of_views(folder):
             yield show_status(NAMES, status, history)
         entries = [Entry(NAMES, NAMES, history), Entry(NAMES, "", History(), NAMES)]
         yield show_runs([describe_row(entry) for entry in entries])
-        yield from (show_samples(history), show_log(history, Path(NAMES)), draw_losses({NAMES: history}))
+        yield from (show_samples(history), show_log(history, Path(NAMES)), draw_losses({NAMES: history}, 0.9, ALSO))
+    yield show_samples(History([Previewed(step, NAMES, 1.0, 1, str(folder / "sheet.png")) for step in (1, 2)] + many_samples(folder)))
     yield show_runs([])
     yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3)])
     found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}

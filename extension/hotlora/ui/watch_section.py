@@ -13,13 +13,15 @@ import gradio as gr
 
 from ..engine.errors import UserError
 from ..engine.history import History
-from .charts import draw_losses
+from .charts import ALSO, draw_losses
 from .compat import answer, listen, message
 from .draw import escape, hint
 from .now import show_now
+from .samples import mark_samples, show_samples
 from .studio import Studio
-from .views import describe_row, show_left, show_log, show_outlook, show_runs, show_samples, show_status
+from .views import describe_row, show_left, show_log, show_outlook, show_runs, show_status
 
+_SMOOTHING = 0.9
 _ALIVE = ("preparing", "training", "paused", "stopping")
 _RESUMABLE = ("stopped", "failed", "interrupted", "not started")
 
@@ -55,6 +57,13 @@ class WatchSection:
             word, visible = ("Use now", True) if self._studio.shelf else ("Use in txt2img", self._studio.uses_tag)
             self.use = gr.Button(word, size="sm", elem_id="hotlora_use", interactive=False, visible=visible, variant="primary")
         self.chart = gr.HTML(elem_id="hotlora_chart", elem_classes=["hotlora-live"])
+        with gr.Row(elem_id="hotlora_chart_options"):
+            self.smoothing = gr.Slider(
+                label="Smoothing", minimum=0, maximum=0.99, step=0.01, value=_SMOOTHING, elem_id="hotlora_smoothing", interactive=True
+            )
+            self.also = gr.CheckboxGroup(
+                label="Show as well", choices=list(ALSO), value=list(ALSO[:1]), elem_id="hotlora_also", interactive=True
+            )
         self.samples = gr.HTML(elem_id="hotlora_samples", elem_classes=["hotlora-live"])
         with gr.Accordion("Log", open=False):
             self.log = gr.HTML(elem_id="hotlora_log", elem_classes=["hotlora-live"])
@@ -97,7 +106,12 @@ class WatchSection:
         ]
         self._shelf = shelf
         shelved = [*shelf.names, *shelf.weights] if shelf else []
-        listen(self._tick.click, self.draw, [run, self.compare, self._sent], [self._beat, self._sent, *self._drawn, *shelved])
+        listen(
+            self._tick.click,
+            self.draw,
+            [run, self.compare, self._sent, self.smoothing, self.also],
+            [self._beat, self._sent, *self._drawn, *shelved],
+        )
         answer(self.pause.click, self._pause_or_go_on, [run], [said])
         answer(self.stop.click, self._stop, [run], [said])
         answer(self.sample.click, self._sample, [run], [said])
@@ -117,10 +131,18 @@ class WatchSection:
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
-    def draw(self, selected: str | None, compared: list[str] | None, sent: Mapping[Any, Any]) -> list[Any]:
+    def draw(
+        self,
+        selected: str | None,
+        compared: list[str] | None,
+        sent: Mapping[Any, Any],
+        smoothing: float = _SMOOTHING,
+        also: Sequence[str] = ALSO[:1],
+    ) -> list[Any]:
         """All that has changed since it was sent last."""
+        chart = (float(smoothing or 0), tuple(also or ()))
         sent, answers = dict(sent), []
-        for place, (shows, draw) in enumerate(self._describe(selected, [name for name in compared or [] if name])):
+        for place, (shows, draw) in enumerate(self._describe(selected, [name for name in compared or [] if name], chart)):
             mark = hashlib.blake2b(repr(shows).encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
             answers.append(draw() if sent.get(place) != mark else gr.update())
             sent[place] = mark
@@ -129,7 +151,7 @@ class WatchSection:
         shelved = self._shelf.list_changes(sent) if self._shelf else []
         return [f"<i>{looks}</i>", sent, *answers, *shelved]
 
-    def _describe(self, selected: str | None, compared: list[str]) -> Iterator[Drawing]:
+    def _describe(self, selected: str | None, compared: list[str], chart: tuple[float, tuple[str, ...]]) -> Iterator[Drawing]:
         """The content of each widget of ``_drawn``, in their order."""
         jobs, entries = self._jobs, self._jobs.list_all()
         names = [entry.name for entry in entries]
@@ -138,7 +160,7 @@ class WatchSection:
         yield _text(self._recipe.show_model())
         yield self._describe_cancelling()
         yield self._describe_outlook()
-        status, has_files, drawings = self._describe_run(name, compared)
+        status, has_files, drawings = self._describe_run(name, compared, chart)
         yield from drawings
         rows = [describe_row(entry) for entry in entries]
         yield Drawing(rows, lambda: gr.update(value=show_runs(rows)))
@@ -162,7 +184,7 @@ class WatchSection:
         shows = (look.number, look.progress, look.estimate, look.error, look.cancelled, look.busy) if look else None
         return Drawing(shows, lambda: gr.update(value=show_outlook(look)))
 
-    def _describe_run(self, name: str | None, compared: Sequence[str]) -> tuple[str, bool, list[Drawing]]:
+    def _describe_run(self, name: str | None, compared: Sequence[str], chart: tuple) -> tuple[str, bool, list[Drawing]]:
         """Of the run that is shown: its status, whether it has made files, and status, chart, samples and log."""
         jobs = self._jobs
         if name is None:
@@ -172,12 +194,13 @@ class WatchSection:
             now = self._show_use(name, status, history) + show_status(name, status, history, jobs.explain_wait())
         except UserError as error:  # it cannot be read, or has just been deleted
             return "unreadable", False, [_text(text) for text in (message(str(error), bad=True), "", "", "")]
-        curves = {name: history, **self._read_others(name, compared)}
+        others = self._read_others(name, compared)
+        curves = {name: history, **others}
         moment = (name, _moment(history))
         drawings = [
             _text(now),
-            Drawing([(n, _moment(curve)) for n, curve in curves.items()], lambda: gr.update(value=draw_losses(curves))),
-            Drawing(moment, lambda: gr.update(value=show_samples(history))),
+            Drawing([chart, *((n, _moment(curve)) for n, curve in curves.items())], lambda: gr.update(value=draw_losses(curves, *chart))),
+            Drawing([(n, mark_samples(run)) for n, run in curves.items()], lambda: gr.update(value=show_samples(history, others))),
             Drawing(moment, lambda: gr.update(value=show_log(history, folder))),
         ]
         return status, bool(history.files), drawings
