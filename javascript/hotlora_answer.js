@@ -45,6 +45,7 @@
             delete working[button];
         }
         lookNow();
+        if (!ANSWERS[button]) return;
         const [place, refusal] = ANSWERS[button];
         setTimeout(() => {
             if (find(`${refusal} .hotlora-bad`)) bringIntoView(find(refusal), "nearest");
@@ -100,6 +101,22 @@
         }
     }
 
+    // -- the runs ------------------------------------------------------------------------------------------------------
+
+    document.addEventListener("click", (event) => {
+        const button = event.target.closest && event.target.closest("#hotlora_runs [data-move]");
+        if (!button) return;
+        window.hotloraMoved = [button.dataset.run, Number(button.dataset.move)];
+        find("#hotlora_move").click();
+    });
+
+    function nameRun() {
+        const [button, name] = [find("#hotlora_delete"), find("#hotlora_status strong")];
+        if (!button) return;
+        const wanted = name ? name.textContent : "";
+        if (button.dataset.run !== wanted) button.dataset.run = wanted;
+    }
+
     setInterval(() => {
         const page = find("#hotlora_page");
         if (!page || document.hidden) return;
@@ -108,6 +125,7 @@
         followOutlook();
         tellClocks();
         dropNotes();
+        nameRun();
     }, 250);
     window.addEventListener("scroll", showLine, { passive: true, capture: true });
 })();

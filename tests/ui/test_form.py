@@ -1,14 +1,16 @@
 """The form, as somebody fills it in: what is shown of it, that it is found, marked, taken back, and still there after a reload."""
 
-import dataclasses
-
 import pytest
+from hotlora.engine.jobs import Jobs
 from hotlora.engine.options import options_of
 from hotlora.llm.config import TextConfig
 from hotlora.sd.config import ImageConfig
+from hotlora.tasks import TEXTS
 from hotlora.ui.form import KeptForm
 from hotlora.ui.labels import FITS, LABELS, NEEDS, label_of
 from hotlora.ui.page import build_standalone_page
+from hotlora.ui.studio import open_studio
+from toy import ToyHost
 from toy_studio import toy_studio
 
 
@@ -153,12 +155,12 @@ def test_labels_and_conditions_name_options_that_there_are():
     assert {other for others in NEEDS.values() for other in others} <= set(known)
 
 
-def test_a_text_run_has_its_own_options(serve, open_page, tmp_path):
-    from hotlora.engine.jobs import Jobs
-    from hotlora.tasks import TEXTS
-    from toy import ToyHost
-
-    jobs = Jobs(ToyHost, tmp_path / "runs", TextConfig)
-    page = open_page(serve(build_standalone_page(dataclasses.replace(toy_studio(tmp_path), jobs=jobs, shipped_presets=TEXTS.presets))))
-    page.locator("#hotlora_lora_rank[data-key=lora_rank]").wait_for()
-    assert page.locator("#hotlora_trigger_word").count() == 0 and page.locator("#hotlora_epochs").is_visible()
+def test_a_text_run_chooses_its_template_and_layers_from_lists(serve, open_page, tmp_path):
+    studio = open_studio(TEXTS, Jobs(ToyHost, tmp_path / "runs", TextConfig), tmp_path, look_at=lambda config: None)
+    page = open_page(serve(build_standalone_page(studio)))
+    assert page.locator("#hotlora_trigger_word").count() == 0 and page.locator("#hotlora_resolution").count() == 0
+    open_advanced(page)
+    page.locator("#hotlora_search").fill("chat_template")
+    page.locator("#hotlora_chat_template input").click()
+    page.locator("#hotlora_chat_template [role=option], #hotlora_chat_template li", has_text="vicuna").first.click()
+    page.locator("#hotlora_chat_template.hotlora-changed").wait_for()

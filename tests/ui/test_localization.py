@@ -28,7 +28,7 @@ from hotlora.tasks import IMAGES
 from hotlora.ui import studio as studio_module
 from hotlora.ui.charts import ALSO, draw_losses
 from hotlora.ui.samples import show_samples
-from hotlora.ui.views import describe_row, show_data, show_left, show_log, show_outlook, show_runs, show_status
+from hotlora.ui.views import describe_row, describe_rows, show_data, show_left, show_log, show_outlook, show_runs, show_status
 from pictures import make_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ NOT_IN_THE_WEBUI = (  # files of other hosts and other tasks
 )
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 NAMES = "※"  # stands in all that people have written
-THE_SAME_IN_EVERY_LANGUAGE = {"…", ":", "/", "+"}
+THE_SAME_IN_EVERY_LANGUAGE = {"…", ":", "/", "+", "↑", "↓"}
 
 
 class Texts(html.parser.HTMLParser):
@@ -51,7 +51,7 @@ class Texts(html.parser.HTMLParser):
         self.feed(source)
 
     def handle_starttag(self, tag, attributes):
-        self.found.update(value for name, value in attributes if name == "placeholder" and value)
+        self.found.update(value for name, value in attributes if name in ("placeholder", "title") and value)
 
     def handle_data(self, data):
         if data.strip():
@@ -129,6 +129,7 @@ def texts_of_views(folder):
         yield show_runs([describe_row(entry) for entry in entries])
         yield from (show_samples(history), show_log(history, Path(NAMES)), draw_losses({NAMES: history}, 0.9, ALSO))
     yield show_samples(History([Previewed(step, NAMES, 1.0, 1, str(folder / "sheet.png")) for step in (1, 2)] + many_samples(folder)))
+    yield show_runs(describe_rows([Entry(NAMES, "training", History()), Entry(f"{NAMES} 2", "waiting", History())], [NAMES, f"{NAMES} 2"]))
     yield show_runs([])
     yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3)])
     found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}

@@ -45,7 +45,7 @@ def test_a_stranger_trains(serve, open_page, tmp_path):
     second.locator("#hotlora_status [data-status=training]").wait_for()
     assert second.evaluate("document.documentElement.scrollWidth") <= 390
     second.locator("#hotlora_sample:not([disabled])").click()
-    page.locator("#hotlora_samples figcaption", has_text="ohwx").first.wait_for()
+    page.locator("#hotlora_samples .hotlora-prompt", has_text="ohwx").first.wait_for()
     page.locator("#hotlora_pause").click()
     second.locator("#hotlora_status [data-status=paused]").wait_for()
     page.locator("#hotlora_pause", has_text="Go on").click()

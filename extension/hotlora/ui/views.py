@@ -159,6 +159,18 @@ class Row(NamedTuple):
     step: str
     loss: str
     validation: str
+    place: int = 0  # among those that wait, from 1
+
+
+def describe_rows(entries: Sequence[Entry], line: Sequence[str]) -> list[Row]:
+    """What the table shows: the run that has the model, those that wait in their order, then the others as they come.
+
+    Args:
+        line: the names of those in line; the first has the model.
+    """
+    places = {name: place for place, name in enumerate(line)}
+    ordered = sorted(entries, key=lambda entry: places.get(entry.name, len(line)))
+    return [describe_row(entry)._replace(place=places.get(entry.name, 0)) for entry in ordered]
 
 
 def describe_row(entry: Entry) -> Row:
@@ -181,6 +193,19 @@ def show_runs(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         badge = f'<em class="hotlora-badge hotlora-{escape(row.status.replace(" ", "-"))}">{escape(row.status)}</em>'
-        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in (escape(row.name), badge, *row[2:])) + "</tr>")
+        cells = (escape(row.name), badge + _show_moves(row), row.step, row.loss, row.validation)
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     heads = "".join(f"<th>{head}</th>" for head in ("run", "status", "step", "loss", "validation"))
     return f'<table class="hotlora-runs"><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+def _show_moves(row: Row) -> str:
+    """The place of a run that waits, and what moves it."""
+    if not row.place:
+        return ""
+    name = escape(row.name)
+    moves = ((-1, "↑", "Train it earlier"), (1, "↓", "Train it later"))
+    buttons = "".join(
+        f'<button type="button" data-run="{name}" data-move="{by}" title="{told}">{sign}</button>' for by, sign, told in moves
+    )
+    return f' <b class="hotlora-place">{row.place}.</b> {buttons}'

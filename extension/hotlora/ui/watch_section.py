@@ -5,6 +5,7 @@ is drawn and sent only where it has changed for that page; a page keeps no more 
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +15,12 @@ import gradio as gr
 from ..engine.errors import UserError
 from ..engine.history import History
 from .charts import ALSO, draw_losses
-from .compat import answer, listen, message
+from .compat import answer, listen, message, tell_answered
 from .draw import escape, hint
 from .now import show_now
 from .samples import mark_samples, show_samples
 from .studio import Studio
-from .views import describe_row, show_left, show_log, show_outlook, show_runs, show_status
+from .views import describe_rows, show_left, show_log, show_outlook, show_runs, show_status
 
 _SMOOTHING = 0.9
 _ALIVE = ("preparing", "training", "paused", "stopping")
@@ -94,6 +95,8 @@ class WatchSection:
         self._tick = gr.Button("tick", elem_id="hotlora_tick", elem_classes=["hotlora-hidden"])
         self._beat = gr.HTML(elem_id="hotlora_beat", elem_classes=["hotlora-hidden"])
         self._sent = gr.State({})
+        self._move = gr.Button("move", elem_id="hotlora_move", elem_classes=["hotlora-hidden"])
+        self._moved = gr.Textbox(elem_id="hotlora_moved", elem_classes=["hotlora-hidden"])
 
     def connect(self, recipe: Any, shelf: Any = None) -> None:
         """Answer what is done with the widgets."""
@@ -121,6 +124,8 @@ class WatchSection:
         answer(self.take_recipe.click, self._take_recipe, [run], [said, *recipe.options.widgets])
         confirm = "(name, copies) => [hotloraConfirm('Delete this run with everything in its folder?', name) ? name : '', copies]"
         answer(self.delete.click, self._delete, [run, self.copies], [said, self.copies], js=confirm)
+        moved = "() => [JSON.stringify(window.hotloraMoved || [])]"
+        tell_answered(answer(self._move.click, self._move_run, [self._moved], [said], js=moved), "hotlora_move")
         answer(self.go_on_with_left.click, self._go_on_with_left, [], [said])
         answer(self.forget_left.click, self._forget_left, [], [said])
         if shelf:
@@ -162,7 +167,7 @@ class WatchSection:
         yield self._describe_outlook()
         status, has_files, drawings = self._describe_run(name, compared, chart)
         yield from drawings
-        rows = [describe_row(entry) for entry in entries]
+        rows = describe_rows(entries, jobs.list_line())
         yield Drawing(rows, lambda: gr.update(value=show_runs(rows)))
         yield _widget(choices=names, value=name)
         yield _widget(choices=names, value=[other for other in compared if other in names])
@@ -281,6 +286,11 @@ class WatchSection:
 
     def _take_recipe(self, name: str) -> list[Any]:
         return [message(f"This is the recipe of '{name}'."), *self._recipe.options.show(self._jobs.values(name))]
+
+    def _move_run(self, moved: str) -> str:
+        name, by = json.loads(moved)
+        self._jobs.move(name, int(by))
+        return ""
 
     def _go_on_with_left(self) -> str:
         refused = self._jobs.go_on_with_left()
