@@ -3,7 +3,8 @@
 from hotlora.engine.errors import UserError
 from hotlora.engine.examples import DataView, Example
 from hotlora.ui.page import build_standalone_page
-from hotlora.ui.views import _show_markdown, show_data
+from hotlora.ui.samples import _show_markdown
+from hotlora.ui.views import show_data
 from toy_studio import toy_studio
 
 
