@@ -84,6 +84,8 @@ def tab(open_page):
 
 
 def fill(page, option, value):
+    if option == "max_steps":
+        page.locator("[data-length=max_steps]").click()
     page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
 
 
@@ -99,6 +101,7 @@ def test_the_whole_story(clean, tab, open_page, tmp_path):
     page.locator("#hotlora_album figure").nth(len(pictures) - 1).wait_for()
 
     page.locator("#hotlora_advanced > .label-wrap").click()
+    page.evaluate("document.querySelectorAll('.hotlora-heading').forEach((heading) => heading.click())")
     for option, value in {
         "output_name": NAME,
         "trigger_word": "housestyle",
