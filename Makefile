@@ -3,7 +3,7 @@
 #   make demo        set up, train the demo LoRA on the CPU, name the files to look at
 #   make test        all tests under both sets of packages, the newest and AUTOMATIC1111's; then lint
 #   make test-faults the whole fault harness, up to an hour: kills, full disks, damage, odd inputs; `make test` has its short form
-#   make test-hosts  the whole stories in a running AUTOMATIC1111 and text-generation-webui; where those are: see below
+#   make test-hosts  the whole stories in a running AUTOMATIC1111, Forge and text-generation-webui; where those are: see below
 #   make bench       a training step here against plain loops over diffusers, transformers and peft: time and memory
 #   make docs        build the documentation into the folder site; a link that leads nowhere is an error
 #   make clean       remove what demo, tests and tools left behind, but not the virtual environments
@@ -19,7 +19,7 @@ CLASSES := requirements/original-classes.txt
 # Waiting OpenMP threads spin by default; on a machine that does anything else, that makes steps several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-newest test-a1111 test-faults test-hosts real-a1111 real-textgen real-classes browser lint bench docs clean
+.PHONY: demo test test-newest test-a1111 test-faults test-hosts real-a1111 real-forge real-textgen real-classes browser lint bench docs clean
 
 demo: .venv/.ready
 	$(NEWEST) demo/run_demo.py
@@ -56,19 +56,30 @@ test-faults: .venv/.tests-ready
 # The programs that hold models, with this checkout linked into their folder of extensions. What starts them is no affair of this file:
 #   HOTLORA_A1111_URL (--api, the demo's checkpoint loaded), HOTLORA_A1111_LORA_DIR (its models/Lora); HOTLORA_A1111_PYTHON (its Python:
 #     that packages stay what they were)
+#   HOTLORA_FORGE_URL, HOTLORA_FORGE_LORA_DIR and HOTLORA_FORGE_PYTHON likewise; what loads the demo's tiny checkpoint there is up to you
 #   HOTLORA_TEXTGEN_URL and HOTLORA_TEXTGEN_API (--api --extensions hotlora, a small model loaded); HOTLORA_TEXTGEN_PYTHON
 #   HOTLORA_A1111_FOLDER, HOTLORA_TEXTGEN_FOLDER: their files, for tests that need nothing running
 # Without an address its tests are skipped: said loudly, and an error in CI.
 NOT_TESTED = @echo; echo "*** NOT TESTED: $(1) ***"; echo "*** Name $(2) and run: make test-hosts ***"; echo; [ "$$CI" != true ]
 
-test-hosts: real-a1111 real-textgen real-classes
+REAL_WEBUI := tests/ui/test_real_webui_story.py $(wildcard tests/hosts/webui/test_real_*.py)
+
+test-hosts: real-a1111 real-forge real-textgen real-classes
 
 ifneq ($(and $(HOTLORA_A1111_URL),$(HOTLORA_A1111_LORA_DIR)),)
 real-a1111: .venv/.tests-ready browser
-	$(NEWEST) -m pytest tests/ui/test_real_a1111_story.py $(wildcard tests/hosts/a1111/test_real_*.py)
+	$(NEWEST) -m pytest $(REAL_WEBUI) -k a1111
 else
 real-a1111:
 	$(call NOT_TESTED,a running AUTOMATIC1111,HOTLORA_A1111_URL and HOTLORA_A1111_LORA_DIR)
+endif
+
+ifneq ($(and $(HOTLORA_FORGE_URL),$(HOTLORA_FORGE_LORA_DIR)),)
+real-forge: .venv/.tests-ready browser
+	$(NEWEST) -m pytest $(REAL_WEBUI) -k forge
+else
+real-forge:
+	$(call NOT_TESTED,a running Forge,HOTLORA_FORGE_URL and HOTLORA_FORGE_LORA_DIR)
 endif
 
 ifneq ($(and $(HOTLORA_TEXTGEN_URL),$(HOTLORA_TEXTGEN_API)),)

@@ -117,6 +117,9 @@
     // AUTOMATIC1111 translates what is added to its page: not what a browser asks, nor a button that changes its words.
     const translate = (text) => (window.localization || {})[text] || text;
 
+    // For the page's other scripts: find an element; look for news at once.
+    window.hotlora = { find, translate, lookNow: () => { askedAt = Math.min(askedAt, Date.now() - PERIOD_MS); } };
+
     window.hotloraConfirm = (question, name) => confirm(translate(question) + "\n\n" + name);
 
     function translatePause() {

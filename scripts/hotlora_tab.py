@@ -1,4 +1,5 @@
-"""The only file that AUTOMATIC1111 executes: joins its model to the page, and hangs page, settings and HTTP API into it.
+"""The only file that AUTOMATIC1111's program and Forge execute: joins their model to the page, and hangs page, settings and HTTP API into
+them. Which of the two it is shows in what is there.
 
 It is executed anew at every "Reload UI"; the package stays, and with it the studio and a run in training.
 """
@@ -18,10 +19,9 @@ if _PACKAGE not in sys.path:
 
 from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
-from hotlora.hosts.a1111.host import A1111Host, check_on_loaded
-from hotlora.hosts.a1111.live import remove_live, update_live
 from hotlora.hosts.webui.library import LoraLibrary
 from hotlora.hosts.webui.live import remove_leftover_lives
+from hotlora.hosts.webui.program import Program
 from hotlora.hosts.webui.sampling import list_samplers
 from hotlora.tasks import IMAGES
 from hotlora.ui.api import basic_auth, build_router
@@ -30,48 +30,64 @@ from hotlora.ui.studio import BorrowedPrompt, Studio, keep_studio, open_studio
 
 _SECTION = ("hotlora", "Train LoRA")
 _LOCAL = ("127.0.0.1", "localhost", "::1")
-_preview_widgets: list[Any] = []
+_PROMPT_WIDGETS = ("prompt", "neg_prompt", "steps", "sampling", "cfg_scale", "seed", "width", "height", "scheduler")
+_NOT_YET = (
+    "HotLoRA cannot train here yet: this WebUI keeps its models as neither AUTOMATIC1111's nor Forge's does. It works in AUTOMATIC1111's "
+    "WebUI, Forge and Forge Neo."
+)
+_txt2img: dict[str, Any] = {}  # its widgets, by what they are called behind "txt2img_"
 
 
-def make_studio() -> Studio:
+def find_program() -> Program | None:
+    """The host that fits; None in other programs that were made from AUTOMATIC1111's, such as reForge."""
+    if not importlib.util.find_spec("modules_forge"):
+        from hotlora.hosts.a1111.program import PROGRAM
+    elif importlib.util.find_spec("backend"):
+        from hotlora.hosts.forge.program import PROGRAM
+    else:
+        return None
+    return PROGRAM
+
+
+def make_studio(program: Program) -> Studio:
     """The studio of this WebUI: its model, its folders, its settings. Which folders are used is read here, once: who reaches the
     WebUI can change its settings, but not restart it."""
     folder = Path(shared.opts.data.get("hotlora_folder") or Path(paths_internal.data_path) / "hotlora")
     access = Access(find_allowed(folder) if is_public() else None)
     jobs = Jobs(
-        A1111Host,
+        program.make_host,
         folder / "runs",
         IMAGES.config_class,
         check_access=access.check,
-        check_start=check_start,
+        check_start=lambda config: check_start(program, config),
         library=LoraLibrary(),
-        on_end=remove_live,
+        on_end=program.remove_live,
     )
     return open_studio(
         IMAGES,
         jobs,
         folder,
-        model_name=name_model,
+        model_name=program.name_model,
         hides=("base_model", "vae", "slice_seconds", "training_share", "tensorboard"),
         choices={"sample_sampler": list_samplers},
-        settings=read_settings,
+        settings=lambda: read_settings(program),
         missing=say_missing,
         uses_tag=True,
         has_live=True,
     )
 
 
-def check_start(config: Any) -> None:
+def check_start(program: Program, config: Any) -> None:
     """What can be seen in a moment to be wrong with a run. Raises UserError."""
     IMAGES.check(config)
-    check_on_loaded(config)
+    program.check_start(config)
 
 
-def read_settings() -> dict[str, Any]:
+def read_settings(program: Program) -> dict[str, Any]:
     """Options of every run that starts now. The checkpoint is named, because another may be loaded when the run's turn comes."""
     options = shared.opts
     turns = {"slice_seconds": options.hotlora_slice_seconds, "training_share": options.hotlora_training_share}
-    return {"base_model": name_model(), **turns, "tensorboard": options.hotlora_tensorboard}
+    return {"base_model": program.name_model(), **turns, "tensorboard": options.hotlora_tensorboard}
 
 
 def is_public() -> bool:
@@ -87,14 +103,6 @@ def find_allowed(folder: Path) -> list[Path]:
     allowed = [folder, Path(shared.cmd_opts.lora_dir), *(Path(line.strip()) for line in lines.splitlines() if line.strip())]
     print(f"HotLoRA: others can reach this WebUI. Runs may read and write in: {', '.join(map(str, allowed))}")
     return allowed
-
-
-def name_model() -> str:
-    """The loaded checkpoint."""
-    from modules import sd_models
-
-    loaded = sd_models.model_data.sd_model
-    return loaded.sd_checkpoint_info.name if loaded is not None else ""
 
 
 def say_missing() -> str:
@@ -131,7 +139,8 @@ class LiveLora(scripts.Script):
         return scripts.AlwaysVisible
 
     def before_process_batch(self, p: Any, *args: Any, **described: Any) -> None:
-        update_live(studio.jobs, [*described["prompts"], *(getattr(p, "all_hr_prompts", None) or [])])
+        if program is not None:
+            program.update_live(studio.jobs, [*described["prompts"], *(getattr(p, "all_hr_prompts", None) or [])])
 
 
 def add_settings() -> None:
@@ -163,20 +172,28 @@ def _add_folders(name: str, label: str, *, lines: int) -> None:
     _add_setting(name, "", label, gr.Textbox, {"lines": lines, **shared.hide_dirs}, restrict_api=True)
 
 
-def keep_preview_widgets(params: Any) -> None:
-    """txt2img's own widgets, which this callback hands out before the tabs are built."""
-    schedule = scripts.scripts_txt2img.script("Sampler").scheduler
-    _preview_widgets[:] = [*params.txt2img_preview_params, schedule]
+def keep_prompt_widget(component: Any, **described: Any) -> None:
+    """txt2img's own widgets, as they are made."""
+    name = str(described.get("elem_id") or "").removeprefix("txt2img_")
+    if name in _PROMPT_WIDGETS and described["elem_id"] == f"txt2img_{name}":
+        _txt2img.setdefault(name, component)
 
 
 def add_tab() -> list[tuple[Any, str, str]]:
     """The tab beside txt2img."""
-    borrowed = BorrowedPrompt(list(_preview_widgets), read_txt2img) if _preview_widgets else None
+    if studio is None:
+        with gr.Blocks(analytics_enabled=False) as page:
+            gr.Markdown(_NOT_YET)
+        return [(page, "Train LoRA", "hotlora")]
+    widgets = [_txt2img.get(name) for name in _PROMPT_WIDGETS]
+    borrowed = BorrowedPrompt(widgets, read_txt2img) if all(widget is not None for widget in widgets) else None
     return [(build_page(studio, borrowed), "Train LoRA", "hotlora")]
 
 
 def add_api(page: Any, app: Any) -> None:
     """The HTTP API, where the WebUI has its own switched on, with the same passwords."""
+    if studio is None:
+        return
     remove_leftover_lives()
     if not shared.cmd_opts.api:
         return
@@ -192,7 +209,10 @@ def is_allowed_page(origin: str) -> bool:
 
 
 script_callbacks.on_ui_settings(add_settings)
-script_callbacks.on_ui_train_tabs(keep_preview_widgets)
+script_callbacks.on_after_component(keep_prompt_widget)
 script_callbacks.on_ui_tabs(add_tab)
 script_callbacks.on_app_started(add_api)
-studio = keep_studio("a1111", make_studio)
+program = find_program()
+studio = keep_studio(program.key, lambda: make_studio(program)) if program else None
+if program is None:
+    print(_NOT_YET)

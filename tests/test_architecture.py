@@ -44,11 +44,13 @@ HOSTS = {  # folder below hosts -> folders there that it may import, beside its 
     "standalone": ("shared",),
     "webui": ("shared",),
     "a1111": ("shared", "webui"),
+    "forge": ("shared", "webui"),
     "textgen": ("shared",),
 }
 HOMES = {  # library -> files that may import it, relative to the repository
     "gradio": r"extension/hotlora/ui/|scripts/|textgen_plugin/|script\.py$",
-    "modules": r"extension/hotlora/hosts/(webui|a1111|textgen)/|scripts/|textgen_plugin/|script\.py$",
+    "modules": r"extension/hotlora/hosts/(webui|a1111|forge|textgen)/|scripts/|textgen_plugin/|script\.py$",
+    "backend": r"extension/hotlora/hosts/forge/",
     "diffusers": r"extension/hotlora/hosts/standalone/\w+\.py$|tools/|demo/",
     "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+|captioning/\w+)\.py$|tools/|demo/",
     "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from hotlora.engine.interfaces import Adapters, Batch, Host, Preview
     from hotlora.hosts.a1111.host import A1111Host
     from hotlora.hosts.a1111.model import A1111Model
+    from hotlora.hosts.forge.host import ForgeHost
+    from hotlora.hosts.forge.model import ForgeModel
     from hotlora.hosts.shared.causal_model import CausalModel
     from hotlora.hosts.standalone.images import DiffusersHost, DiffusersModel
     from hotlora.hosts.standalone.texts import TransformersHost
@@ -40,8 +42,8 @@ if TYPE_CHECKING:
     batches: list[type[Batch]] = [ImageBatch, TextBatch]
     previews: list[type[Preview]] = [Sample, Completion]
     adapters: list[type[Adapters]] = [AdapterSet]
-    hosts: list[type[Host]] = [DiffusersHost, TransformersHost, A1111Host, TextgenHost]
-    image_models: list[type[ImageModel]] = [DiffusersModel, A1111Model]
+    hosts: list[type[Host]] = [DiffusersHost, TransformersHost, A1111Host, ForgeHost, TextgenHost]
+    image_models: list[type[ImageModel]] = [DiffusersModel, A1111Model, ForgeModel]
     text_models: list[type[TextModel]] = [CausalModel]
     captioners: list[type[Captioner]] = [Blip]
     shelves: list[type[Shelf]] = [AppliedAdapters]

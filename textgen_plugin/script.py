@@ -111,5 +111,5 @@ def custom_css() -> str:
 
 def custom_js() -> str:
     """Run when the page is opened."""
-    path = _ROOT / "javascript" / "hotlora.js"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    files = sorted((_ROOT / "javascript").glob("hotlora*.js"))
+    return "\n".join(path.read_text(encoding="utf-8") for path in files)

@@ -5,12 +5,12 @@ whoever lists the tasks pays for none of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .engine.config import RunConfig
-from .llm.config import TextConfig
+from .llm.config import BUILT_IN_TEMPLATES, TextConfig
 from .sd.config import ImageConfig
 from .shipped import find_shipped
 
@@ -36,6 +36,7 @@ class Task:
     hides: Sequence[str] = ("slice_seconds", "training_share")  # options that make no sense without a host
     read_caption: Callable[[Any, str], str] | None = None  # of the example of that name; None where there is nothing to edit
     write_caption: Callable[[Any, str, str], Any] | None = None
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)  # option -> what people choose from, or write something else
 
     @property
     def name(self) -> str:
@@ -161,6 +162,7 @@ TEXTS = Task(
         "Continued text": find_shipped("configs/continued_text.yaml"),
     },
     hides=("slice_seconds", "training_share", "metadata_path"),
+    choices={"chat_template": BUILT_IN_TEMPLATES, "target_modules": ("all-linear", "attention")},
 )
 
 TASKS = {task.name: task for task in (IMAGES, TEXTS)}

@@ -3,6 +3,7 @@
 import shutil
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -529,6 +530,30 @@ def test_a_run_that_waits_for_its_model_can_be_stopped_and_resumed(program):
     program.wait_for("a", "stopped")
     assert isinstance(job.outcome, Finished) and job.outcome.step == 1 and job.outcome.files == {}
     program.jobs.resume("a")
+    program.wait_for("a", "done")
+    program.start("whole")
+    program.wait_for("whole", "done")
+    assert same_tensors(program.jobs.folder / "a" / "a.safetensors", program.jobs.folder / "whole" / "whole.safetensors")
+
+
+@pytest.mark.parametrize("in_a_pause", [False, True])
+def test_a_model_that_is_away_is_let_go_of(program, in_a_pause):
+    """The program may want its memory for the other one. The run's layers are found again by their names."""
+    program.hold()
+    program.start("a")
+    program.wait_for_step()
+    host = program.hosts[0]
+    net, host.trainee = weakref.ref(host.trainee.net), None
+    if in_a_pause:
+        program.jobs.control("a").pause()
+    else:
+        host.waiting = host.away = True
+    program.let_go.set()
+    program.wait_for("a", "paused")
+    host.away = True
+    wait_until(lambda: net() is None)
+    host.waiting = host.away = False
+    program.jobs.control("a").go_on()
     program.wait_for("a", "done")
     program.start("whole")
     program.wait_for("whole", "done")

@@ -49,8 +49,7 @@ def test_pictures_while_it_trains(monkeypatch, tmp_path):
         """Its own turns at the real lock's stand-in; what is trained is a toy that hangs in the loaded model."""
 
         def borrow(self, config):
-            self._config = build(ImageConfig, {"output_name": config.output_name, "base_model": info.name})
-            self._loaded, self._file = loaded, info.filename
+            self.lend(build(ImageConfig, {"output_name": config.output_name, "base_model": info.name}), loaded)
             trainee = SlowToy(config)
             loaded.model.toy = trainee.net
             return trainee

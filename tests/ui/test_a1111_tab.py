@@ -2,7 +2,10 @@
 
 import os
 import runpy
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import webui
@@ -87,3 +90,42 @@ def test_a_run_keeps_the_checkpoint_that_was_loaded_when_train_was_pressed(web):
     assert studio.settings() == {"base_model": "base.safetensors", "slice_seconds": 1.5, "training_share": 0.2, "tensorboard": False}
     web.sd_models.model_data.sd_model = None
     assert studio.settings()["base_model"] == ""  # the one that will be loaded first
+
+
+def pretend(monkeypatch, *names):
+    """Packages that can be imported."""
+    for name in names:
+        module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_forge_is_known_by_what_is_there(web, monkeypatch):
+    pretend(monkeypatch, "modules_forge", "backend")
+    data = SimpleNamespace(sd_model=object(), forge_loading_parameters={"checkpoint_info": SimpleNamespace(name="chosen.safetensors")})
+    web.sd_models.model_data = data
+    assert execute().settings()["base_model"] == "chosen.safetensors"
+    assert list(studio_module._kept) == ["forge"]
+
+
+def test_what_is_neither_gets_one_sentence(web, monkeypatch, capsys):
+    """reForge and the like."""
+    pretend(monkeypatch, "modules_forge", "ldm_patched")
+    assert execute() is None
+    assert capsys.readouterr().out.count("HotLoRA cannot train here yet") == 1
+    called = web.script_callbacks.called
+    ((page, title, _),) = called["ui_tabs"]()
+    assert title == "Train LoRA" and "HotLoRA cannot train here yet" in str(page.get_config_file())
+    called["app_started"](None, None)
+
+
+def test_the_prompts_widgets_are_taken_as_they_are_made(web):
+    execute()
+    executed = runpy.run_path(str(SCRIPT))
+    keep = web.script_callbacks.called["after_component"]
+    for name in executed["_PROMPT_WIDGETS"]:
+        keep(f"the {name}", elem_id=f"txt2img_{name}", label=name)
+        keep("another", elem_id=f"img2img_{name}")
+    keep("another", elem_id=None)
+    keep("another", label="no id")
+    assert executed["_txt2img"] == {name: f"the {name}" for name in executed["_PROMPT_WIDGETS"]}

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from hotlora.engine.events import Started, Step, Validated
 from hotlora.engine.history import History
-from hotlora.ui.charts import draw_losses
+from hotlora.ui.charts import ALSO, draw_losses
+from hotlora.ui.smoothing import recent_loss, smooth
 
 
 def history(losses, validations=(), first=1):
@@ -47,12 +48,12 @@ def test_before_the_first_step_it_says_what_will_be_there():
 def test_falling_losses_fall_and_validation_has_dots():
     tree = draw(cat=history([4, 3, 2, 1], [(2, 3.5), (4, 2.5)]))
     raw, smoothed, validation = points(tree)
-    assert raw == smoothed and len(validation) == 2
+    assert raw[0] == smoothed[0] and len(validation) == 2
     assert [y for _, y in smoothed] == sorted(y for _, y in smoothed)  # downwards on the screen
     assert [x for x, _ in smoothed] == sorted(x for x, _ in smoothed)
-    assert all(map(inside(tree), [*smoothed, *validation]))
+    assert all(map(inside(tree), [*raw, *smoothed, *validation]))
     assert [title.text for title in tree.iter("title")] == ["3.5000 @ 2", "2.5000 @ 4"]
-    assert [text.text for text in tree.iter("b")] == ["training loss", "validation loss"]
+    assert [text.text for text in tree.iter("b")] == ["smoothed loss", "each step", "validation loss"]
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.1, 1e-12, 1e12, 1e300])
@@ -72,11 +73,10 @@ def test_losses_that_are_no_numbers_are_left_out(losses):
 
 def test_an_outlier_is_cut_off_and_does_not_flatten_the_rest():
     spiked = history([1.0, 0.9, 1e6, 0.8])
-    spiked.steps[2] = Step(3, 1.0, 1e6, 0.85, 1e-4, 1.0, 0.1, 0)  # smoothed, it is one among many
     tree = draw(cat=spiked)
     raw, smoothed = points(tree)
     assert all(map(inside(tree), smoothed)) and not inside(tree)(raw[2])
-    assert smoothed[3][1] - smoothed[0][1] > 100  # units of the drawing's 240
+    assert raw[3][1] - raw[0][1] > 100  # units of the drawing's 240
 
 
 def test_a_long_run_is_drawn_in_few_points_and_to_its_end():
@@ -106,3 +106,31 @@ def test_steps_are_marked_with_few_whole_numbers(last):
     tree = draw(cat=history([1.0], first=last))
     marks = [float(text.text) for text in tree.iter("text") if text.get("text-anchor") != "end" or float(text.get("y")) > 220]
     assert marks[0] == 0 and 2 <= len(marks) <= 11 and all(mark == int(mark) <= last for mark in marks)
+
+
+def test_the_raw_line_is_inside_the_axes_however_it_swings():
+    tree = draw(cat=history([1.5 + math.sin(number * 1.7) for number in range(200)]))
+    raw, smoothed = points(tree)
+    assert all(map(inside(tree), [*raw, *smoothed]))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9, 0.99])
+def test_the_smoothed_loss_is_the_weighted_mean_of_those_before(share):
+    losses = [2.0, 1.0, 4.0, 0.5, 0.25, 1.5]
+    smoothed = [loss for _, loss in smooth(list(enumerate(losses)), share)]
+    for place, found in enumerate(smoothed):
+        weights = [share ** (place - earlier) if place > earlier else 1.0 for earlier in range(place + 1)]
+        assert found == pytest.approx(sum(w * x for w, x in zip(weights, losses, strict=False)) / sum(weights))
+
+
+def test_a_short_run_is_smoothed_without_lag():
+    falling = history([3.0, 2.6, 2.2, 1.8, 1.5, 1.3, 1.1, 1.0, 0.9, 0.9, 0.85, 0.85, 0.85, 0.85, 0.85, 0.85])
+    assert abs(recent_loss(falling) - 0.87) < 0.15
+    assert math.isnan(recent_loss(history([])))
+
+
+def test_validation_and_the_learning_rate_are_shown_where_they_are_wanted():
+    run = {"cat": history([2, 1.5, 1], [(2, 1.7)])}
+    lines = {also: ElementTree.fromstring(draw_losses(run, 0.5, also)) for also in ((), ALSO[:1], ALSO[1:], ALSO)}
+    assert [len(points(tree)) for tree in lines.values()] == [2, 3, 3, 4]
+    assert all("learning rate" in [text.text for text in lines[also].iter("b")] for also in (ALSO[1:], ALSO))

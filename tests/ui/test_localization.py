@@ -26,8 +26,9 @@ from hotlora.pictures.album import look_at_pictures
 from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
 from hotlora.ui import studio as studio_module
-from hotlora.ui.charts import draw_losses
-from hotlora.ui.views import describe_row, show_data, show_left, show_log, show_outlook, show_runs, show_samples, show_status
+from hotlora.ui.charts import ALSO, draw_losses
+from hotlora.ui.samples import show_samples
+from hotlora.ui.views import describe_row, describe_rows, show_data, show_left, show_log, show_outlook, show_runs, show_status
 from pictures import make_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ NOT_IN_THE_WEBUI = (  # files of other hosts and other tasks
 )
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 NAMES = "※"  # stands in all that people have written
-THE_SAME_IN_EVERY_LANGUAGE = {"…", ":", "/", "+"}
+THE_SAME_IN_EVERY_LANGUAGE = {"…", ":", "/", "+", "↑", "↓"}
 
 
 class Texts(html.parser.HTMLParser):
@@ -48,6 +49,9 @@ class Texts(html.parser.HTMLParser):
         super().__init__()
         self.found = set()
         self.feed(source)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.update(value for name, value in attributes if name in ("placeholder", "title") and value)
 
     def handle_data(self, data):
         if data.strip():
@@ -73,13 +77,12 @@ def tab(monkeypatch, tmp_path):
     monkeypatch.setattr(studio_module, "_kept", {})
     web = webui.make_webui(monkeypatch, tmp_path)
     web.loaded.sd_checkpoint_info.name = NAMES
-    with gr.Blocks():
-        prompt, schedule = gr.Textbox(), gr.Dropdown([])
-    web.scripts.scripts_txt2img = SimpleNamespace(script=lambda name: SimpleNamespace(scheduler=schedule))
-    studio = runpy.run_path(str(ROOT / "scripts" / "hotlora_tab.py"))["studio"]
-    called = web.script_callbacks.called
+    executed = runpy.run_path(str(ROOT / "scripts" / "hotlora_tab.py"))
+    studio, called = executed["studio"], web.script_callbacks.called
     called["ui_settings"]()
-    called["ui_train_tabs"](SimpleNamespace(txt2img_preview_params=[prompt]))
+    with gr.Blocks():
+        for name in executed["_PROMPT_WIDGETS"]:
+            called["after_component"](gr.Textbox(), elem_id=f"txt2img_{name}")
     ((page, title, _),) = called["ui_tabs"]()
     return SimpleNamespace(studio=studio, page=page, title=title, settings=web.shared.opts.data_labels)
 
@@ -102,6 +105,11 @@ def texts_of_the_tab(tab):
     return shown - {""} - set(options_of(ImageConfig))
 
 
+def many_samples(folder):
+    """More than a row shows."""
+    return [Previewed(step, NAMES, 1.0, 1, str(folder / f"{step}.txt")) for step in range(60)]
+
+
 def texts_of_views(folder):
     """Everything that is drawn of a run, in every state."""
     started = Started(NAMES, 0, 9, 3, 1, {})
@@ -118,10 +126,12 @@ def texts_of_views(folder):
             yield show_status(NAMES, status, history)
         entries = [Entry(NAMES, NAMES, history), Entry(NAMES, "", History(), NAMES)]
         yield show_runs([describe_row(entry) for entry in entries])
-        yield from (show_samples(history), show_log(history, Path(NAMES)), draw_losses({NAMES: history}))
+        yield from (show_samples(history), show_log(history, Path(NAMES)), draw_losses({NAMES: history}, 0.9, ALSO))
+    yield show_samples(History([Previewed(step, NAMES, 1.0, 1, str(folder / "sheet.png")) for step in (1, 2)] + many_samples(folder)))
+    yield show_runs(describe_rows([Entry(NAMES, "training", History()), Entry(f"{NAMES} 2", "waiting", History())], [NAMES, f"{NAMES} 2"]))
     yield show_runs([])
     yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3)])
-    found = {"cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
+    found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
     for news in (
         {},
         {"cancelled": True},
@@ -191,7 +201,8 @@ def shown(tab, folder):
         "a refusal": set(constants_in_calls("UserError", "ModelAway")),
         "what is done before training": set(constants_in_calls("Progress", "Preparing")),
         "a summary": set(keys_of_summary()),
-        "the script": set(re.findall(r"hotloraConfirm\('([^']+)'", (PACKAGE / "ui" / "watch_section.py").read_text(encoding="utf-8"))),
+        "the script": set(re.findall(r"hotloraConfirm\('([^']+)'", (PACKAGE / "ui" / "watch_section.py").read_text(encoding="utf-8")))
+        | {text for path in (ROOT / "javascript").glob("*.js") for text in re.findall(r'translate\("([^"]+)"\)', path.read_text("utf-8"))},
     }
 
 

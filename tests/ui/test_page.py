@@ -13,6 +13,8 @@ from toy_studio import Preparer, toy_studio
 
 
 def fill(page, option, value):
+    if option == "max_steps":
+        page.locator("[data-length=max_steps]").click()
     page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
 
 
@@ -29,7 +31,7 @@ def test_a_stranger_trains(serve, open_page, tmp_path):
     assert (tmp_path / "data" / "my pictures" / "cat.png").exists()
 
     page.locator("#hotlora_train").click()
-    page.locator("#hotlora_message .hotlora-bad", has_text="Give the LoRA a name").wait_for()
+    page.locator("#hotlora_answer .hotlora-bad", has_text="Give the LoRA a name").wait_for()
     fill(page, "output_name", "cat")
     fill(page, "trigger_word", "ohwx")
     fill(page, "max_steps", 5000)
@@ -43,7 +45,7 @@ def test_a_stranger_trains(serve, open_page, tmp_path):
     second.locator("#hotlora_status [data-status=training]").wait_for()
     assert second.evaluate("document.documentElement.scrollWidth") <= 390
     second.locator("#hotlora_sample:not([disabled])").click()
-    page.locator("#hotlora_samples figcaption", has_text="ohwx").first.wait_for()
+    page.locator("#hotlora_samples .hotlora-prompt", has_text="ohwx").first.wait_for()
     page.locator("#hotlora_pause").click()
     second.locator("#hotlora_status [data-status=paused]").wait_for()
     page.locator("#hotlora_pause", has_text="Go on").click()

@@ -103,6 +103,8 @@ def share_right(pairs):
 
 
 def fill(page, option, value):
+    if option == "max_steps":
+        page.locator("[data-length=max_steps]").click()
     page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
 
 

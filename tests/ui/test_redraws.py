@@ -70,7 +70,7 @@ def test_news_of_one_run_redraw_what_shows_it_and_no_more(page):
     assert page.drawn in ([], ["show_runs"])  # for it is the one that was worked on last now
     tell(page, "run 0007", step(41))
     page.drawn.clear()
-    assert {"runs"} <= browser.look() <= {"runs", "run", "compare"} and page.drawn == ["show_runs"]
+    assert {"runs"} <= browser.look() <= {"runs", "run", "compare", "now"} and page.drawn == ["show_runs"]
     tell(page, "run 0003", Warned("A line for the log."))
     page.drawn.clear()
     assert "log" in browser.look() and "A line for the log." in browser.shown("log")

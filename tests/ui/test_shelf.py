@@ -3,7 +3,8 @@
 from hotlora.engine.errors import UserError
 from hotlora.engine.examples import DataView, Example
 from hotlora.ui.page import build_standalone_page
-from hotlora.ui.views import _show_markdown, show_data
+from hotlora.ui.samples import _show_markdown
+from hotlora.ui.views import show_data
 from toy_studio import toy_studio
 
 
@@ -70,6 +71,7 @@ def test_a_finished_run_is_used_at_once(serve, open_page, tmp_path):
     shelf = ToyShelf()
     page = open_page(serve(build_standalone_page(toy_studio(tmp_path, shelf=shelf))))
     page.locator("#hotlora_output_name").locator("textarea, input").first.fill("cat")
+    page.locator("[data-length=max_steps]").click()
     page.locator("#hotlora_max_steps").locator("textarea, input").first.fill("2")
     page.locator("#hotlora_train").click()
     page.locator("#hotlora_status [data-status=done]").wait_for(timeout=30_000)

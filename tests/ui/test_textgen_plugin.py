@@ -56,6 +56,7 @@ def test_a_text_is_looked_at_and_trained_on(program, serve, open_page, tmp_path)
     page.locator("button", has_text="Train LoRA").first.click()
     page.locator("#hotlora_upload input[type=file]").set_input_files([str(file)])
     page.locator("#hotlora_album mark", has_text="The ferryman.").wait_for()
+    page.locator("[data-length=max_steps]").click()
     for option, value in {"output_name": "lamp", "max_steps": 3}.items():
         page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
     page.locator("#hotlora_train").click()

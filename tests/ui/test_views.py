@@ -15,7 +15,8 @@ from hotlora.ui.charts import draw_losses
 from hotlora.ui.compat import message
 from hotlora.ui.draw import duration
 from hotlora.ui.page import build_page
-from hotlora.ui.views import describe_row, show_data, show_log, show_outlook, show_runs, show_samples, show_status
+from hotlora.ui.samples import show_samples
+from hotlora.ui.views import describe_row, show_data, show_log, show_outlook, show_runs, show_status
 from PIL import Image
 from toy_studio import toy_studio
 
@@ -97,8 +98,8 @@ def test_everything_about_a_run_is_text(evil_run, tmp_path):
         read(message(EVIL, bad=True)),
     ]
     assert [EVIL in one.text for one in found] == [True] * len(found)
-    assert found[1].text.count(EVIL) == 4  # the sheet, a text with its prompt, a picture's prompt; one that is gone is left out
-    assert next(attributes["alt"] for tag, attributes in found[1].elements if tag == "img") == EVIL
+    assert found[1].text.count(EVIL) == 3  # the sheet, the row's prompt, a text; one that is gone is left out
+    assert next(attributes["alt"] for tag, attributes in found[1].elements if tag == "img") == f"1: {EVIL}"
 
 
 def test_a_failure_a_pause_and_work_before_training_say_what_they_say():
@@ -110,8 +111,8 @@ def test_a_failure_a_pause_and_work_before_training_say_what_they_say():
 
 def test_a_look_ahead_is_text():
     looks = [
-        SimpleNamespace(cancelled=False, error=EVIL, estimate=None, progress=None),
-        SimpleNamespace(cancelled=False, error="", estimate=None, progress=Preparing(EVIL, 1, 2)),
+        SimpleNamespace(elapsed_seconds=0.0, cancelled=False, error=EVIL, estimate=None, progress=None),
+        SimpleNamespace(elapsed_seconds=0.0, cancelled=False, error="", estimate=None, progress=Preparing(EVIL, 1, 2)),
         SimpleNamespace(
             cancelled=False,
             error="",
@@ -123,7 +124,7 @@ def test_a_look_ahead_is_text():
     ]
     assert [read(show_outlook(look)).text.count(EVIL) for look in looks] == [1, 1, 3]
     assert show_outlook(None) == ""
-    nothing_yet = SimpleNamespace(cancelled=False, error="", estimate=None, progress=None)
+    nothing_yet = SimpleNamespace(elapsed_seconds=0.0, cancelled=False, error="", estimate=None, progress=None)
     assert "looking at the model" in read(show_outlook(nothing_yet)).text
     assert "Cancelled." in read(show_outlook(SimpleNamespace(cancelled=True))).texts
 
@@ -174,17 +175,38 @@ def test_every_status_is_shown_whatever_has_happened(status, events, tmp_path):
 
 def test_numbers_of_a_run_are_those_of_its_last_step():
     found = read(show_status("cat", "training", History([started(1500), *steps(30)])))
-    for shown in ("30 / 1,500", "3.0", "2.00 it/s", "0.2500", "2.0 GB", "24 min"):  # 1470 steps left, a second each by the clock
+    for shown in ("30 / 1,500", "3.0", "2.00 it/s", "0.5000", "2.0 GB", "24 min"):  # 1470 steps left, a second each by the clock
         assert shown in found.texts
     assert ("i", {"style": "width:2.0%"}) in found.elements
 
 
-def test_only_the_newest_samples_and_lines_are_shown(tmp_path):
-    for number in range(60):
-        (tmp_path / f"{number}.txt").write_text("text")
-    many = [Previewed(number, f"prompt {number}.", 1.0, 1, str(tmp_path / f"{number}.txt")) for number in range(60)]
-    shown = read(show_samples(History(many))).text
-    assert shown.index("prompt 59.") < shown.index("prompt 58.") and "prompt 5." not in shown
+def previews(folder, prompts, steps):
+    for step in steps:
+        for number, prompt in enumerate(prompts):
+            path = folder / f"{step}-{number}.txt"
+            path.write_text(f"{prompt} at {step}")
+            yield Previewed(step, prompt, 1.0, 1, str(path))
+
+
+def test_samples_stand_in_a_row_for_each_prompt_with_other_runs_below(tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    history = History(previews(tmp_path, ["a cat", "a dog"], [20, 10]))
+    other = History(previews(folder, ["a dog", "a fox"], [10]))
+    found = read(show_samples(history, {"the other": other}))
+    sections = [attributes for tag, attributes in found.elements if tag == "section"]
+    assert len(sections) == 2 and found.texts.count("the other") == 1 and "a fox" not in found.texts
+    assert found.texts.index("a cat at 10") < found.texts.index("a cat at 20") < found.texts.index("a dog at 10")
+
+
+def test_of_many_steps_the_first_and_the_last_are_shown_and_what_is_left_out_is_said(tmp_path):
+    found = read(show_samples(History(previews(tmp_path, ["a cat"], range(100)))))
+    assert "a cat at 0" in found.texts and "a cat at 99" in found.texts
+    shown = sum(text.startswith("a cat at") for text in found.texts)
+    assert shown == 48 and "steps left out: 52" in found.text
+
+
+def test_only_the_newest_lines_of_the_log_are_shown(tmp_path):
     log = read(show_log(History([Warned(f"line {n}.") for n in range(1000)]), tmp_path))
     assert log.texts.index("line 999.") < log.texts.index("line 998.") and "line 5." not in log.texts
 

@@ -121,7 +121,7 @@ def test_the_real_page_works_behind_the_guard(serve, open_page, tmp_path):
     address = serve(build_standalone_page(toy_studio(tmp_path)), app_kwargs=guard_page(tmp_path, "127.0.0.1", 7862))
     page = open_page(address)
     page.locator("#hotlora_train").click()
-    page.locator("#hotlora_message .hotlora-bad", has_text="Give the LoRA a name").wait_for()
+    page.locator("#hotlora_answer .hotlora-bad", has_text="Give the LoRA a name").wait_for()
     page.wait_for_function("document.querySelector('#hotlora_beat i')?.textContent >= 2")
     upload = tmp_path / "cat.png"
     upload.write_bytes(b"x")

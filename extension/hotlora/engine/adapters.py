@@ -15,6 +15,7 @@ from torch import nn
 from .dora import AxisDoRA
 from .interfaces import Target
 from .lean import make_lean
+from .linear import as_linear
 from .lokr import ensure_scaled
 from .pissa import ShiftedLora, find_main_directions
 
@@ -72,7 +73,7 @@ class AdapterSet:
             parent = nn.Module()
             keys = {f"target_{i}": name for i, name in enumerate(names)}
             for key, name in keys.items():
-                parent.add_module(key, self.targets[name].layer)
+                parent.add_module(key, as_linear(self.targets[name].layer))
             if parameters:
                 self._inject_parameters(parent, rank, alpha, [f"{key}.{parameter}" for key in keys for parameter in parameters])
             else:

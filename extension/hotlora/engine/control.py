@@ -14,6 +14,7 @@ from pathlib import Path
 from .interfaces import Host
 from .run import Run
 
+_LOOK_SECONDS = 1.0
 _SHARE_SECONDS, _MOST_TURNS = 60.0, 1000
 
 
@@ -29,8 +30,11 @@ class Newest:
 class Control:
     """One run's wishes from outside, and its turns at the host's model."""
 
-    def __init__(self, host: Host, run: Run, slice_seconds: float, training_share: float = 0.0):
+    def __init__(
+        self, host: Host, run: Run, slice_seconds: float, training_share: float = 0.0, is_there: Callable[[], bool] = lambda: True
+    ):
         self.host, self.run = host, run
+        self._is_there = is_there  # the model; asked in a pause
         self._slice_seconds, self._training_share = slice_seconds, training_share
         self._turn_started = 0.0
         self._owed_seconds = 0.0  # of this turn, whoever waits: training's share of the time that others have just had
@@ -80,8 +84,12 @@ class Control:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Exclusive use of the host's model, after any pause."""
-        self._running.wait()
+        """Exclusive use of the host's model, after any pause. Raises ModelAway, also in a pause, where the host does not have it any more:
+        so that nobody keeps it."""
+        while not self._running.wait(_LOOK_SECONDS):
+            if not self._is_there():
+                with self.host.turn():  # which says why
+                    pass
         asked = time.monotonic()
         with self.host.turn():
             self._turn_started = time.monotonic()

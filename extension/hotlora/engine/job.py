@@ -4,6 +4,7 @@
 """
 
 import errno
+import gc
 import threading
 import time
 import traceback
@@ -34,7 +35,7 @@ class Job:
 
     def __init__(self, host: Host, config: RunConfig, run: Run):
         self._host, self.config, self.run = host, config, run
-        self.control = Control(host, run, config.slice_seconds, config.training_share)
+        self.control = Control(host, run, config.slice_seconds, config.training_share, lambda: host.has_model(config))
         self.outcome: Finished | Failed | None = None
         self._step, self._phase = 0, "preparing"
         self._thread: threading.Thread | None = None
@@ -69,18 +70,24 @@ class Job:
         outcome: Finished | Failed | None = None
         try:
             while outcome is None:
-                try:
-                    outcome = self._train()
-                except ModelAway as away:
-                    self._take(Paused(str(away)))
-                    outcome = self._wait_for_model()
+                outcome = self._train_while_there() or self._wait_for_model()
         except (Exception, SystemExit) as error:  # some libraries end the program where they should raise
             outcome = failed = self._explain(error)
             self._tell(failed)
         finally:
             self.run.close()
+        gc.collect()  # what belongs together in a circle would keep the host's model until somebody looks
         self.outcome = outcome
         return outcome
+
+    def _train_while_there(self) -> Finished | None:
+        """None where the model has gone away. Then nothing of it is kept: the host may want its memory for another one."""
+        try:
+            return self._train()
+        except ModelAway as away:
+            self._take(Paused(str(away)))
+        gc.collect()
+        return None
 
     def _explain(self, error: BaseException) -> Failed:
         """What a person is told about it."""

@@ -224,6 +224,16 @@ class Jobs:
                 return
         control.stop()
 
+    def move(self, name: str, by: int) -> None:
+        """Let a run that waits change places with its neighbour: by -1 forward, by 1 back. Raises UserError where it does not wait."""
+        with self._lock:
+            names = [job.run.name for job in self._line]
+            if name not in names[1:]:
+                raise UserError(f"cannot move '{name}': it does not wait. Only runs that wait have a place in line.")
+            place = names.index(name)
+            self._line.insert(min(max(place + by, 1), len(names) - 1), self._line.pop(place))
+            self._keep_line()
+
     def names(self) -> list[str]:
         """Every run, the one that was worked on last first."""
         return self._archive.names()

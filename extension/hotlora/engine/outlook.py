@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 import traceback
 from typing import Any
 
@@ -29,6 +30,7 @@ class Outlook:
 
     def __init__(self, host: Host, config: RunConfig):
         self.config, self.number = config, next(_numbers)
+        self._began = time.monotonic()
         self.progress: Preparing | None = None
         self.estimate: Estimate | None = None
         self.summary: dict[str, Any] = {}
@@ -38,6 +40,11 @@ class Outlook:
         self._host, self._stopping = host, threading.Event()
         self._thread = threading.Thread(target=self._look, name="hotlora outlook", daemon=True)
         self._thread.start()
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since it was asked for."""
+        return time.monotonic() - self._began
 
     @property
     def busy(self) -> bool:

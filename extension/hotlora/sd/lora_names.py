@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
-from .names import name_outer_layers, name_unet_paths
+from .names import is_plain_layer, name_outer_layers, name_unet_paths
 
 _UNET_START = re.compile(r"(?:base_model_model_)?(?:lora_unet_|lycoris_|unet_|model_diffusion_model_|diffusion_model_)?")
 _TEXT = re.compile(
@@ -21,7 +21,7 @@ _SECOND = ("te2_", "text_encoder_2_", "clip_g_", "clip_g_transformer_")
 
 def spell_unet_names(unet: nn.Module, family: str) -> dict[str, str]:
     """Folded path -> exported name of every layer of the U-Net, for diffusers' paths and for CompVis' ones."""
-    paths = [path for path, module in unet.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    paths = [path for path, module in unet.named_modules() if is_plain_layer(module)]
     exported = name_unet_paths(paths, family)
     spelled = {}
     for spelling in ("sd1", "sdxl"):  # whose names are diffusers' and CompVis'

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from torch import nn
 
+from ..engine.linear import is_linear
+
 _DIFFUSERS = re.compile(r"(?:(down|up)_blocks\.(\d+)|mid_block)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
 _COMPVIS = re.compile(r"(?:(input|output)_blocks\.(\d+)|middle_block)\.(\d+)\.(.+)")
 _RESNET_PARTS = {
@@ -81,7 +83,7 @@ def name_unet_layers(unet: nn.Module, family: str) -> dict[str, nn.Module]:
     blocks, downsamplers and upsamplers."""
     modules = dict(unet.named_modules())
     names = name_unet_paths(modules, family)
-    return {name: modules[path] for path, name in names.items() if isinstance(modules[path], (nn.Linear, nn.Conv2d))}
+    return {name: modules[path] for path, name in names.items() if is_plain_layer(modules[path])}
 
 
 def name_outer_layers(unet: nn.Module, family: str) -> dict[str, tuple[nn.Module, tuple[str, str]]]:
@@ -91,7 +93,7 @@ def name_outer_layers(unet: nn.Module, family: str) -> dict[str, tuple[nn.Module
     named: dict[str, tuple[nn.Module, tuple[str, str]]] = {}
     for diffusers, compvis in _OUTER_LAYERS.items():
         layer = modules.get(diffusers, modules.get(compvis))
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+        if layer is not None and is_plain_layer(layer):
             spellings = (diffusers.replace(".", "_"), compvis.replace(".", "_"))
             named[f"lora_unet_{spellings[family == 'sdxl']}"] = (layer, spellings)
     return named
@@ -108,7 +110,7 @@ def name_text_layers(encoders: Sequence[nn.Module], family: str) -> dict[str, nn
     for prefix, encoder in zip(text_prefixes(family), encoders, strict=False):
         for path, module in encoder.named_modules():
             found = _TEXT_LAYER.fullmatch(path)
-            if found and isinstance(module, nn.Linear):
+            if found and is_linear(module):
                 named[f"{prefix}_text_model_{found[1].replace('.', '_')}"] = module
     return named
 
@@ -116,6 +118,11 @@ def name_text_layers(encoders: Sequence[nn.Module], family: str) -> dict[str, nn
 def text_prefixes(family: str) -> tuple[str, ...]:
     """What the exported names of text encoder layers begin with, by encoder."""
     return ("lora_te1", "lora_te2") if family == "sdxl" else ("lora_te",)
+
+
+def is_plain_layer(layer: nn.Module) -> bool:
+    """Whether a LoRA may go on it: a linear layer, of whatever class, or a convolution."""
+    return isinstance(layer, nn.Conv2d) or is_linear(layer)
 
 
 def is_spatial(layer: nn.Module) -> bool:

@@ -5,37 +5,51 @@ from collections.abc import Mapping, Sequence
 
 from ..engine.history import History
 from .draw import escape, hint
+from .smoothing import Curve, find_fences, smooth
 
 _WIDTH, _HEIGHT = 640, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 10, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 10, 26
 _POINTS = 500
 _COLOURS = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#eab308")
 
-Curve = Sequence[tuple[float, float]]  # (step, loss)
+ALSO = ("validation loss", "learning rate")  # what can be left out or shown as well
 
 
-def draw_losses(histories: Mapping[str, History]) -> str:
-    """One run with every step's loss, or several runs' smoothed curves side by side; validation as dots on a dashed line."""
+def draw_losses(histories: Mapping[str, History], share: float = 0.9, also: Sequence[str] = ALSO[:1]) -> str:
+    """One run with every step's loss, or several runs' smoothed curves side by side; validation as dots on a dashed line.
+
+    Args:
+        share: of the average that is kept from step to step; 0 draws the raw line alone.
+        also: some of ``ALSO``.
+    """
     shown = {name: history for name, history in histories.items() if history.steps}
     if not shown:
         return hint("The loss curve appears with the first steps.")
     alone = len(shown) == 1
-    axes = _Axes.around([_smoothed(h) for h in shown.values()] + [_validation(h) for h in shown.values()])
+    curves = {name: (_raw(history), smooth(_raw(history), share), _validation(history, also)) for name, history in shown.items()}
+    axes = _Axes.around([curve for curves_of in curves.values() for curve in (curves_of if alone else curves_of[1:])])
     drawn, legend = [], []
-    for number, (name, history) in enumerate(shown.items()):
+    for number, (name, (raw, smoothed, validation)) in enumerate(curves.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         if alone:
-            drawn.append(axes.line(_raw(history), colour, 'stroke-width="1" opacity="0.25"'))
-            legend.append((colour, "training loss", ""))
+            drawn.append(axes.line(raw, colour, 'stroke-width="1" opacity="0.3"'))
+            legend += [(colour, "smoothed loss", ""), (colour, "each step", "hotlora-thin")]
         else:
             legend.append((colour, name, ""))
-        drawn.append(axes.line(_smoothed(history), colour, 'stroke-width="2"'))
-        validation = _validation(history)
+        drawn.append(axes.line(smoothed, colour, 'stroke-width="2"'))
         if validation:
             of_its_own = "#f97316" if alone else colour
             drawn.append(axes.line(validation, of_its_own, 'stroke-width="1.5" stroke-dasharray="4 3"') + axes.dots(validation, of_its_own))
             if alone:
                 legend.append((of_its_own, "validation loss", "hotlora-dashed"))
+        if "learning rate" in also:
+            drawn.append(_draw_rates(axes, shown[name], colour))
+    if "learning rate" in also:
+        legend.append(("#6b7280", "learning rate", "hotlora-dotted"))
+    return _frame(axes, drawn, legend)
+
+
+def _frame(axes: "_Axes", drawn: Sequence[str], legend: Sequence[tuple[str, str, str]]) -> str:
     keys = "".join(
         f'<span><i class="{kind}" style="border-color:{colour}"></i><b>{escape(text)}</b></span>' for colour, text, kind in legend
     )
@@ -48,16 +62,23 @@ def draw_losses(histories: Mapping[str, History]) -> str:
     )
 
 
+def _draw_rates(axes: "_Axes", history: History, colour: str) -> str:
+    """Learning rates from 0 to the run's highest, over the chart's whole height."""
+    rates = [(step.step, step.learning_rate) for step in history.steps if math.isfinite(step.learning_rate)]
+    highest = max((rate for _, rate in rates), default=0.0)
+    if not highest:
+        return ""
+    scaled = [(step, axes.low + (axes.high - axes.low) * 0.97 * rate / highest) for step, rate in rates]
+    line = axes.line(scaled, colour, 'stroke-width="1.5" stroke-dasharray="1 4"')
+    return f"<g><title>{highest:.3g}</title>{line}</g>"
+
+
 def _raw(history: History) -> Curve:
     return [(step.step, step.loss) for step in history.steps]
 
 
-def _smoothed(history: History) -> Curve:
-    return [(step.step, step.average) for step in history.steps]
-
-
-def _validation(history: History) -> Curve:
-    return [(judged.step, judged.loss) for judged in history.validations]
+def _validation(history: History, also: Sequence[str]) -> Curve:
+    return [(judged.step, judged.loss) for judged in history.validations] if "validation loss" in also else []
 
 
 class _Axes:
@@ -68,9 +89,11 @@ class _Axes:
 
     @classmethod
     def around(cls, curves: Sequence[Curve]) -> "_Axes":
-        losses = [loss for curve in curves for _, loss in curve if math.isfinite(loss)]
-        low, high = (min(losses), max(losses)) if losses else (0.0, 1.0)
-        margin = 0.15 * (high - low) or 0.1 * abs(high) or 0.1
+        """All of them but far outliers, with some room."""
+        ends = [find_fences([loss for _, loss in curve]) for curve in curves if any(math.isfinite(loss) for _, loss in curve)]
+        low, high = (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (0.0, 1.0)
+        is_level = high - low <= 1e-9 * abs(high)  # but for rounding
+        margin = (0.1 * abs(high) or 0.1) if is_level else 0.08 * (high - low)
         return cls(max(curve[-1][0] for curve in curves if curve), max(low - margin, 0), high + margin)
 
     def x(self, step: float) -> float:

@@ -1,6 +1,7 @@
 """What differs between Gradio 3.41, which AUTOMATIC1111 has, and 4.37, which text-generation-webui has."""
 
 import functools
+import itertools
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from .answers import explain
 from .draw import escape
 
 _JS = "_js" if gr.__version__.startswith("3.") else "js"
+_numbers = itertools.count(1)
 
 
 def listen(event: Callable, handler: Callable | None, inputs: Sequence = (), outputs: Sequence = (), *, js: str | None = None) -> Any:
@@ -28,16 +30,29 @@ def answer(event: Callable, handler: Callable, inputs: Sequence, outputs: Sequen
     @functools.wraps(handler)
     def safe(*args: Any) -> Any:
         try:
-            return handler(*args)
+            return _number(handler(*args))
         except Exception as error:
             text = explain(error)
             if not text:
                 traceback.print_exc()
                 text = f"This failed because of a bug ({type(error).__name__}: {error}). Details are in the console."
-        said = message(text, bad=True)
+        said = _number(message(text, bad=True))
         return [said, *(gr.update() for _ in outputs[1:])] if len(outputs) > 1 else said
 
     return listen(event, safe, inputs, outputs, js=js)
+
+
+def _number(answers: Any) -> Any:
+    """The same sentence said again is another one: it may have been taken off the page meanwhile."""
+    said, *others = answers if isinstance(answers, (list, tuple)) else [answers]
+    if isinstance(said, str) and said:
+        said = f'<div data-said="{next(_numbers)}">{said}</div>'
+    return [said, *others] if isinstance(answers, (list, tuple)) else said
+
+
+def tell_answered(answered: Any, button: str) -> None:
+    """Have the page's script know that this button's answer has come, so that it brings it into view."""
+    listen(answered.then, None, js=f"() => {{ hotloraAnswered('{button}'); }}")
 
 
 def message(text: str, *, bad: bool = False) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from .compat import answer, listen, message, uploaded_paths
+from .compat import answer, listen, message, tell_answered, uploaded_paths
 from .datasets import add_to_data_set, list_data_sets
 from .draw import hint
 from .studio import Studio
@@ -27,7 +27,7 @@ class DataSection:
         """Make the widgets."""
         word = self._studio.data_word
         gr.HTML(f"<h3><i>1</i> <span>{word.capitalize()}</span></h3>")
-        self.folder = options.make("train_data_dir", label="Folder", placeholder="a folder on this computer")
+        self.folder = options.make("train_data_dir", placeholder="a folder on this computer")
         with gr.Row():
             self.upload = gr.File(
                 label="or drop files here", file_count="multiple", elem_id="hotlora_upload", scale=3, elem_classes=["hotlora-drop"]
@@ -65,7 +65,7 @@ class DataSection:
             [*looked, self.upload, self.data_set, self.folder],
         )
         answer(self.data_set.input, self._choose, [self.data_set, *everything], [*looked, self.folder])
-        answer(self.look.click, self._look_at, everything, looked)
+        tell_answered(answer(self.look.click, self._look_at, everything, looked), "hotlora_look")
         answer(self.folder.submit, self._look_at, everything, looked)
         if self._studio.read_caption:
             picked = f"(...values) => [window.hotloraPicked || '', ...values.slice(1, {1 + len(everything)})]"

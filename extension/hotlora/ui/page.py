@@ -60,9 +60,15 @@ def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_
     return blocks
 
 
+def read_script() -> str:
+    """What the page needs of the browser, as one script."""
+    files = sorted(find_shipped("javascript/hotlora.js").parent.glob("hotlora*.js"))
+    return "\n".join(path.read_text(encoding="utf-8") for path in files)
+
+
 def build_standalone_page(studio: Studio) -> gr.Blocks:
     """The tab as a page of its own, with what a host would have added to it: in one way that every Gradio has, 3 to 6."""
-    script = find_shipped("javascript/hotlora.js").read_text(encoding="utf-8")
+    script = read_script()
     css = json.dumps(find_shipped("style.css").read_text(encoding="utf-8"))
     style = f"document.head.append(Object.assign(document.createElement('style'), {{textContent: {css}}}));"
     blocks = build_page(studio, title="HotLoRA")

@@ -1,6 +1,11 @@
-"""The second place: how to train. Presets, the few options everybody sets, all others in Advanced, and Train."""
+"""The second place: how to train. Presets, the few options everybody sets, all others in Advanced, and Train.
+
+What changes from one keystroke to the next (which options have a say, which differ from the preset, what a search finds) is the script's
+affair (javascript/hotlora_form.js); it is told here what it needs for that.
+"""
 
 import base64
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,20 +14,26 @@ import gradio as gr
 
 from ..engine.config import RunConfig
 from ..engine.options import build, groups_of
-from .compat import answer, message, uploaded_paths
+from .compat import answer, listen, message, tell_answered, uploaded_paths
 from .draw import escape, hint
+from .form import KeptForm
+from .labels import FITS, NEEDS, label_of
 from .presets import export_recipe, import_recipe, list_presets, personal_options, read_preset, save_preset
 from .studio import BorrowedPrompt, Studio
 from .widgets import OptionWidgets
 
-_SEEN_BY_ALL = {
-    "output_name": "Name of the LoRA",
-    "trigger_word": "Trigger word",
-    "epochs": "Epochs",
-    "max_steps": "Steps",
-    "lora_rank": "Rank",
-    "learning_rate": "Learning rate",
-}
+_SEEN_BY_ALL = ("output_name", "trigger_word", "resolution", "lora_rank")
+_LENGTHS = ("epochs", "max_steps")  # one choice
+_LENGTH = (
+    '<div class="hotlora-choice" role="group"><span>How long</span>'
+    + "".join(f'<button type="button" data-length="{name}">{label_of(name)}</button>' for name in _LENGTHS)
+    + "</div>"
+)
+_SEARCH = '<input type="search" id="hotlora_search" placeholder="Search the options" aria-label="Search the options">'
+_HEADING = (
+    '<button type="button" class="hotlora-heading" data-group="{number}" aria-expanded="false"><span>{heading}</span> '
+    '<b class="hotlora-muted"></b></button>'
+)
 _SET_BY_THE_PAGE = ("task_type", "output_dir", "train_data_dir")
 
 
@@ -35,6 +46,7 @@ class RecipeSection:
         self._first_preset = list_presets(studio)[0]
         first = read_preset(self._first_preset, studio)
         self.options = OptionWidgets(self._config_class, studio.choices, studio.defaults, first)
+        self._form = KeptForm(studio.presets.parent)
 
     def build(self, borrowed: BorrowedPrompt | None) -> None:
         """Make the widgets."""
@@ -51,37 +63,63 @@ class RecipeSection:
             interactive=True,
         )
         if "base_model" not in self._studio.hides:
-            self.options.make("base_model", label="Base model")
-        called = "What you will call it by, as in <lora:name:0.8>." if self._studio.uses_tag else "What you will call it by."
-        told = {"output_name": {"info": called}}
-        here = [(name, label) for name, label in _SEEN_BY_ALL.items() if name in self.options.fields]
-        for first in range(0, len(here), 2):
-            with gr.Row():
-                for name, label in here[first : first + 2]:
-                    self.options.make(name, label=label, **told.get(name, {}))
+            self.options.make("base_model")
+        self._build_common()
         with gr.Accordion("Advanced", open=False, elem_id="hotlora_advanced"):
+            gr.HTML(_SEARCH)
             self._build_advanced(borrowed)
             self._build_files()
-        with gr.Row():
+        with gr.Row(elem_classes=["hotlora-buttons"]):
             self.look_ahead = gr.Button("What will happen?", elem_id="hotlora_look_ahead")
             self.cancel_look = gr.Button("Cancel", elem_id="hotlora_cancel_look", visible=False)
             self.train = gr.Button("Train", variant="primary", elem_id="hotlora_train")
+        self.answer = gr.HTML(elem_id="hotlora_answer", elem_classes=["hotlora-live"])
+        self.outlook = gr.HTML(elem_id="hotlora_outlook", elem_classes=["hotlora-live"])
+        self._build_hidden()
+
+    def _build_common(self) -> None:
+        """What everybody sets."""
+        called = "What you will call it by, as in <lora:name:0.8>." if self._studio.uses_tag else "What you will call it by."
+        told = {"output_name": {"info": called}}
+        here = [name for name in _SEEN_BY_ALL if name in self.options.fields]
+        for first in range(0, len(here), 2):
+            with gr.Row():
+                for name in here[first : first + 2]:
+                    self.options.make(name, **told.get(name, {}))
+        with gr.Row():
+            with gr.Column(min_width=160):
+                self.options.make("learning_rate")
+            with gr.Column(min_width=160, elem_id="hotlora_length", elem_classes=["hotlora-length"]):
+                for name in _LENGTHS:
+                    self.options.make(name)
+                gr.HTML(_LENGTH)
+
+    def _build_hidden(self) -> None:
+        """What the script works with."""
+        fits = {name: list(values) for name, values in FITS.items()}
+        terms = escape(json.dumps({"fits": fits, "needs": {name: list(others) for name, others in NEEDS.items()}}))
+        hidden = {"elem_classes": ["hotlora-hidden"]}
+        gr.HTML(f'<i id="hotlora_terms" data-terms="{terms}"></i>', elem_id="hotlora_terms_place", **hidden)
+        self._baseline = gr.HTML(self._describe_preset(self._first_preset), elem_id="hotlora_baseline", **hidden)
+        self._set = gr.Button("set", elem_id="hotlora_set", **hidden)
+        self._keep = gr.Button("keep", elem_id="hotlora_keep", **hidden)
+        self._restore = gr.Button("restore", elem_id="hotlora_restore", **hidden)
+        self._wish = gr.Textbox(elem_id="hotlora_wish", **hidden)
 
     def _build_advanced(self, borrowed: BorrowedPrompt | None) -> None:
         left_out = {*_SET_BY_THE_PAGE, *self._studio.hides, "base_model"}
         self.borrow = None
-        for heading, fields in groups_of(self._config_class).items():
+        for number, (heading, fields) in enumerate(groups_of(self._config_class).items()):
             names = [field.name for field in fields if field.name not in left_out and field.name not in self.options.made]
             if not names:
                 continue
-            gr.HTML(f"<h4>{heading}</h4>")
-            if heading == "Samples" and borrowed:
-                self.borrow = gr.Button("Prompt and settings as in txt2img now", elem_id="hotlora_borrow", size="sm")
-                self._borrowed = borrowed
-            for first in range(0, len(names), 2):
-                with gr.Row():
-                    for name in names[first : first + 2]:
-                        self.options.make(name)
+            gr.HTML(_HEADING.format(number=number, heading=heading), elem_id=f"hotlora_heading_{number}")
+            with gr.Column(elem_id=f"hotlora_group_{number}", elem_classes=["hotlora-group"]):
+                if heading == "Samples" and borrowed:
+                    self.borrow = gr.Button("Prompt and settings as in txt2img now", elem_id="hotlora_borrow", size="sm")
+                    self._borrowed = borrowed
+                for name in names:
+                    self.options.make(name)
 
     def _build_files(self) -> None:
         gr.HTML("<h4>Keep this recipe</h4>")
@@ -96,15 +134,21 @@ class RecipeSection:
     def connect(self, watch: Any) -> None:
         """Answer what is done with the widgets."""
         widgets, said = self.options.widgets, self._said
-        answer(self.preset.input, self._show_preset, [self.preset, *widgets], [said, *widgets])
+        answer(self.preset.input, self._show_preset, [self.preset, *widgets], [said, self._baseline, *widgets])
         answer(self.save_preset.click, self._keep_preset, [self.preset_name, *widgets], [said, self.preset])
         answer(self.export.click, self._write_yaml, widgets, [said, self.exported])
         answer(self.upload.upload, self._read_yaml, [self.upload], [said, *widgets])
         if self.borrow:
             answer(self.borrow.click, self._take_prompt, [*self._borrowed.widgets, *widgets], [said, *widgets])
-        answer(self.look_ahead.click, self._look_ahead, widgets, [said, self.cancel_look])
-        answer(self.cancel_look.click, self._cancel_look, [], [said, self.cancel_look])
-        answer(self.train.click, self._start, widgets, [said, watch.run])
+        looked = answer(self.look_ahead.click, self._look_ahead, widgets, [self.answer, self.cancel_look])
+        tell_answered(looked, "hotlora_look_ahead")
+        answer(self.cancel_look.click, self._cancel_look, [], [self.answer, self.cancel_look])
+        tell_answered(answer(self.train.click, self._start, widgets, [self.answer, watch.run]), "hotlora_train")
+        wish = "(...values) => [JSON.stringify(window.hotloraWish || []), ...values.slice(1, 2)]"
+        answer(self._set.click, self._set_one, [self._wish, self.preset], [said, *widgets], js=wish)
+        answer(self._keep.click, self._keep_form, [self.preset, *widgets], [said])
+        restored = answer(self._restore.click, self._restore_form, [], [said, self.preset, self._baseline, *widgets])
+        listen(restored.then, None, js="() => { hotloraRestored(); }")
 
     def show_model(self) -> str:
         """Which model would be trained on, where that is not chosen on this page."""
@@ -133,10 +177,39 @@ class RecipeSection:
         return dict(self._studio.settings()) | values
 
     def _show_preset(self, name: str, *shown: Any) -> list:
-        wanted = read_preset(name, self._studio)
         personal = personal_options(self._config_class)
         mine = {key: value for key, value in self.options.values(shown).items() if key in personal}
-        return ["", *self.options.show(dict(self._studio.defaults) | wanted | mine)]
+        return ["", self._describe_preset(name), *self.options.show(self._values_of(name) | mine)]
+
+    def _values_of(self, preset: str) -> dict[str, Any]:
+        return dict(self._studio.defaults) | read_preset(preset, self._studio)
+
+    def _describe_preset(self, name: str) -> str:
+        """What the widgets show of a preset, for the script to compare with."""
+        personal = personal_options(self._config_class)
+        values = self.options.defaults | self._values_of(name)
+        shown = {key: self.options.shown(key, value) for key, value in values.items() if key not in personal and key in self.options.made}
+        return f'<i data-shown="{escape(json.dumps(shown))}"></i>'
+
+    def _set_one(self, wish: str, preset: str) -> list[Any]:
+        """One option to a value, or back to the preset's."""
+        name, *given = json.loads(wish) or [""]
+        values = self.options.defaults | self._values_of(preset)
+        return ["", *(self._update(key, given[0] if given else values[key]) if key == name else gr.update() for key in self.options.names)]
+
+    def _update(self, name: str, value: Any) -> Any:
+        return gr.update(value=self.options.shown(name, value))
+
+    def _keep_form(self, preset: str, *shown: Any) -> Any:
+        self._form.write(preset or "", dict(zip(self.options.names, shown, strict=True)))
+        return gr.update()
+
+    def _restore_form(self) -> list[Any]:
+        preset, shown = self._form.read()
+        updates = [gr.update(value=shown[name]) if name in shown else gr.update() for name in self.options.names]
+        if preset not in list_presets(self._studio):
+            return [gr.update(), gr.update(), gr.update(), *updates]
+        return [gr.update(), preset, self._describe_preset(preset), *updates]
 
     def _keep_preset(self, name: str, *shown: Any) -> tuple:
         path = save_preset(name, build(self._config_class, self.options.values(shown)), self._studio)

@@ -1,5 +1,6 @@
 """What the page and the HTTP API work with: one :class:`Studio` per program, made where a host is joined to them."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,13 +63,14 @@ class Studio:
 
 def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> Studio:
     """The studio of a program that trains this task: what the task says of itself, and what the program says beyond or instead."""
-    of_the_task = {
+    of_the_task: dict[str, Any] = {
         "look_at": task.look_at,
         "read_caption": task.read_caption,
         "write_caption": task.write_caption,
         "shipped_presets": task.presets,
         "upload_suffixes": task.list_suffixes(),
         "data_word": task.data_word,
+        "choices": {option: functools.partial(list, offered) for option, offered in task.choices.items()},
     }
     return Studio(jobs=jobs, datasets=folder / "data", presets=folder / "presets", **(of_the_task | of_the_program))
 

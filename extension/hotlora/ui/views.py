@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..engine.entries import Entry
-from ..engine.events import Failed, Finished, Paused, Preparing, Previewed
+from ..engine.events import Failed, Paused, Preparing
 from ..engine.examples import DataView, Example
 from ..engine.history import History, clock
 from ..engine.line import Left
 from ..engine.outlook import Outlook
-from .draw import PICTURE_SUFFIXES, duration, escape, facts, gigabytes, hint, jpeg_source, notes, picture_source, zoomable
+from .draw import duration, escape, facts, gigabytes, hint, jpeg_source, notes
+from .smoothing import recent_loss
 
-_SAMPLES_SHOWN = 24
 _LOG_LINES = 200
 
 
@@ -47,12 +47,13 @@ def show_outlook(outlook: Outlook | None) -> str:
         return ""
     title = "<h4>What will happen</h4>"
     if outlook.cancelled:
-        return f'<div class="hotlora-card">{title}<p>Cancelled.</p></div>'
+        return f'<div class="hotlora-card" data-state="cancelled">{title}<p>Cancelled.</p></div>'
     if outlook.error:
-        return f'<div class="hotlora-card hotlora-bad">{title}<p>{escape(outlook.error)}</p></div>'
+        return f'<div class="hotlora-card hotlora-bad" data-state="failed">{title}<p>{escape(outlook.error)}</p></div>'
     if outlook.estimate is None:
         doing = _show_work(outlook.progress) if outlook.progress else "<p><span>looking at the model</span> …</p>"
-        return f'<div class="hotlora-card">{title}{doing}</div>'
+        clock = f'<b data-elapsed="{outlook.elapsed_seconds:.0f}"></b>'
+        return f'<div class="hotlora-card" data-state="busy">{title}{doing}{clock}</div>'
     estimate = outlook.estimate
     known = [(key, str(value)) for key, value in outlook.summary.items()]
     found = [
@@ -62,7 +63,7 @@ def show_outlook(outlook: Outlook | None) -> str:
         ("memory free", gigabytes(estimate.free_bytes)),
         ("trained numbers", f"{estimate.trainable_parameters:,}"),
     ]
-    return f'<div class="hotlora-card">{title}{facts([*found, *known])}{notes(outlook.warnings)}</div>'
+    return f'<div class="hotlora-card" data-state="done">{title}{facts([*found, *known])}{notes(outlook.warnings)}</div>'
 
 
 def show_status(name: str, status: str, history: History, held_up: str = "") -> str:
@@ -81,7 +82,7 @@ def show_status(name: str, status: str, history: History, held_up: str = "") -> 
         ("epoch", f"{history.steps[-1].epoch:.1f}" if history.steps else ""),
         ("time left", duration(history.seconds_left) if running else ""),
         ("speed", _speed(rate) if rate else ""),
-        ("loss", f"{history.steps[-1].average:.4f}" if history.steps else ""),
+        ("loss", f"{recent_loss(history):.4f}" if history.steps else ""),
         ("memory in use", gigabytes(history.steps[-1].memory_bytes) if history.steps else ""),
         *_show_grades(history),
     ]
@@ -128,57 +129,6 @@ def _speed(seconds_per_step: float) -> str:
     return f"{1 / seconds_per_step:.2f} it/s" if seconds_per_step < 1 else f"{seconds_per_step:.2f} s/it"
 
 
-def show_samples(history: History) -> str:
-    """The comparison where there is one, then samples, the newest first."""
-    parts = []
-    if isinstance(history.outcome, Finished) and "sheet" in history.outcome.files:
-        parts.append(_show_sheet(Path(history.outcome.files["sheet"])))
-    newest: list[Previewed] = sorted(history.samples, key=lambda sample: sample.step, reverse=True)[:_SAMPLES_SHOWN]
-    figures = [_show_sample(sample) for sample in newest]
-    if figures:
-        parts.append(f'<div class="hotlora-samples">{"".join(figures)}</div>')
-    return "".join(parts) or hint("Samples appear here as they are made. Press Sample now to see one at once.")
-
-
-def _show_sheet(path: Path) -> str:
-    if path.suffix not in PICTURE_SUFFIXES:
-        return f'<div class="hotlora-page">{_show_markdown(_read_text(path))}</div>'
-    source = picture_source(path)
-    return f'<div class="hotlora-sheet">{zoomable(source, "<b>comparison</b>", "comparison of weights")}</div>' if source else ""
-
-
-def _show_markdown(text: str) -> str:
-    """The little of it that pages of ours use: headings, bold lines, and blocks of text as it is."""
-    parts, fence = [], ""
-    for line in text.splitlines():
-        if fence and line == fence:
-            parts.append("</pre>")
-            fence = ""
-        elif fence:
-            parts.append(escape(line) + "\n")
-        elif set(line) == {"`"}:
-            parts.append("<pre>")
-            fence = line
-        elif line.startswith("#"):
-            parts.append(f"<h5>{escape(line.lstrip('# '))}</h5>")
-        elif line:
-            parts.append(f"<b>{escape(line.strip('*'))}</b>")
-    return "".join(parts)
-
-
-def _show_sample(sample: Previewed) -> str:
-    path = Path(sample.path)
-    label = f"<b>{sample.step}</b> {escape(sample.prompt)}"
-    if path.suffix in PICTURE_SUFFIXES:
-        source = picture_source(path)
-        return zoomable(source, label, sample.prompt) if source else ""
-    return f"<figure><pre>{escape(_read_text(path))}</pre><figcaption>{label}</figcaption></figure>"
-
-
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
 def show_left(left: Sequence[Left]) -> str:
     """The runs that stood in line when the program ended; empty where none did."""
     if not left:
@@ -209,6 +159,18 @@ class Row(NamedTuple):
     step: str
     loss: str
     validation: str
+    place: int = 0  # among those that wait, from 1
+
+
+def describe_rows(entries: Sequence[Entry], line: Sequence[str]) -> list[Row]:
+    """What the table shows: the run that has the model, those that wait in their order, then the others as they come.
+
+    Args:
+        line: the names of those in line; the first has the model.
+    """
+    places = {name: place for place, name in enumerate(line)}
+    ordered = sorted(entries, key=lambda entry: places.get(entry.name, len(line)))
+    return [describe_row(entry)._replace(place=places.get(entry.name, 0)) for entry in ordered]
 
 
 def describe_row(entry: Entry) -> Row:
@@ -219,7 +181,7 @@ def describe_row(entry: Entry) -> Row:
         entry.name,
         entry.status or "unreadable",
         f"{outline.step:,} / {total:,}" if total else "",
-        f"{outline.steps[-1].average:.4f}" if outline.steps else "",
+        f"{recent_loss(outline):.4f}" if outline.steps else "",
         f"{min(judged.loss for judged in outline.validations):.4f}" if outline.validations else "",
     )
 
@@ -231,6 +193,19 @@ def show_runs(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         badge = f'<em class="hotlora-badge hotlora-{escape(row.status.replace(" ", "-"))}">{escape(row.status)}</em>'
-        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in (escape(row.name), badge, *row[2:])) + "</tr>")
+        cells = (escape(row.name), badge + _show_moves(row), row.step, row.loss, row.validation)
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     heads = "".join(f"<th>{head}</th>" for head in ("run", "status", "step", "loss", "validation"))
     return f'<table class="hotlora-runs"><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+def _show_moves(row: Row) -> str:
+    """The place of a run that waits, and what moves it."""
+    if not row.place:
+        return ""
+    name = escape(row.name)
+    moves = ((-1, "↑", "Train it earlier"), (1, "↓", "Train it later"))
+    buttons = "".join(
+        f'<button type="button" data-run="{name}" data-move="{by}" title="{told}">{sign}</button>' for by, sign, told in moves
+    )
+    return f' <b class="hotlora-place">{row.place}.</b> {buttons}'

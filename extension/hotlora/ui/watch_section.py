@@ -5,6 +5,7 @@ is drawn and sent only where it has changed for that page; a page keeps no more 
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,15 @@ import gradio as gr
 
 from ..engine.errors import UserError
 from ..engine.history import History
-from .charts import draw_losses
-from .compat import answer, listen, message
+from .charts import ALSO, draw_losses
+from .compat import answer, listen, message, tell_answered
 from .draw import escape, hint
+from .now import show_now
+from .samples import mark_samples, show_samples
 from .studio import Studio
-from .views import describe_row, show_left, show_log, show_outlook, show_runs, show_samples, show_status
+from .views import describe_rows, show_left, show_log, show_outlook, show_runs, show_status
 
+_SMOOTHING = 0.9
 _ALIVE = ("preparing", "training", "paused", "stopping")
 _RESUMABLE = ("stopped", "failed", "interrupted", "not started")
 
@@ -38,13 +42,13 @@ class WatchSection:
 
     def build(self) -> None:
         """Make the widgets."""
-        gr.HTML("<h3><i>3</i> <span>Watch</span></h3>")
+        gr.HTML("<h3><i>3</i> <span>Watch</span></h3>", elem_id="hotlora_watch")
+        self.now = gr.HTML(elem_id="hotlora_now", elem_classes=["hotlora-live"])
         with gr.Column(visible=False, elem_id="hotlora_left") as self.left:
             self.left_runs = gr.HTML(elem_id="hotlora_left_runs", elem_classes=["hotlora-live"])
             with gr.Row(elem_classes=["hotlora-buttons"]):
                 self.go_on_with_left = gr.Button("Go on with them", size="sm", elem_id="hotlora_go_on_with_left", variant="primary")
                 self.forget_left = gr.Button("Forget them", size="sm", elem_id="hotlora_forget_left")
-        self.outlook = gr.HTML(elem_id="hotlora_outlook", elem_classes=["hotlora-live"])
         self.status = gr.HTML(hint("Press Train, and watch it here."), elem_id="hotlora_status", elem_classes=["hotlora-live"])
         with gr.Row(elem_classes=["hotlora-buttons"]):
             self.pause = gr.Button("Pause", size="sm", elem_id="hotlora_pause", interactive=False)
@@ -54,6 +58,13 @@ class WatchSection:
             word, visible = ("Use now", True) if self._studio.shelf else ("Use in txt2img", self._studio.uses_tag)
             self.use = gr.Button(word, size="sm", elem_id="hotlora_use", interactive=False, visible=visible, variant="primary")
         self.chart = gr.HTML(elem_id="hotlora_chart", elem_classes=["hotlora-live"])
+        with gr.Row(elem_id="hotlora_chart_options"):
+            self.smoothing = gr.Slider(
+                label="Smoothing", minimum=0, maximum=0.99, step=0.01, value=_SMOOTHING, elem_id="hotlora_smoothing", interactive=True
+            )
+            self.also = gr.CheckboxGroup(
+                label="Show as well", choices=list(ALSO), value=list(ALSO[:1]), elem_id="hotlora_also", interactive=True
+            )
         self.samples = gr.HTML(elem_id="hotlora_samples", elem_classes=["hotlora-live"])
         with gr.Accordion("Log", open=False):
             self.log = gr.HTML(elem_id="hotlora_log", elem_classes=["hotlora-live"])
@@ -84,19 +95,26 @@ class WatchSection:
         self._tick = gr.Button("tick", elem_id="hotlora_tick", elem_classes=["hotlora-hidden"])
         self._beat = gr.HTML(elem_id="hotlora_beat", elem_classes=["hotlora-hidden"])
         self._sent = gr.State({})
+        self._move = gr.Button("move", elem_id="hotlora_move", elem_classes=["hotlora-hidden"])
+        self._moved = gr.Textbox(elem_id="hotlora_moved", elem_classes=["hotlora-hidden"])
 
     def connect(self, recipe: Any, shelf: Any = None) -> None:
         """Answer what is done with the widgets."""
         said, run = self._said, self.run
         self._drawn = [
-            *(recipe.model, recipe.cancel_look, self.outlook, self.status, self.chart, self.samples, self.log, self.runs),
+            *(recipe.model, recipe.cancel_look, recipe.outlook, self.status, self.chart, self.samples, self.log, self.runs),
             *(run, self.compare, self.pause, self.stop, self.sample, self.save, self.use),
             *(self.resume, self.go_on_from, self.take_recipe, self.delete),
-            *(self.left, self.left_runs),
+            *(self.left, self.left_runs, self.now),
         ]
         self._shelf = shelf
         shelved = [*shelf.names, *shelf.weights] if shelf else []
-        listen(self._tick.click, self.draw, [run, self.compare, self._sent], [self._beat, self._sent, *self._drawn, *shelved])
+        listen(
+            self._tick.click,
+            self.draw,
+            [run, self.compare, self._sent, self.smoothing, self.also],
+            [self._beat, self._sent, *self._drawn, *shelved],
+        )
         answer(self.pause.click, self._pause_or_go_on, [run], [said])
         answer(self.stop.click, self._stop, [run], [said])
         answer(self.sample.click, self._sample, [run], [said])
@@ -106,6 +124,8 @@ class WatchSection:
         answer(self.take_recipe.click, self._take_recipe, [run], [said, *recipe.options.widgets])
         confirm = "(name, copies) => [hotloraConfirm('Delete this run with everything in its folder?', name) ? name : '', copies]"
         answer(self.delete.click, self._delete, [run, self.copies], [said, self.copies], js=confirm)
+        moved = "() => [JSON.stringify(window.hotloraMoved || [])]"
+        tell_answered(answer(self._move.click, self._move_run, [self._moved], [said], js=moved), "hotlora_move")
         answer(self.go_on_with_left.click, self._go_on_with_left, [], [said])
         answer(self.forget_left.click, self._forget_left, [], [said])
         if shelf:
@@ -116,10 +136,18 @@ class WatchSection:
 
     # -- drawing -------------------------------------------------------------------------------------------------------
 
-    def draw(self, selected: str | None, compared: list[str] | None, sent: Mapping[Any, Any]) -> list[Any]:
+    def draw(
+        self,
+        selected: str | None,
+        compared: list[str] | None,
+        sent: Mapping[Any, Any],
+        smoothing: float = _SMOOTHING,
+        also: Sequence[str] = ALSO[:1],
+    ) -> list[Any]:
         """All that has changed since it was sent last."""
+        chart = (float(smoothing or 0), tuple(also or ()))
         sent, answers = dict(sent), []
-        for place, (shows, draw) in enumerate(self._describe(selected, [name for name in compared or [] if name])):
+        for place, (shows, draw) in enumerate(self._describe(selected, [name for name in compared or [] if name], chart)):
             mark = hashlib.blake2b(repr(shows).encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
             answers.append(draw() if sent.get(place) != mark else gr.update())
             sent[place] = mark
@@ -128,7 +156,7 @@ class WatchSection:
         shelved = self._shelf.list_changes(sent) if self._shelf else []
         return [f"<i>{looks}</i>", sent, *answers, *shelved]
 
-    def _describe(self, selected: str | None, compared: list[str]) -> Iterator[Drawing]:
+    def _describe(self, selected: str | None, compared: list[str], chart: tuple[float, tuple[str, ...]]) -> Iterator[Drawing]:
         """The content of each widget of ``_drawn``, in their order."""
         jobs, entries = self._jobs, self._jobs.list_all()
         names = [entry.name for entry in entries]
@@ -136,10 +164,10 @@ class WatchSection:
         name = selected if selected in names else current or (names[0] if names else None)
         yield _text(self._recipe.show_model())
         yield self._describe_cancelling()
-        yield _text(show_outlook(jobs.outlook))
-        status, has_files, drawings = self._describe_run(name, compared)
+        yield self._describe_outlook()
+        status, has_files, drawings = self._describe_run(name, compared, chart)
         yield from drawings
-        rows = [describe_row(entry) for entry in entries]
+        rows = describe_rows(entries, jobs.list_line())
         yield Drawing(rows, lambda: gr.update(value=show_runs(rows)))
         yield _widget(choices=names, value=name)
         yield _widget(choices=names, value=[other for other in compared if other in names])
@@ -147,6 +175,7 @@ class WatchSection:
         left = jobs.list_left()
         yield _widget(visible=bool(left))
         yield _text(show_left(left))
+        yield _text(show_now(jobs))
 
     def _describe_cancelling(self) -> Drawing:
         """With the look's number, because a press on *What will happen?* shows the button too."""
@@ -154,7 +183,13 @@ class WatchSection:
         visible = outlook is not None and outlook.busy and not outlook.stopping
         return Drawing((visible, outlook.number if outlook else 0), lambda: gr.update(visible=visible))
 
-    def _describe_run(self, name: str | None, compared: Sequence[str]) -> tuple[str, bool, list[Drawing]]:
+    def _describe_outlook(self) -> Drawing:
+        """Drawn anew at each sign of progress, not for the clock on it, which goes by itself."""
+        look = self._jobs.outlook
+        shows = (look.number, look.progress, look.estimate, look.error, look.cancelled, look.busy) if look else None
+        return Drawing(shows, lambda: gr.update(value=show_outlook(look)))
+
+    def _describe_run(self, name: str | None, compared: Sequence[str], chart: tuple) -> tuple[str, bool, list[Drawing]]:
         """Of the run that is shown: its status, whether it has made files, and status, chart, samples and log."""
         jobs = self._jobs
         if name is None:
@@ -164,12 +199,13 @@ class WatchSection:
             now = self._show_use(name, status, history) + show_status(name, status, history, jobs.explain_wait())
         except UserError as error:  # it cannot be read, or has just been deleted
             return "unreadable", False, [_text(text) for text in (message(str(error), bad=True), "", "", "")]
-        curves = {name: history, **self._read_others(name, compared)}
+        others = self._read_others(name, compared)
+        curves = {name: history, **others}
         moment = (name, _moment(history))
         drawings = [
             _text(now),
-            Drawing([(n, _moment(curve)) for n, curve in curves.items()], lambda: gr.update(value=draw_losses(curves))),
-            Drawing(moment, lambda: gr.update(value=show_samples(history))),
+            Drawing([chart, *((n, _moment(curve)) for n, curve in curves.items())], lambda: gr.update(value=draw_losses(curves, *chart))),
+            Drawing([(n, mark_samples(run)) for n, run in curves.items()], lambda: gr.update(value=show_samples(history, others))),
             Drawing(moment, lambda: gr.update(value=show_log(history, folder))),
         ]
         return status, bool(history.files), drawings
@@ -250,6 +286,11 @@ class WatchSection:
 
     def _take_recipe(self, name: str) -> list[Any]:
         return [message(f"This is the recipe of '{name}'."), *self._recipe.options.show(self._jobs.values(name))]
+
+    def _move_run(self, moved: str) -> str:
+        name, by = json.loads(moved)
+        self._jobs.move(name, int(by))
+        return ""
 
     def _go_on_with_left(self) -> str:
         refused = self._jobs.go_on_with_left()

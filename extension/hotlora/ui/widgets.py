@@ -11,6 +11,7 @@ import yaml
 
 from ..engine.options import options_of
 from ..engine.values import default_of
+from .labels import PLACEHOLDERS, label_of
 
 
 class OptionWidgets:
@@ -39,7 +40,8 @@ class OptionWidgets:
         """The widget of one option."""
         field, kind = self.fields[name], self.types[name]
         doc = field.metadata["doc"].replace("`", "")
-        common = dict(label=label or name, info=doc, value=self.shown(name, self._first[name]), elem_id=f"hotlora_{name}", interactive=True)
+        common: dict[str, Any] = {"label": label or label_of(name), "info": doc, "value": self.shown(name, self._first[name])}
+        common |= {"elem_id": f"hotlora_{name}", "elem_classes": ["hotlora-option"], "interactive": True}
         common |= options
         if name in self._choices:
             widget = gr.Dropdown(choices=self._choices[name](), allow_custom_value=True, **common)
@@ -50,7 +52,9 @@ class OptionWidgets:
         elif kind in (int, float) and field.default is not None:
             widget = gr.Number(precision=0 if kind is int else None, **common)
         else:
-            widget = gr.Textbox(lines=2 if kind in (list, dict) else 1, **({"placeholder": _placeholder(kind, field)} | common))
+            widget = gr.Textbox(
+                lines=2 if kind in (list, dict) else 1, **({"placeholder": PLACEHOLDERS.get(name) or _placeholder(kind, field)} | common)
+            )
         self.made[name] = widget
         return widget
 
@@ -124,4 +128,4 @@ def _read_yaml(text: str) -> Any:
 def _placeholder(kind: type, field: dataclasses.Field) -> str:
     if kind is list:
         return "one per line"
-    return "empty: chosen automatically" if field.default is None else ""
+    return "automatic" if field.default is None else ""

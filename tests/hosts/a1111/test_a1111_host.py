@@ -12,8 +12,9 @@ import pytest
 import torch
 from hotlora.engine.errors import ModelAway, UserError
 from hotlora.engine.options import build
-from hotlora.hosts.a1111.checkpoint import check_usable, is_wanted
+from hotlora.hosts.a1111.checkpoint import check_usable
 from hotlora.hosts.a1111.host import A1111Host
+from hotlora.hosts.webui.checkpoints import is_wanted
 from hotlora.sd.config import ImageConfig
 from webui import Loaded
 
@@ -22,9 +23,7 @@ from webui import Loaded
 def host(webui):
     """After ``borrow``; that itself needs a real model."""
     host = A1111Host()
-    info = webui.loaded.sd_checkpoint_info
-    host._config = build(ImageConfig, {"output_name": "cat", "base_model": info.name})
-    host._loaded, host._file = webui.loaded, info.filename
+    host.lend(build(ImageConfig, {"output_name": "cat", "base_model": webui.loaded.sd_checkpoint_info.name}), webui.loaded)
     return host
 
 

@@ -9,7 +9,7 @@ import pytest
 from hotlora.hosts.shared.turns import Turns
 from hotlora.hosts.webui.queue import QueueLock, find_queue_lock
 from hotlora.hosts.webui.sampling import _globals_kept
-from real_a1111 import load_module, needs_folder
+from real_webui import load_module, needs_folder
 from waiting import wait_until
 from webui import FairLock, State
 

@@ -1,10 +1,10 @@
 """Which checkpoint the WebUI holds: whether it is there, is the one that a run wants, and can be trained."""
 
-from pathlib import Path
 from typing import Any
 
 from ...engine.errors import UserError
 from ...sd.config import ImageConfig
+from ..webui.checkpoints import is_wanted
 from .foreign import explain_irremovable
 from .model import find_text_embedders
 
@@ -14,6 +14,12 @@ def find_loaded() -> Any:
     from modules import sd_models
 
     return sd_models.model_data.sd_model
+
+
+def name_loaded() -> str:
+    """The loaded checkpoint; empty where there is none."""
+    loaded = find_loaded()
+    return loaded.sd_checkpoint_info.name if loaded is not None else ""
 
 
 def explain_absence(config: ImageConfig) -> str | None:
@@ -36,19 +42,6 @@ def explain_absence(config: ImageConfig) -> str | None:
     else:
         return None
     return f"cannot train '{config.name}' now: {reason}. {remedy}"
-
-
-def is_wanted(info: Any, wanted: str) -> bool:
-    """Whether ``base_model`` means this checkpoint: by what the WebUI calls it, or else, for options from elsewhere, by its
-    file's name. Weights are told apart by the fingerprint when a run is resumed."""
-    from modules import sd_models
-
-    if not wanted or wanted in info.ids:
-        return True
-    known = sd_models.checkpoint_aliases.get(wanted)
-    if known is not None:
-        return known.filename == info.filename
-    return Path(wanted).name == Path(info.filename).name
 
 
 def _is_on_device(loaded: Any) -> bool:

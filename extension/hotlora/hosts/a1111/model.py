@@ -18,14 +18,15 @@ from ...sd.config import ImageConfig
 from ...sd.metadata import file_hashes
 from ...sd.model import Conditioning, SdSampleRequest
 from ...sd.names import name_text_layers, name_unet_layers
-from ..shared.devices import autocast, choose_dtype, random_numbers_kept
-from ..shared.image_models import check_clip_skip, fingerprint_vae, settle_schedule, warn_zero_snr
-from ..shared.tensor_file import open_tensor_file
+from ..shared.devices import autocast
+from ..shared.forwards import replace_forward
+from ..shared.image_models import check_clip_skip, fingerprint_vae, settle_schedule
+from ..shared.text_encoders import inner_of
+from ..webui.models import check_options, choose_compute_dtype, choose_zero_snr, encode_moments
 from .memory import SpareModules, needs_room
 from .sampling import sample_picture
-from .text import encode_captions, encoder_of, inner_of, is_transformers
+from .text import encode_captions, encoder_of, is_transformers
 
-_HALF = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 _SIZES = {"original_size_as_tuple": slice(0, 2), "crop_coords_top_left": slice(2, 4), "target_size_as_tuple": slice(4, 6)}
 
 
@@ -52,9 +53,11 @@ class A1111Model:
         self.unet, self.vae = loaded.model.diffusion_model, loaded.first_stage_model
         self.text_encoders: list[nn.Module] = [encoder_of(embedder) for embedder in self._embedders]
         self._spare = SpareModules([self.vae, *([] if config.train_text_encoder else self.text_encoders)])
-        self.compute_dtype = self._choose_compute_dtype(config)
+        held = next(self.unet.parameters()).dtype
+        remedy = "Start the WebUI with --no-half."
+        self.compute_dtype = choose_compute_dtype(config, held, self.device, name=self.name, remedy=remedy)
         self.prediction_type = "v_prediction" if loaded.parameterization == "v" else "epsilon"
-        self.zero_terminal_snr = self._choose_zero_snr(config, sampled_at_zero_snr)
+        self.zero_terminal_snr = choose_zero_snr(config, self.prediction_type, self._file, sampled_so=sampled_at_zero_snr)
         self.alphas_cumprod = settle_schedule(getattr(loaded, "alphas_cumprod_original", loaded.alphas_cumprod))  # not the one for sampling
         self.scaling_factor = float(loaded.scale_factor)
         self.fingerprint = info.sha256 or file_hashes(self._file).sha256
@@ -62,42 +65,12 @@ class A1111Model:
         self.warnings: list[str] = []
         self._check_options(config)
 
-    def _choose_compute_dtype(self, config: ImageConfig) -> torch.dtype:
-        """What is asked for, or else the precision that the WebUI keeps the weights in."""
-        if config.mixed_precision != "no":
-            return choose_dtype(config.mixed_precision, self.device)
-        dtype = next(self.unet.parameters()).dtype
-        if dtype in _HALF:
-            try:
-                choose_dtype(_HALF[dtype], self.device)
-            except UserError:
-                raise UserError(
-                    f"cannot train on {self.name} in half precision on this device ({self.device.type}). Start the WebUI with --no-half."
-                ) from None
-        return dtype
-
-    def _choose_zero_snr(self, config: ImageConfig, sampled_at_zero_snr: bool) -> bool:
-        """The option; else as pictures are made, and as the file says, where the model can learn it at all."""
-        if config.zero_terminal_snr is not None:
-            return config.zero_terminal_snr
-        if self.prediction_type == "epsilon":
-            return False
-        said = self._file.suffix == ".safetensors" and self._file.is_file() and "ztsnr" in open_tensor_file(self._file).shapes
-        return sampled_at_zero_snr or said
-
     def _check_options(self, config: ImageConfig) -> None:
-        if config.vae:
-            raise UserError("cannot use the option vae in the WebUI: it has one loaded. Choose it in Settings > VAE, and leave vae empty.")
         if self._loaded.lowvram and config.train_text_encoder:
             raise UserError(
                 "cannot train the text encoder with --medvram, which takes it away during a step. Set train_text_encoder: false."
             )
-        if config.prediction_type not in ("auto", self.prediction_type):
-            self.warnings.append(
-                f"prediction_type {config.prediction_type} was asked for, but the WebUI runs {self.name} as {self.prediction_type}. "
-                "That is what is trained."
-            )
-        self.warnings += warn_zero_snr(self.zero_terminal_snr, self.prediction_type)
+        self.warnings += check_options(config, self.name, self.prediction_type, self.zero_terminal_snr, vae_setting="Settings > VAE")
         check_clip_skip(config, self.family, self._count_text_layers())
 
     def _count_text_layers(self) -> int:
@@ -114,18 +87,9 @@ class A1111Model:
         """SD 1.x only: open_clip keeps query, key and value in one matrix, which is no layer of its own."""
         return name_text_layers(self.text_encoders, self.family) if self.family == "sd1" else {}
 
-    @torch.no_grad()
     def encode_pixels(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The moments are caught on their way: what comes out is already drawn from them in SGM's classes."""
-        caught = []
-        hook = self.vae.quant_conv.register_forward_hook(lambda module, inputs, moments: caught.append(moments))
-        try:
-            with self._spare.at_hand(self.vae), _in_fp32(self.vae), random_numbers_kept(self.device):
-                self.vae.encode(pixels.to(self.device, torch.float32))
-        finally:
-            hook.remove()
-        mean, log_variance = caught[0].float().chunk(2, dim=1)
-        return mean.cpu(), (0.5 * log_variance.clamp(-30, 20)).exp().cpu()
+        with self._spare.at_hand(self.vae):
+            return encode_moments(self.vae, self.vae.encode, pixels.to(self.device))
 
     def count_tokens(self, caption: str) -> int:
         return max(len(embedder.tokenize([caption])[0]) for embedder in self._embedders)
@@ -162,7 +126,7 @@ class A1111Model:
             if gradient_checkpointing:
                 for block in self.unet.modules():
                     if hasattr(block, "_forward") and (hasattr(block, "checkpoint") or hasattr(block, "use_checkpoint")):
-                        _replace_forward(block, _checkpointed(block), undo)
+                        replace_forward(block, _checkpointed(block), undo)
             if not self._loaded.lowvram and needs_room(self.device):
                 undo.enter_context(self._spare.away())
             yield
@@ -179,17 +143,6 @@ def find_text_embedders(loaded: Any) -> list[Any]:
     return [embedder for embedder in loaded.conditioner.embedders if hasattr(embedder, "wrapped")]
 
 
-@contextlib.contextmanager
-def _in_fp32(module: nn.Module) -> Iterator[None]:
-    """Half precision to fp32 and back is exact; so is the VAE's picture, which in fp16 may not even be finite."""
-    dtype = next(module.parameters()).dtype
-    module.float()
-    try:
-        yield
-    finally:
-        module.to(dtype)
-
-
 def _summon(module: nn.Module) -> None:
     """``--medvram`` fetches a module in a hook before its forward, which is not what is called here."""
     for hook in module._forward_pre_hooks.values():
@@ -201,13 +154,3 @@ def _checkpointed(block: Any) -> Callable[..., Any]:
         return checkpoint(block._forward, *inputs, use_reentrant=False, **options)
 
     return forward
-
-
-def _replace_forward(block: nn.Module, forward: Callable[..., Any], undo: contextlib.ExitStack) -> None:
-    """Others may have put a forward of theirs on the module itself; that is kept."""
-    found = vars(block).get("forward")
-    if found is None:
-        undo.callback(delattr, block, "forward")
-    else:
-        undo.callback(setattr, block, "forward", found)
-    block.forward = forward

@@ -2,7 +2,7 @@
 
 A caption means what it says: the encoders below the WebUI's wrappers get plain token rows, so that no bracket is
 emphasis, no word is swapped for a textual inversion, and nothing is prompt editing. Which layer is taken is as in the
-stand-alone host (``standalone/text_encoders.py``).
+stand-alone host (``shared/text_encoders.py``).
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from torch import nn
 
 from ...sd.model import Conditioning
 from ...sd.tokens import SpecialIds, end_positions, first_rows, join_chunks, token_rows
+from ..shared.text_encoders import inner_of
 
 
 def encode_captions(
@@ -43,11 +44,6 @@ def is_transformers(embedder: Any) -> bool:
 def encoder_of(embedder: Any) -> nn.Module:
     """The encoder's own module tree."""
     return embedder.wrapped.transformer if is_transformers(embedder) else embedder.wrapped.model
-
-
-def inner_of(transformer: Any) -> Any:
-    """Where transformers' text model keeps its layers, by version."""
-    return getattr(transformer, "text_model", transformer)
 
 
 def _tokenize(captions: Sequence[str], embedder: Any, max_token_length: int) -> torch.Tensor:

@@ -18,12 +18,12 @@ from ...sd.names import name_text_layers, name_unet_layers
 from ..shared.devices import autocast, choose_device, choose_dtype
 from ..shared.image_models import check_clip_skip, fingerprint_vae, settle_schedule, warn_zero_snr
 from ..shared.modes import in_mode
+from ..shared.text_encoders import encode_captions
 from .checkpoints.checkpoint import Checkpoint, fingerprint_checkpoint
 from .checkpoints.recognising import describe, describe_vae
 from .host import StandaloneHost
 from .loading import load_parts
 from .sampling import check_sampler, read_alphas_cumprod, sample_picture
-from .text_encoders import encode_captions
 
 
 class DiffusersHost(StandaloneHost):

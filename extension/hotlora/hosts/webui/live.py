@@ -16,7 +16,7 @@ from typing import Any
 from ...engine.control import Newest
 from ...engine.job import Job
 from ...engine.jobs import Jobs
-from .loras import find_lora_extension, forget_encoded_prompts, own_folder
+from .loras import find_lora_extension, forget_encoded_prompts, forget_files, own_folder
 from .queue import find_queue_lock
 
 _FOLDER = "live"  # of its own, so that no LoRA that happens to be called so is overwritten or removed
@@ -41,7 +41,7 @@ def update_live(jobs: Jobs, prompts: Iterable[str], take_loras_out: Callable[[],
     path, state = _live_path(job.run.adapter_name), (weakref.ref(newest), newest.step())
     if _written.get(path) == state and path.exists():
         return
-    _let_go(networks, path.stem, take_loras_out)
+    _let_go(networks, take_loras_out)
     newest.write(path)
     _written[path] = state
     entry = sys.modules["network"].NetworkOnDisk(path.stem, str(path))
@@ -54,7 +54,7 @@ def remove_live(job: Job, take_loras_out: Callable[[], None]) -> None:
     with find_queue_lock():
         if _written.pop(path, None) is None:
             return
-        _let_go(networks, path.stem, take_loras_out)
+        _let_go(networks, take_loras_out)
         for file in path.parent.iterdir():
             if file.name.startswith(f"{path.stem}."):
                 file.unlink()
@@ -84,10 +84,10 @@ def _asks_for(name: str, prompts: Iterable[str]) -> bool:
     return shared.opts.sd_lora == name or any(tag.search(prompt) for prompt in prompts)
 
 
-def _let_go(networks: Any, name: str, take_loras_out: Callable[[], None]) -> None:
-    """Leave nothing of the file in the WebUI: not in the weights, in its memory, or in encoded prompts. It would go on with
+def _let_go(networks: Any, take_loras_out: Callable[[], None]) -> None:
+    """Leave nothing of LoRA files in the WebUI: not in the weights, in its memory, or in encoded prompts. It would go on with
     what it has, because it tells LoRAs by name and weight. Nor a mapping of the file, which Windows would not replace."""
     take_loras_out()
-    networks.networks_in_memory.pop(name, None)
+    forget_files(networks)
     forget_encoded_prompts()
     gc.collect()

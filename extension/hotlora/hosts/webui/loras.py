@@ -48,7 +48,7 @@ def publish_lora(path: Path) -> None:
     older file of that name. Only under the queue lock, while no layer has anything of it."""
     networks = find_lora_extension()
     if networks:
-        networks.networks_in_memory.clear()
+        forget_files(networks)
     if lora_root().resolve() not in path.resolve().parents:
         copy_with_card(path, own_folder())
     if networks:
@@ -59,6 +59,14 @@ def publish_lora(path: Path) -> None:
 def find_lora_extension() -> Any:
     """The WebUI's built-in Lora extension, or None where it is switched off."""
     return sys.modules.get("networks")
+
+
+def forget_files(networks: Any) -> None:
+    """What the extension has read of LoRA files: A1111 in a dictionary, Forge in a function's cache, Neo not at all."""
+    getattr(networks, "networks_in_memory", {}).clear()
+    read: Any = getattr(networks, "load_lora_state_dict", None)
+    if hasattr(read, "cache_clear"):
+        read.cache_clear()
 
 
 def forget_encoded_prompts() -> None:

@@ -1,7 +1,7 @@
-"""A running AUTOMATIC1111, for tests that drive it: where it is, and how to ask it for a picture.
+"""A running AUTOMATIC1111 or Forge, for tests that drive it: where it is, and how to ask it for a picture.
 
 HOTLORA_A1111_URL is its address (started with ``--api``, the demo's checkpoint loaded), HOTLORA_A1111_LORA_DIR its ``models/Lora``,
-HOTLORA_A1111_PYTHON its Python. HOTLORA_A1111_FOLDER is where its files are; nothing need run for that.
+HOTLORA_A1111_PYTHON its Python. HOTLORA_A1111_FOLDER is where its files are; nothing need run for that. HOTLORA_FORGE_... likewise.
 """
 
 import base64
@@ -10,6 +10,7 @@ import io
 import json
 import os
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,19 +19,56 @@ import numpy as np
 import pytest
 from PIL import Image
 
-URL, LORA_DIR, PYTHON = (os.environ.get(f"HOTLORA_A1111_{name}", "").rstrip("/") for name in ("URL", "LORA_DIR", "PYTHON"))
+
+@dataclass(frozen=True)
+class Webui:
+    """Where one is; empty where it is not named."""
+
+    name: str
+    url: str
+    lora_dir: str
+    python: str
+
+
+def find_webui(name: str) -> Webui:
+    """As the environment says."""
+    url, lora_dir, python = (os.environ.get(f"HOTLORA_{name.upper()}_{part}", "").rstrip("/") for part in ("URL", "LORA_DIR", "PYTHON"))
+    return Webui(name, url, lora_dir, python)
+
+
+WEBUIS = [find_webui("a1111"), find_webui("forge")]
+EACH_WEBUI = [
+    pytest.param(
+        web,
+        id=web.name,
+        marks=pytest.mark.skipif(
+            not (web.url and web.lora_dir),
+            reason=f"HOTLORA_{web.name.upper()}_URL and HOTLORA_{web.name.upper()}_LORA_DIR name no running program",
+        ),
+    )
+    for web in WEBUIS
+]
+driven = WEBUIS[:1]  # the one that the test at hand drives
+in_each_webui = pytest.mark.usefixtures("each_webui")
 FOLDER = os.environ.get("HOTLORA_A1111_FOLDER", "")
-needs_webui = pytest.mark.skipif(
-    not (URL and LORA_DIR), reason="HOTLORA_A1111_URL and HOTLORA_A1111_LORA_DIR name no running AUTOMATIC1111"
-)
 needs_folder = pytest.mark.skipif(not FOLDER, reason="HOTLORA_A1111_FOLDER names no folder of AUTOMATIC1111's files")
 PICTURE = {"seed": 1, "steps": 12, "width": 64, "height": 64, "cfg_scale": 4, "sampler_name": "DPM++ 2M"}
+
+
+def webui_now() -> Webui:
+    """The one that the test at hand drives."""
+    return driven[0]
+
+
+def lora_dir() -> Path:
+    """Where the WebUI looks for LoRAs."""
+    return Path(webui_now().lora_dir)
 
 
 def ask(path: str, body: Any = None, method: str | None = None) -> Any:
     """The JSON that the WebUI answers with."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(URL + path, data, {"Content-Type": "application/json"}, method=method)
+    request = urllib.request.Request(webui_now().url + path, data, {"Content-Type": "application/json"}, method=method)
     with urllib.request.urlopen(request, timeout=180) as answer:
         return json.loads(answer.read() or "null")
 

@@ -1,4 +1,4 @@
-"""The whole story in a running AUTOMATIC1111 with the extension in it: over its page, in a browser, and over HTTP.
+"""The whole story in a running AUTOMATIC1111 or Forge with the extension in it: over its page, in a browser, and over HTTP.
 
 A stranger makes a data set, presses Train, goes on drawing, reloads the page, looks at samples, stops, resumes, and uses the
 LoRA; afterwards the WebUI draws what it drew before, bit for bit, and its packages are what they were.
@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from real_a1111 import LORA_DIR, PYTHON, URL, ask, draw, needs_webui
+from real_webui import ask, draw, in_each_webui, lora_dir, webui_now
 from safetensors import safe_open
 from waiting import wait_until
 
-pytestmark = needs_webui
+pytestmark = in_each_webui
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 NAME, API = "story", "/hotlora/v1"
 PROMPT = "a rocket"
@@ -40,12 +40,13 @@ def wait_while_it_gets_on():
 
 
 def list_packages():
-    return subprocess.run([PYTHON, "-c", LIST_PACKAGES], capture_output=True, text=True, check=True).stdout if PYTHON else ""
+    python = webui_now().python
+    return subprocess.run([python, "-c", LIST_PACKAGES], capture_output=True, text=True, check=True).stdout if python else ""
 
 
 def memory_of_webui():
     """Bytes resident in the process that listens at the address."""
-    port = int(URL.rpartition(":")[2])
+    port = int(webui_now().url.rpartition(":")[2])
     process = next(c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port)
     return psutil.Process(process).memory_info().rss
 
@@ -61,7 +62,7 @@ def clean():
             wait_until(lambda: run_of_that_name()["status"] not in ("training", "preparing", "paused", "waiting", "stopping"), 120)
         if run:
             ask(f"{API}/runs/{NAME}", method="DELETE")
-        for file in Path(LORA_DIR).glob(f"hotlora/{NAME}*"):
+        for file in lora_dir().glob(f"hotlora/{NAME}*"):
             file.unlink()
 
     remove()
@@ -74,8 +75,8 @@ def tab(open_page):
     """The WebUI's page on our tab."""
 
     def open_tab():
-        page = open_page(f"{URL}/")
-        page.locator("#tabs > .tab-nav button", has_text="Train LoRA").click()
+        page = open_page(f"{webui_now().url}/")
+        page.locator("#tabs > .tab-nav button", has_text="Train LoRA").click(timeout=60_000)  # a large page on a busy machine
         page.locator("#hotlora_train").wait_for(state="visible")
         return page
 
@@ -83,6 +84,8 @@ def tab(open_page):
 
 
 def fill(page, option, value):
+    if option == "max_steps":
+        page.locator("[data-length=max_steps]").click()
     page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
 
 
@@ -98,6 +101,7 @@ def test_the_whole_story(clean, tab, open_page, tmp_path):
     page.locator("#hotlora_album figure").nth(len(pictures) - 1).wait_for()
 
     page.locator("#hotlora_advanced > .label-wrap").click()
+    page.evaluate("document.querySelectorAll('.hotlora-heading').forEach((heading) => heading.click())")
     for option, value in {
         "output_name": NAME,
         "trigger_word": "housestyle",
@@ -127,8 +131,8 @@ def test_the_whole_story(clean, tab, open_page, tmp_path):
     assert grown < parts + 400 * 2**20
 
     page.reload()
-    page.locator("#tabs > .tab-nav button", has_text="Train LoRA").click()
-    page.locator("#hotlora_status [data-status=training]").wait_for()
+    page.locator("#tabs > .tab-nav button", has_text="Train LoRA").click(timeout=60_000)
+    page.locator("#hotlora_status [data-status=training]").wait_for(timeout=60_000)
     page.locator("#hotlora_sample:not([disabled])").click()
     page.locator("#hotlora_samples img").first.wait_for(timeout=60_000)
     page.locator("#hotlora_stop").click()
@@ -161,7 +165,7 @@ def endless_turns():
 
 def step_of_live_lora():
     """The live LoRA is brought up to date by a picture that asks for it, once that has the model."""
-    with safe_open(str(Path(LORA_DIR) / "hotlora" / "live" / f"{NAME}-live.safetensors"), "pt") as file:
+    with safe_open(str(lora_dir() / "hotlora" / "live" / f"{NAME}-live.safetensors"), "pt") as file:
         return int(file.metadata()["ss_steps"])
 
 

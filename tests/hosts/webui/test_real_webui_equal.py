@@ -1,4 +1,4 @@
-"""In a running AUTOMATIC1111: what is trained there is what is trained without it, and the three ways to see a LoRA agree.
+"""In a running AUTOMATIC1111 or Forge: what is trained there is what is trained without it, and the three ways to see a LoRA agree.
 
 The two programs compute the same sums in another order, which leaves differences of a few units in a number's last place. Three
 places were found, each by comparing all layers' inputs and outputs: attention (the WebUI's InvokeAI kernel here, PyTorch's in
@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from real_a1111 import LORA_DIR, PICTURE, URL, ask, draw, needs_webui
+from real_webui import PICTURE, ask, draw, in_each_webui, lora_dir, webui_now
 from safetensors import safe_open
 from safetensors.torch import load_file
 from waiting import wait_until
 
-pytestmark = needs_webui
+pytestmark = in_each_webui
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "demo" / "model" / "emoji-sd.safetensors"
 NAME, RUN = "equal", "/hotlora/v1/runs/equal"
@@ -64,7 +64,7 @@ def clean():
             wait_until(lambda: status() in ("stopped", "done", "failed"), 60)
         if status():
             ask(RUN, method="DELETE")
-        for file in Path(LORA_DIR).glob(f"hotlora/{NAME}*"):
+        for file in lora_dir().glob(f"hotlora/{NAME}*"):
             file.unlink()
 
     assert ask("/sdapi/v1/options")["sd_checkpoint_hash"] == hashlib.sha256(MODEL.read_bytes()).hexdigest(), "load the demo's checkpoint"
@@ -129,7 +129,7 @@ def test_live_lora_saved_file_and_sample_are_the_same_picture(clean):
     wait_until(lambda: (ask(RUN)["step"] or 0) >= 8, 120)
     for weight in (0.8, 1):
         live = draw(f"{PROMPT} <lora:{NAME}-live:{weight}>")
-        with safe_open(Path(LORA_DIR) / "hotlora" / "live" / f"{NAME}-live.safetensors", "np") as file:
+        with safe_open(lora_dir() / "hotlora" / "live" / f"{NAME}-live.safetensors", "np") as file:
             step = int(file.metadata()["ss_steps"])
         wait_until(lambda step=step: any(saved["step"] == step for saved in ask(RUN)["files"]), 60)
         picture = draw(f"{PROMPT} <lora:{NAME}-step{step:08d}:{weight}>")
@@ -137,7 +137,7 @@ def test_live_lora_saved_file_and_sample_are_the_same_picture(clean):
         assert np.array_equal(live, picture)
 
     sample = next(sample for sample in ask(RUN)["samples"] if sample["step"] == step)
-    with urlopen(f"{URL}{RUN}/samples/{sample['file']}", timeout=60) as answer:
+    with urlopen(f"{webui_now().url}{RUN}/samples/{sample['file']}", timeout=60) as answer:
         made = np.asarray(Image.open(BytesIO(answer.read())).convert("RGB")).astype(int)
     pixels = (made != picture).any(-1).mean()
     print(f"\nsample against saved file: at most {np.abs(made - picture).max()} of 255, in {pixels:.1%} of the pixels")

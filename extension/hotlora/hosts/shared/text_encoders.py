@@ -42,7 +42,12 @@ def _encode_one(encoder: Any, rows: torch.Tensor, skip: int) -> torch.Tensor:
     output = encoder(rows.to(_device_of(encoder)), output_hidden_states=True)
     if skip == 1:
         return output.last_hidden_state
-    return getattr(encoder, "text_model", encoder).final_layer_norm(output.hidden_states[-skip])
+    return inner_of(encoder).final_layer_norm(output.hidden_states[-skip])
+
+
+def inner_of(encoder: Any) -> Any:
+    """Where transformers' text model keeps its layers, by version."""
+    return getattr(encoder, "text_model", encoder)
 
 
 def _tokenize(captions: Sequence[str], tokenizer: Any, max_token_length: int) -> torch.Tensor:

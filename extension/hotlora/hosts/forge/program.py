@@ -1,0 +1,8 @@
+"""Forge, for the file that it executes."""
+
+from ..webui.program import Program
+from .checkpoint import name_chosen
+from .host import ForgeHost, check_on_loaded
+from .live import remove_live, update_live
+
+PROGRAM = Program("forge", ForgeHost, name_chosen, check_on_loaded, update_live, remove_live)

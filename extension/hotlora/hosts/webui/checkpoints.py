@@ -1,0 +1,26 @@
+"""What the WebUI and programs made from it call a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from ...sd.metadata import file_hashes
+
+
+def is_wanted(info: Any, wanted: str) -> bool:
+    """Whether ``base_model`` means this checkpoint: by what the WebUI calls it, or else, for options from elsewhere, by its
+    file's name. Weights are told apart by the fingerprint when a run is resumed."""
+    from modules import sd_models
+
+    if not wanted or wanted in info.ids:
+        return True
+    known = sd_models.checkpoint_aliases.get(wanted)
+    if known is not None:
+        return known.filename == info.filename
+    return Path(wanted).name == Path(info.filename).name
+
+
+def hash_ahead(info: Any) -> None:
+    """Metadata has the checkpoint's hashes. Gigabytes take seconds; the answer is kept, and now nobody waits for the model."""
+    path = Path(info.filename)
+    if path.is_file():
+        file_hashes(path)

@@ -1,0 +1,96 @@
+"""Whoever presses a button sees at once, where they look, that something goes on; and then the answer."""
+
+import dataclasses
+
+import pytest
+from hotlora.engine.errors import UserError
+from hotlora.engine.jobs import Jobs
+from hotlora.sd.config import ImageConfig
+from hotlora.ui.page import build_standalone_page
+from toy import ToyHost
+from toy_studio import Preparer, toy_studio
+
+
+def fill(page, option, value):
+    page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
+
+
+def is_in_sight(page, selector):
+    return page.wait_for_function(
+        """selector => {
+            const box = document.querySelector(selector)?.getBoundingClientRect();
+            return box && box.height > 0 && box.top < innerHeight && box.bottom > 0;
+        }""",
+        arg=selector,
+    )
+
+
+def test_a_refused_start_says_why_below_the_button(serve, open_page, tmp_path):
+    page = open_page(serve(build_standalone_page(toy_studio(tmp_path))), size="phone")
+    page.locator("#hotlora_train").click()
+    is_in_sight(page, "#hotlora_answer .hotlora-bad")
+    button, told = page.locator("#hotlora_train").bounding_box(), page.locator("#hotlora_answer .hotlora-bad").bounding_box()
+    assert 0 <= told["y"] - (button["y"] + button["height"]) < 60
+
+
+def test_a_start_shows_its_run_in_watch_and_one_line_of_it_stays_in_sight(serve, open_page, tmp_path):
+    studio = toy_studio(tmp_path)
+    page = open_page(serve(build_standalone_page(studio)), size="phone")
+    fill(page, "output_name", "cat")
+    page.locator("[data-length=max_steps]").click()
+    fill(page, "max_steps", 5000)
+    page.locator("#hotlora_train").click()
+    page.locator("#hotlora_status [data-status=training]").wait_for()
+    is_in_sight(page, "#hotlora_status")
+    page.locator("#hotlora_now").first.wait_for(state="hidden")  # the run itself is in sight
+    page.evaluate("window.scrollTo(0, 0)")
+    line = page.locator("#hotlora_now .hotlora-now", has_text="cat")
+    line.wait_for()
+    assert "5,000" in line.inner_text() and page.evaluate("document.documentElement.scrollWidth") <= 390
+    line.click()
+    is_in_sight(page, "#hotlora_status")
+    studio.jobs.stop("cat")
+
+
+def test_a_look_ahead_counts_its_seconds_at_the_button(serve, open_page, tmp_path):
+    jobs = Jobs(lambda: ToyHost(Preparer), tmp_path / "runs", ImageConfig)
+    page = open_page(serve(build_standalone_page(dataclasses.replace(toy_studio(tmp_path), jobs=jobs))), size="phone")
+    page.locator("#hotlora_look_ahead").click()
+    is_in_sight(page, "#hotlora_outlook .hotlora-card")
+    page.wait_for_function("parseInt(document.querySelector('#hotlora_outlook [data-elapsed]')?.textContent) >= 2")
+    page.locator("#hotlora_cancel_look").click()
+    page.locator("#hotlora_outlook", has_text="Cancelled.").first.wait_for()
+
+
+def test_a_note_goes_when_it_is_no_longer_true_and_comes_again(serve, open_page, tmp_path):
+    studio = toy_studio(tmp_path)
+    studio.jobs.start({"output_name": "cat", "max_steps": 100_000, "tensorboard": False, "train_data_dir": "x"})
+    page = open_page(serve(build_standalone_page(studio)))
+    for _ in range(2):
+        page.locator("#hotlora_pause:not([disabled])", has_text="Pause").click()
+        page.locator("#hotlora_message", has_text="Pausing after this step.").first.wait_for()
+        page.locator("#hotlora_status [data-status=paused]").wait_for()
+        page.locator("#hotlora_message .hotlora-message").wait_for(state="detached")
+        page.locator("#hotlora_pause", has_text="Go on").click()
+        page.locator("#hotlora_status [data-status=training]").wait_for()
+    studio.jobs.stop("cat")
+
+
+def test_runs_that_wait_stand_in_their_order_and_are_moved(serve, open_page, tmp_path):
+    studio = toy_studio(tmp_path)
+    for name in ("first", "second", "third"):
+        studio.jobs.start({"output_name": name, "max_steps": 100_000, "tensorboard": False, "train_data_dir": "x"})
+    page = open_page(serve(build_standalone_page(studio)))
+    names = "[...document.querySelectorAll('#hotlora_runs tbody tr')].map((row) => row.cells[0].textContent).join()"
+    page.wait_for_function(f"{names} === 'first,second,third'")
+    page.locator("#hotlora_delete[data-run=first]").wait_for(state="attached")  # it says whom
+    page.locator("[data-run=third][data-move='-1']").click()
+    page.wait_for_function(f"{names} === 'first,third,second'")
+    assert studio.jobs.list_line() == ["first", "third", "second"]
+    with pytest.raises(UserError, match="does not wait"):
+        studio.jobs.move("first", 1)
+    studio.jobs.move("second", 5)
+    studio.jobs.move("third", -5)  # the one that trains keeps its place
+    assert studio.jobs.list_line() == ["first", "third", "second"]
+    for name in ("second", "third", "first"):
+        studio.jobs.stop(name)
