@@ -130,7 +130,7 @@ def test_the_page_keeps_gives_and_takes_recipes(studio, tmp_path, monkeypatch):
     shown = recipe.options.show({"output_name": "my cat", "lora_rank": 7, "trigger_word": "ohwx", "train_data_dir": "pictures"})
     said, update = recipe._keep_preset("mine", *shown)
     assert "Saved as preset" in said and update["value"] == "mine" and "mine" in update["choices"]
-    said, *other = recipe._show_preset("mine", *recipe.options.show({"output_name": "dog", "lora_rank": 3}))
+    said, _, *other = recipe._show_preset("mine", *recipe.options.show({"output_name": "dog", "lora_rank": 3}))
     values = recipe.options.values(other)
     assert values["lora_rank"] == 7 and values["output_name"] == "dog" and "trigger_word" not in values
 
