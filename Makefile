@@ -1,10 +1,11 @@
 # HotLoRA's commands on Linux and macOS. On Windows use the plain ones in docs/standalone.md.
 #
 #   make demo        set up, train the demo LoRA on the CPU, name the files to look at
-#   make test        all tests under both sets of packages, the newest and AUTOMATIC1111's; then lint
+#   make test        all tests under both sets of packages, the newest and AUTOMATIC1111's; lint first
 #   make test-faults the whole fault harness, up to an hour: kills, full disks, damage, odd inputs; `make test` has its short form
 #   make test-hosts  the whole stories in a running AUTOMATIC1111, Forge and text-generation-webui; where those are: see below
 #   make bench       a training step here against plain loops over diffusers, transformers and peft: time and memory
+#   make gpu         what the documentation claims of a card, tried on this machine's, in under ten minutes
 #   make docs        build the documentation into the folder site; a link that leads nowhere is an error
 #   make clean       remove what demo, tests and tools left behind, but not the virtual environments
 #
@@ -19,12 +20,12 @@ CLASSES := requirements/original-classes.txt
 # Waiting OpenMP threads spin by default; on a machine that does anything else, that makes steps several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-newest test-a1111 test-faults test-hosts real-a1111 real-forge real-textgen real-classes browser lint bench docs clean
+.PHONY: demo test test-newest test-a1111 test-faults test-hosts real-a1111 real-forge real-textgen real-classes browser lint bench gpu docs clean
 
 demo: .venv/.ready
 	$(NEWEST) demo/run_demo.py
 
-test: test-newest test-a1111 lint
+test: lint test-newest test-a1111
 
 test-newest: .venv/.tests-ready browser
 	$(NEWEST) -m pytest
@@ -115,6 +116,9 @@ lint: .venv/.ready
 bench: .venv/.ready
 	$(NEWEST) tools/bench.py
 	$(NEWEST) tools/bench_text.py
+
+gpu: .venv/.ready
+	$(NEWEST) tools/gpu_check.py
 
 docs: .venv-docs/.ready
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet

@@ -101,11 +101,11 @@ def check_memory(bench: Bench) -> Found:
     free = bench.run(shape, bench.config(shape, **options))
     half = bench.run(shape, bench.config(shape, **options | {"batch_size": 2}))
     cap = (free.allocated + half.allocated) / 2 / torch.cuda.get_device_properties(bench.device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(cap * 1.02, 1.0), bench.device)
+    torch.cuda.set_per_process_memory_fraction(min(cap * 1.02, 1.0))
     try:
         capped = bench.run(shape, bench.config(shape, **options))
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, bench.device)
+        torch.cuda.set_per_process_memory_fraction(1.0)
     said = [warning for warning in capped.warnings if "Out of memory" in warning]
     assert said, f"nothing was cut: {free.allocated} and {half.allocated} bytes, capped at {cap:.3f}"
     apart = max(abs(a - b) / a for a, b in zip(free.losses, capped.losses, strict=True))
