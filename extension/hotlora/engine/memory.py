@@ -6,8 +6,14 @@ import torch
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA and MPS; torch on Linux; on Windows
 
 
+def forget_peak(device: torch.device) -> None:
+    """What was allocated before is nobody's peak any more: it may have been a picture's."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def memory_in_use(device: torch.device) -> int:
-    """Bytes: the device's peak of allocated tensors where it has its own memory, else this process's resident set."""
+    """Bytes: the device's peak of allocated tensors since it was forgotten where it has its own memory, else this process's resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":

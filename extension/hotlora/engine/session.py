@@ -22,7 +22,7 @@ from .gradients import Gradients
 from .initial import load_initial, read_initial
 from .interfaces import Foreseeing, Trainee
 from .judging import Judgement, LossRecord
-from .memory import memory_in_use
+from .memory import forget_peak, memory_in_use
 from .optimizers import build_optimizer, build_scaler, build_scheduler, load_optimizer
 from .options import as_plain
 from .plan import Plan, Position
@@ -114,6 +114,7 @@ class Session:
         """The model in training: adapters in, modes set; afterwards as found."""
         with self.adapters.attached(self.trainee.modules), self.trainee.training():
             self.adapters.set_training(True)
+            forget_peak(self.trainee.device)
             yield
 
     def train_step(self) -> Step:
