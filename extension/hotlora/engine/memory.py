@@ -13,7 +13,7 @@ def forget_peak(device: torch.device) -> None:
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Bytes: the device's peak of allocated tensors since it was forgotten where it has its own memory, else this process's resident set."""
+    """Bytes: the peak of tensors allocated since the last :func:`forget_peak` on a device with its own memory, else the resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":
