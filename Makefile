@@ -2,7 +2,7 @@
 #
 #   make demo        set up, train the demo LoRA on the CPU, name the files to look at
 #   make test        all tests under both sets of packages, the newest and AUTOMATIC1111's; lint first
-#   make test-faults the whole fault harness, up to an hour: kills, full disks, damage, odd inputs; `make test` has its short form
+#   make test-faults the whole fault harness, some minutes: kills, full disks, damage, odd inputs; `make test` has its short form
 #   make test-hosts  the whole stories in a running AUTOMATIC1111, Forge and text-generation-webui; where those are: see below
 #   make bench       a training step here against plain loops over diffusers, transformers and peft: time and memory
 #   make gpu         what the documentation claims of a card, tried on this machine's, in under ten minutes
