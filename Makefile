@@ -1,10 +1,11 @@
 # HotLoRA's commands on Linux and macOS. On Windows use the plain ones in docs/standalone.md.
 #
 #   make demo        set up, train the demo LoRA on the CPU, name the files to look at
-#   make test        all tests under both sets of packages, the newest and AUTOMATIC1111's; lint first
+#   make test        lint, then all tests under three sets of packages: the newest, AUTOMATIC1111's, Forge Neo's; two at a time
 #   make test-faults the whole fault harness, some minutes: kills, full disks, damage, odd inputs; `make test` has its short form
 #   make test-hosts  the whole stories in a running AUTOMATIC1111, Forge and text-generation-webui; where those are: see below
 #   make bench       a training step here against plain loops over diffusers, transformers and peft: time and memory
+#   make bench-presets  what the image presets learn on the demo's model, against plain runs of as many steps; some 15 minutes
 #   make gpu         what the documentation claims of a card, tried on this machine's, in under ten minutes
 #   make docs        build the documentation into the folder site; a link that leads nowhere is an error
 #   make clean       remove what demo, tests and tools left behind, but not the virtual environments
@@ -14,33 +15,45 @@
 
 NEWEST := .venv/bin/python
 A1111 := .venv-a1111/bin/python
+NEO := .venv-neo/bin/python
 INSTALL := -m pip install --disable-pip-version-check --quiet
 CLASSES := requirements/original-classes.txt
 
 # Waiting OpenMP threads spin by default; on a machine that does anything else, that makes steps several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-newest test-a1111 test-faults test-hosts real-a1111 real-forge real-textgen real-classes browser lint bench gpu docs clean
+.PHONY: demo test test-newest test-a1111 test-neo test-faults test-hosts real-a1111 real-forge real-textgen real-classes browser lint bench bench-presets gpu docs clean
 
 demo: .venv/.ready
 	$(NEWEST) demo/run_demo.py
 
-test: lint test-newest test-a1111
+# One thread each: runs are many and small.
+test: export OMP_NUM_THREADS := 1
+test: lint
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-newest test-a1111 test-neo
 
 test-newest: .venv/.tests-ready browser
 	$(NEWEST) -m pytest
 
-# Python 3.10 is what AUTOMATIC1111 runs on. Without one only half of the promise is tested: said loudly, and an error in CI.
+# Without the Python of a program only a part of the promise is tested: said loudly, and an error in CI.
+NOT_TESTED_UNDER = @echo; echo "*** NOT TESTED: $(1) set of packages. It needs Python $(2), and there is none on this machine. ***"; \
+	echo "*** Install it (for example: pyenv install $(2)) and run: make $(3) ***"; echo; [ "$$CI" != true ]
+
 ifneq ($(or $(wildcard $(A1111)),$(shell tools/find_python.sh 3.10)),)
 test-a1111: .venv-a1111/.ready browser
 	$(A1111) -m pytest
 else
 test-a1111:
-	@echo
-	@echo "*** NOT TESTED: AUTOMATIC1111's set of packages. It needs Python 3.10, and there is none on this machine. ***"
-	@echo "*** Install it (for example: pyenv install 3.10) and run: make test-a1111                               ***"
-	@echo
-	@[ "$$CI" != true ]
+	$(call NOT_TESTED_UNDER,AUTOMATIC1111's,3.10,test-a1111)
+endif
+
+# What depends on no program that holds a model, and the page, which Forge and Forge Neo build with a Gradio of their own.
+ifneq ($(or $(wildcard $(NEO)),$(shell tools/find_python.sh 3.13)),)
+test-neo: .venv-neo/.ready browser
+	$(NEO) -m pytest tests/engine tests/pictures tests/sd tests/llm tests/hosts/forge tests/hosts/webui tests/hosts/shared tests/ui
+else
+test-neo:
+	$(call NOT_TESTED_UNDER,Forge Neo's,3.13,test-neo)
 endif
 
 # What it reached goes into docs/reliability.md. Two sessions at once, one thread each: runs are many and small.
@@ -117,6 +130,10 @@ bench: .venv/.ready
 	$(NEWEST) tools/bench.py
 	$(NEWEST) tools/bench_text.py
 
+bench-presets: export OMP_NUM_THREADS := 1
+bench-presets: .venv/.ready
+	$(NEWEST) tools/bench_presets.py
+
 gpu: .venv/.ready
 	$(NEWEST) tools/gpu_check.py
 
@@ -141,6 +158,13 @@ docs: .venv-docs/.ready
 		&& "$$python" -m venv .venv-a1111; }
 	$(A1111) $(INSTALL) -r requirements/a1111.txt
 	$(A1111) $(INSTALL) --no-deps -r $(CLASSES)
+	@touch $@
+
+.venv-neo/.ready: requirements/neo.txt requirements/standalone.txt $(CLASSES)
+	@[ -x $(NEO) ] || { python=$$(tools/find_python.sh 3.13) && echo "setting up .venv-neo with $$python (some minutes)" \
+		&& "$$python" -m venv .venv-neo; }
+	$(NEO) $(INSTALL) -r requirements/neo.txt
+	$(NEO) $(INSTALL) --no-deps -r $(CLASSES)
 	@touch $@
 
 .venv-docs/.ready: requirements/docs.txt

@@ -5,6 +5,7 @@ its own ``load_lora_weights``: what is measured is the file on the disk, not the
 """
 
 import argparse
+import logging
 import os
 import shutil
 import subprocess
@@ -45,6 +46,7 @@ class Score:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns the exit code."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of kernels it could download
     parser = argparse.ArgumentParser(description="Train the demo LoRA and score it on subjects that it was not trained on.")
     parser.add_argument("--score-only", action="store_true", help="score the LoRA of the last run again")
     options = parser.parse_args(arguments)

@@ -23,7 +23,9 @@
     function lookForNews() {
         const page = find("#hotlora_page");
         const tick = find("#hotlora_tick");
-        if (!page || !tick || document.hidden || page.offsetParent === null) return;
+        const awaited = window.hotlora.isAwaited && window.hotlora.isAwaited();
+        if (window.hotlora.isUploading()) return;
+        if (!page || !tick || ((document.hidden || page.offsetParent === null) && !awaited)) return;
         const beat = (find("#hotlora_beat i") || {}).textContent || "";
         const now = Date.now();
         const waited = now - askedAt;
@@ -94,42 +96,24 @@
         return JSON.stringify([config.dependencies.length, ...ours.map((part) => [part.id, part.props.elem_id])]);
     }
 
-    // A press on a picture opens its caption. The album is drawn anew when that is saved: what was looked at stays in sight.
-    let albumTop = 0;
-
-    function pickPicture(event) {
-        const card = event.target.closest && event.target.closest("#hotlora_album [data-name]");
-        if (!card || (event.type === "keydown" && event.key !== "Enter")) return;
-        window.hotloraPicked = card.dataset.name;
-        albumTop = card.parentElement.scrollTop;
-        find("#hotlora_pick").click();
-    }
-    document.addEventListener("click", pickPicture);
-    document.addEventListener("keydown", pickPicture);
-
-    window.hotloraGoBack = function () {
-        requestAnimationFrame(() => {
-            const album = find("#hotlora_album .hotlora-album");
-            if (album) album.scrollTop = albumTop;
-        });
-    };
-
     // AUTOMATIC1111 translates what is added to its page: not what a browser asks, nor a button that changes its words.
     const translate = (text) => (window.localization || {})[text] || text;
 
-    // For the page's other scripts: find an element; look for news at once.
-    window.hotlora = { find, translate, lookNow: () => { askedAt = Math.min(askedAt, Date.now() - PERIOD_MS); } };
+    // For the page's other scripts: find an element; look for news at once; whether the page has to be quiet (its own script knows).
+    const lookNow = () => { askedAt = Math.min(askedAt, Date.now() - PERIOD_MS); };
+    window.hotlora = { find, translate, lookNow, isUploading: () => false };
 
     window.hotloraConfirm = (question, name) => confirm(translate(question) + "\n\n" + name);
 
-    function translatePause() {
-        const words = [...((find("#hotlora_pause") || {}).childNodes || [])].filter((node) => node.nodeType === Node.TEXT_NODE);
+    function translateButtons() {
+        const nodes = ["#hotlora_pause", "#hotlora_archive"].flatMap((button) => [...((find(button) || {}).childNodes || [])]);
+        const words = nodes.filter((node) => node.nodeType === Node.TEXT_NODE);
         for (const node of words) {
             const translated = translate(node.data.trim());
             if (translated !== node.data.trim()) node.data = translated;
         }
     }
-    setInterval(translatePause, 250);
+    setInterval(translateButtons, 250);
 
     window.hotloraUse = function () {
         const shown = find("#hotlora_tag");

@@ -6,6 +6,7 @@
 
     const { find } = window.hotlora;
     const KEEP_MS = 1000; // after the last change
+    const DRAWN_MS = 2000;
 
     const place = (key) => find(`#hotlora_${key}`);
 
@@ -134,7 +135,7 @@
     function linkKeys() {
         for (const note of document.querySelectorAll("#hotlora_page .hotlora-bad:not([data-linked])")) {
             note.dataset.linked = "true";
-            const keys = [...new Set(note.textContent.match(/\b[a-z0-9]+(?:_[a-z0-9]+)+\b|\b(?:epochs|resolution|optimizer|scheduler)\b/g) || [])];
+            const keys = [...new Set(note.textContent.match(/\b[a-z0-9]+(?:_[a-z0-9]+)+\b|\b(?:epochs|resolutions?|datasets|optimizer|scheduler)\b/g) || [])];
             const known = keys.filter((key) => place(key) && place(key).classList.contains("hotlora-option"));
             if (!known.length) continue;
             const row = Object.assign(document.createElement("p"), { className: "hotlora-ways" });
@@ -170,9 +171,30 @@
 
     // -- keeping -------------------------------------------------------------------------------------------------------
 
-    let restored = false, asked = false, kept = null, latest = null, changedAt = 0;
+    let restoredAt = 0, asked = false, kept = null, latest = null, changedAt = 0;
 
-    window.hotloraRestored = () => { restored = true; };
+    window.hotloraRestored = () => { restoredAt = Date.now(); putBack(); };
+
+    // What is typed before the kept form is there stays; the page draws that form later than it says.
+    const typed = new Map();
+    const isDrawn = () => restoredAt && Date.now() - restoredAt > DRAWN_MS;
+
+    document.addEventListener("input", (event) => {
+        const box = event.target;
+        const isText = box.matches("#hotlora_page .hotlora-option :is(textarea, input[type=number], input:not([type]), input[type=text])");
+        if (isText && !box.closest(".secondary-wrap") && !isDrawn()) typed.set(box, box.value); // there a menu is searched
+    });
+
+    function putBack() {
+        const brought = readJson("#hotlora_kept i", "kept");
+        for (const [box, value] of typed) {
+            const key = box.closest(".hotlora-option").id.replace("hotlora_", "");
+            if (box.value === value || !(key in brought) || !isSame(box.value, brought[key])) continue;
+            box.value = value;
+            box.dispatchEvent(new Event("input", { bubbles: true }));
+        }
+        if (!isDrawn()) requestAnimationFrame(putBack);
+    }
 
     function describeForm() {
         const fields = [...document.querySelectorAll("#hotlora_page .hotlora-option")].map((block) => read(block.id.replace("hotlora_", "")));
@@ -187,9 +209,16 @@
             find("#hotlora_restore").click();
         }
         if (now !== latest) [latest, changedAt] = [now, Date.now()];
-        if (restored && latest !== kept && Date.now() - changedAt > KEEP_MS) {
+        if (restoredAt && latest !== kept && !window.hotlora.isUploading() && Date.now() - changedAt > KEEP_MS) {
             kept = latest;
             find("#hotlora_keep").click();
+        }
+    }
+
+    // Gradio 3.41 names the slider, but not the number beside it.
+    function nameSliderNumbers() {
+        for (const input of document.querySelectorAll('#hotlora_page .head input[type="number"]:not([aria-label])')) {
+            input.setAttribute("aria-label", input.parentElement.textContent.trim());
         }
     }
 
@@ -203,6 +232,7 @@
         showLength();
         search();
         linkKeys();
+        nameSliderNumbers();
         keep();
     }, 300);
 })();

@@ -1,5 +1,5 @@
-// Samples: one over the whole page on a click, and its prompt's other steps by a slider or the arrow keys. And the chart's choices, shown
-// at once.
+// Samples: rows that stand at their newest; one over the whole page on a click, and its prompt's other steps by a slider or the arrow
+// keys. And the chart's choices, shown at once.
 
 (function () {
     if (window.hotloraSamples) return;
@@ -45,6 +45,25 @@
     }
     document.addEventListener("click", open);
     document.addEventListener("keydown", open);
+
+    // A row stands at its newest sample, or as far from it as somebody has moved it, also when it is drawn anew.
+    const fromEnd = {}; // a row's number -> pixels
+    const rows = () => [...document.querySelectorAll("#hotlora_samples .hotlora-row")];
+    const end = (row) => row.scrollWidth - row.clientWidth;
+    let holder;
+
+    const standAtEnd = () => rows().forEach((row, number) => { row.scrollLeft = end(row) - (fromEnd[number] || 0); });
+    setInterval(() => {
+        const now = window.hotlora.find("#hotlora_samples");
+        if (!now || now === holder) return;
+        holder = now;
+        new MutationObserver(standAtEnd).observe(holder, { childList: true, subtree: true });
+        standAtEnd();
+    }, 500);
+    document.addEventListener("scroll", ({ target }) => {
+        const number = rows().indexOf(target);
+        if (number >= 0) fromEnd[number] = end(target) - target.scrollLeft;
+    }, true);
 
     const redraw = (event) => event.target.closest && event.target.closest("#hotlora_chart_options") && setTimeout(window.hotlora.lookNow, 50);
     document.addEventListener("change", redraw);

@@ -17,8 +17,11 @@ _PACKAGE = str(Path(__file__).resolve().parents[1] / "extension")
 if _PACKAGE not in sys.path:
     sys.path.append(_PACKAGE)
 
+from hotlora.captioning.desk import CaptionDesk
+from hotlora.captioning.kinds import IN_A_HOST
 from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
+from hotlora.hosts.webui.captioners import list_host_captioners
 from hotlora.hosts.webui.library import LoraLibrary
 from hotlora.hosts.webui.live import remove_leftover_lives
 from hotlora.hosts.webui.program import Program
@@ -72,6 +75,7 @@ def make_studio(program: Program) -> Studio:
         choices={"sample_sampler": list_samplers},
         settings=lambda: read_settings(program),
         missing=say_missing,
+        captions=CaptionDesk([*list_host_captioners(), *IN_A_HOST], access),
         uses_tag=True,
         has_live=True,
     )

@@ -3,14 +3,14 @@
 import torch
 
 
-def make_llama(seed: int = 0, vocabulary: int = 128, inner: int = 64, **options):
-    """Llama of two layers, 32 wide."""
+def make_llama(seed: int = 0, vocabulary: int = 128, inner: int = 64, width: int = 32, **options):
+    """Llama of two layers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=32,
+        hidden_size=width,
         intermediate_size=inner,
         num_hidden_layers=2,
         num_attention_heads=4,

@@ -1,9 +1,9 @@
 """Who may import whom: every import statement of the repository, held against the rules of the house.
 
 engine <- pictures <- sd, captioning; engine <- llm; hosts above them, no host knowing another; tasks sees all of these, hosts only
-inside its functions; ui sees engine, tasks, the config classes and the captioners' protocol, never hosts; cli, which joins a host to
-the rest, sees everything; gradio only in ui and entry points; a host's own `modules` only in that host's folder; heavy libraries only
-where they are at home, and loaded only when used.
+inside its functions; ui sees engine, toolbox, tasks, the config classes and the captioners' protocol, never hosts; cli, which joins a
+host to the rest, sees everything; toolbox sees engine, sd, llm, tasks and the stand-alone host; gradio only in ui and entry points; a
+host's own `modules` only in that host's folder; heavy libraries only where they are at home, and loaded only when used.
 
 And what of the house's style can be measured: how long functions and files are, and that the engine names nothing that another room owns.
 """
@@ -31,10 +31,11 @@ ROOMS = {  # what each may import; a file directly in the package is a room of i
     "sd": r"(engine|pictures|sd)\b",
     "llm": r"(engine|llm)\b",
     "captioning": r"(engine|pictures|captioning)\b",
-    "hosts": r"(engine|pictures|sd|llm|hosts)\b",
+    "hosts": r"(engine|pictures|sd|llm|hosts)\b|captioning\.captioner\b",
+    "toolbox": r"(engine|sd|llm|tasks|toolbox)\b|hosts\.(shared|standalone)\b",
     "tasks": r"(engine|pictures|sd|llm|hosts|shipped)\b",
-    "ui": r"(engine|ui|tasks|shipped)\b|(pictures|sd|llm)\.config\b|captioning\.captioner\b",
-    "cli": r"(engine|pictures|sd|llm|captioning|hosts|tasks|ui|cli|shipped)\b",
+    "ui": r"(engine|toolbox|ui|tasks|shipped)\b|(pictures|sd|llm)\.config\b|captioning\.captioner\b",
+    "cli": r"(engine|pictures|sd|llm|captioning|hosts|toolbox|tasks|ui|cli|shipped)\b",
     "__main__": r"cli\b",
 }
 LIGHT = {"tasks": r"hosts\b"}  # room -> what it may import inside functions only
@@ -53,7 +54,9 @@ HOMES = {  # library -> files that may import it, relative to the repository
     "backend": r"extension/hotlora/hosts/forge/",
     "diffusers": r"extension/hotlora/hosts/standalone/\w+\.py$|tools/|demo/",
     "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+|captioning/\w+)\.py$|tools/|demo/",
+    "onnxruntime": r"extension/hotlora/captioning/onnx_tagger\.py$",
     "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
+    "optuna": r"extension/hotlora/toolbox/searching\.py$",
     "peft": r"extension/hotlora/(engine/\w+|llm/peft_names|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
 }
 USUAL_LINES, MOST_LINES, MOST_LINES_OF_A_FILE = 20, 60, 350  # of nine functions in ten; of any; of any file
@@ -65,7 +68,7 @@ FOREIGN = re.compile(  # what the engine has no word for: tasks, families, their
     |a1111|automatic|webui|forge(?!t)|textgen|gradio|diffusers""",
     re.VERBOSE | re.IGNORECASE,
 )
-MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "matplotlib", "tensorboard")
+MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "onnxruntime", "optuna", "matplotlib", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,10 @@ def test_everything_in_the_package_is_a_room_and_extension_holds_nothing_else():
         ("extension/hotlora/tasks.py", "from .hosts.standalone.images import DiffusersHost"),
         ("extension/hotlora/tasks.py", "from .ui.studio import Studio"),
         ("extension/hotlora/shipped.py", "from .engine.files import write_text"),
+        ("extension/hotlora/toolbox/opening.py", "from ..hosts.a1111.host import A1111Host"),
+        ("extension/hotlora/toolbox/opening.py", "from ..cli import main"),
+        ("extension/hotlora/sd/kohya.py", "from ..toolbox.resizing import resize"),
+        ("extension/hotlora/cli/search.py", "import optuna"),
         ("extension/hotlora/cli/ui.py", "import gradio"),
         ("extension/hotlora/__main__.py", "from .ui.page import build_page"),
         ("extension/hotlora/__init__.py", "from .engine import loop"),

@@ -12,7 +12,7 @@ from hotlora.sd.config import ImageConfig
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [*sorted((ROOT / "configs").glob("*.yaml")), ROOT / "demo" / "demo.yaml"]
 TEXTS = {"faq", "fixed_format", "tone_of_voice", "continued_text"}
-SCENARIOS = {"my_lora", "style", "character", "small_data", "quick_try", "sdxl_style", *TEXTS}
+SCENARIOS = {"my_lora", "style", "character", "small_data", "quick_try", "two_concepts", "sdxl_style", *TEXTS}
 
 
 def read_any(path: Path) -> RunConfig:
@@ -38,14 +38,20 @@ def test_every_scenario_has_its_file_and_its_own_output():
 
 
 def test_the_recipes_table_says_what_the_files_say():
-    """Rate, rank and alpha: stated in the file, repeated in the table."""
+    """Rate, rank, alpha and length: stated in the file, repeated in the table."""
     rows = [line.split("|") for line in (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").splitlines() if ".yaml` | " in line]
     told = {cells[2].strip(" `"): (cells[3].strip(), cells[4].strip()) for cells in rows if " / " in cells[3]}
-    assert len(told) == 5
+    told_length = {cells[2].strip(" `"): cells[5].strip() for cells in rows if " / " in cells[3]}
+    assert len(told) == 6
     for name, (sizes, rate) in told.items():
         config = read(f"configs/{name}")
         assert sizes == f"{config.lora_rank} / {config.alpha:g}"
         assert float(rate.split(",")[0]) == config.learning_rate
+        bounds = (
+            f"{config.epochs} epochs, {config.least_steps}–{config.most_steps} steps" if config.least_steps else f"{config.max_steps} steps"
+        )
+        size = config.batch_size * config.gradient_accumulation_steps
+        assert told_length[name] == ("until validation loss rises" if config.early_stopping_patience else f"{bounds} of {size}")
 
 
 def test_my_lora_has_the_keys_that_lora_scripts_users_know():

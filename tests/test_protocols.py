@@ -7,7 +7,19 @@ a trainee that lacks one member of an optional protocol would not be asked for t
 from typing import TYPE_CHECKING
 
 import pytest
-from hotlora.engine.interfaces import Foreseeing, Grading, Keeping, Previewing, Showing, Trainee, Validating
+from hotlora.engine.interfaces import (
+    Foreseeing,
+    Grading,
+    Keeping,
+    Previewing,
+    Renewing,
+    Resembling,
+    Showing,
+    Spreading,
+    Trainee,
+    Validating,
+)
+from hotlora.engine.redrawing import Redrawing
 from hotlora.llm.trainee import TextTrainee
 from hotlora.sd.trainee import ImageBatch, ImageTrainee
 
@@ -35,7 +47,10 @@ if TYPE_CHECKING:
 
     trainees: list[type[Trainee]] = [ImageTrainee, TextTrainee]
     validating: list[type[Validating]] = [ImageTrainee, TextTrainee]
+    spreading: list[type[Spreading]] = [ImageTrainee, TextTrainee]
+    resembling: list[type[Resembling]] = [ImageTrainee]
     foreseeing: list[type[Foreseeing]] = [ImageTrainee]
+    renewing: list[type[Renewing]] = [ImageTrainee, TextTrainee]
     previewing: list[type[Previewing]] = [ImageTrainee, TextTrainee]
     grading: list[type[Grading]] = [TextTrainee]
     showing: list[type[Showing]] = [TextTrainee]
@@ -56,7 +71,7 @@ def members(protocol: type) -> set[str]:
 
 
 @pytest.mark.parametrize("trainee", [ImageTrainee, TextTrainee])
-@pytest.mark.parametrize("protocol", [Validating, Grading, Previewing, Showing, Keeping, Foreseeing])
+@pytest.mark.parametrize("protocol", [Validating, Spreading, Resembling, Grading, Previewing, Showing, Keeping, Foreseeing, Renewing])
 def test_a_trainee_has_all_of_an_optional_protocol_or_nothing(trainee: type, protocol: type):
     has = {name for name in members(protocol) if hasattr(trainee, name)}
     assert has in (set(), members(protocol))
@@ -64,6 +79,7 @@ def test_a_trainee_has_all_of_an_optional_protocol_or_nothing(trainee: type, pro
 
 @pytest.mark.parametrize("trainee", [ImageTrainee, TextTrainee])
 def test_a_trainee_offers_what_a_loop_asks_of_it_and_little_else(trainee: type):
-    known = set().union(*map(members, (Trainee, Validating, Grading, Previewing, Showing, Keeping, Foreseeing)))
+    parts = (Trainee, Validating, Spreading, Resembling, Grading, Previewing, Redrawing, Showing, Keeping, Foreseeing, Renewing)
+    known = set().union(*map(members, parts))
     public = {name for name in vars(trainee) if not name.startswith("_")}
     assert public <= known

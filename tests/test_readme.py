@@ -32,6 +32,14 @@ def test_every_row_of_guarantees_names_a_test():
     assert not [row for row in rows if not _NAMED_TEST.search(row)]
 
 
+def test_the_three_rules_name_files_that_there_are():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rules = page.partition("## Three rules")[2].partition("\n## ")[0]
+    assert re.findall(r"(?m)^(\d)\. \*\*", rules) == ["1", "2", "3"]
+    named = re.findall(r"`([\w/]+\.py)`", rules)
+    assert named and all((ROOT / name).is_file() or (ROOT / "extension" / "hotlora" / name).is_file() for name in named)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_link_leads_nowhere(page):
     links = [link for link in _LINK.findall(page.read_text(encoding="utf-8")) if not re.match(r"\w+:", link)]

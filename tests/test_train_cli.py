@@ -153,6 +153,19 @@ def test_check_trains_nothing(world, capfd):
     assert not (world / "checked").exists()
 
 
+def test_check_tells_what_commonly_goes_wrong_with_such_data(world, capfd):
+    config = write_config(world, "checked")
+    folder = Path(yaml.safe_load(config.read_text(encoding="utf-8"))["train_data_dir"])
+    text = next(folder.rglob("*.txt"))
+    before = text.read_bytes()
+    text.write_text("ein schÃ¶nes Bild", encoding="utf-8")
+    try:
+        assert train_in_process("--config", config, "--check") == 0
+    finally:
+        text.write_bytes(before)
+    assert "captions with garbled letters. Save them anew as UTF-8." in capfd.readouterr().out
+
+
 MISTAKES = {
     "unknown key": ({"learning_rte": 1}, "Did you mean 'learning_rate'"),
     "wrong type": ({"epochs": "many"}, "takes a whole number"),

@@ -23,7 +23,6 @@ from waiting import wait_until
 ROOT = Path(__file__).resolve().parents[1]
 BUILT_FROM = ("pyproject.toml", "setup.py", "README.md", "requirements", "extension", "configs", "javascript", "style.css")
 TRAINED = {"base_model": ROOT / "demo/model/emoji-sd.safetensors", "train_data_dir": ROOT / "demo/pictures/train"}
-FOR_GRADIO = "import huggingface_hub as hub; hasattr(hub, 'HfFolder') or setattr(hub, 'HfFolder', None)"  # see tests/ui/conftest.py
 IS_WINDOWS = os.name == "nt"
 
 
@@ -58,7 +57,7 @@ def installed(tmp_path_factory):
     python = commands / ("python.exe" if IS_WINDOWS else "python")
     pip("--python", str(python), "install", "--no-deps", "--no-index", str(next(folder.glob("hotlora-*.whl"))))
     packages = subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True).strip()
-    Path(packages, "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n{FOR_GRADIO}\n", encoding="utf-8")
+    Path(packages, "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
     return commands
 
 

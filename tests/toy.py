@@ -12,6 +12,7 @@ from hotlora.engine.errors import ModelAway, UserError
 from hotlora.engine.interfaces import AdapterChoice, Loss, PreviewRequest, Progress, Target
 from hotlora.engine.loop import train
 from hotlora.engine.options import build
+from hotlora.engine.redrawing import Opened
 from hotlora.engine.run import Run
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -118,6 +119,22 @@ class ToyTrainee:
 
     def preview(self, request):
         return ToyPreview(f"{request.weight} {self.net(self.inputs[:1]).tolist()}")
+
+    def settle(self, request):
+        return {"prompt": request.prompt, "seed": request.seed, **request.settings}
+
+    def open(self, path):
+        tensors = {}
+        for key, value in load_file(str(path)).items():
+            tensors.setdefault(key.split(".")[0], {})[key.split(".")[1]] = value
+        rank = tensors["layer_0"]["lora_A"].shape[0]
+        targets = {name: Target(self.net[int(name[-1])], rank, self.config.alpha, 0.0, frozen=True) for name in tensors}
+        return Opened(AdapterChoice(dora_axis="input"), targets, tensors)
+
+    def write_grid(self, grid):
+        path = grid.folder / "grid.txt"
+        path.write_text(str(grid.count()), encoding="utf-8")
+        return path
 
     def write_comparison(self, rows, run):
         path = run.folder / "comparison.txt"

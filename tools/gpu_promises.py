@@ -12,6 +12,7 @@ from hotlora.engine.job import Job
 from hotlora.engine.loop import train
 from hotlora.engine.run import Run
 from hotlora.engine.session import Session
+from hotlora.hosts.shared.devices import can_compute
 from hotlora.hosts.standalone.images import DiffusersHost
 from hotlora.hosts.standalone.texts import TransformersHost
 from safetensors.torch import load_file
@@ -114,8 +115,8 @@ def check_memory(bench: Bench) -> Found:
 
 def check_fp16(bench: Bench) -> Found:
     """fp16's scaler skips steps that overflow; a run that broke down goes back to its last state."""
-    if not bench.has_card:
-        yield "fp16", "not checked: fp16 is for cards", {}
+    if not can_compute(bench.device, torch.float16):
+        yield "fp16", "not checked: this torch does not compute fp16 here", {}
         return
     shape = bench.shape("sd15")
     config = bench.config(shape, mixed_precision="fp16")

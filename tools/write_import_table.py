@@ -21,7 +21,9 @@ and what means something else here. An option by its other name in a run file or
 
 What differs most often: a `network_alpha` that is not set is 1 there and the rank here (the import writes 1); sd-scripts trains the text
 encoder unless told not to, HotLoRA only when told to; `lr_warmup` is a percentage; `output_dir` is a run's own folder here; `0` switches
-`min_snr_gamma` off there, an empty value here; repeats are the number in a folder's name (`10_cat`), in both.
+`min_snr_gamma` off there, an empty value here; repeats are the number in a folder's name (`10_cat`), in both. A data set file's
+subsets, and OneTrainer's concepts, become entries of [`datasets`](data.md#several-folders); a folder that stands in several data sets of
+other resolutions becomes one entry with all of these.
 
 Written by `python tools/write_import_table.py` from the tables in the code.
 """

@@ -4,7 +4,7 @@ A new family of models is one more record. What imports a heavy library, a host 
 whoever lists the tasks pays for none of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,8 @@ from .sd.config import ImageConfig
 from .shipped import find_shipped
 
 if TYPE_CHECKING:
-    from .engine.examples import DataView
-    from .engine.interfaces import Host
+    from .engine.examples import DataView, Finding
+    from .engine.interfaces import Host, Progress
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Task:
     list_suffixes: Callable[[], Sequence[str]]  # of the files that a data set may hold
     presets: Mapping[str, Path]  # name -> run file that is shipped
     hides: Sequence[str] = ("slice_seconds", "training_share")  # options that make no sense without a host
-    read_caption: Callable[[Any, str], str] | None = None  # of the example of that name; None where there is nothing to edit
-    write_caption: Callable[[Any, str, str], Any] | None = None
+    make_editor: Callable[[], Any] = lambda: None  # edits examples (``ui.studio.Editor``); None where nothing can be edited
+    report: Callable[[Any], "Iterator[tuple[Progress, list[Finding]]]"] | None = None  # what commonly goes wrong with such data
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)  # option -> what people choose from, or write something else
 
     @property
@@ -77,16 +77,17 @@ def _list_picture_suffixes() -> Sequence[str]:
     return UPLOAD_SUFFIXES
 
 
-def _read_picture_caption(config: ImageConfig, name: str) -> str:
-    from .pictures.caption_editing import read_caption
+def _make_picture_editor() -> Any:
+    from .hosts.standalone.counting import count_tokens
+    from .pictures.editor import PictureEditor
 
-    return read_caption(config, name)
+    return PictureEditor(count_tokens)
 
 
-def _write_picture_caption(config: ImageConfig, name: str, text: str) -> Any:
-    from .pictures.caption_editing import write_caption
+def _report_pictures(config: ImageConfig) -> "Iterator[tuple[Progress, list[Finding]]]":
+    from .pictures.health import find_health
 
-    return write_caption(config, name, text)
+    return find_health(config)
 
 
 IMAGES = Task(
@@ -105,8 +106,8 @@ IMAGES = Task(
         "Small data": find_shipped("configs/small_data.yaml"),
         "Quick try": find_shipped("configs/quick_try.yaml"),
     },
-    read_caption=_read_picture_caption,
-    write_caption=_write_picture_caption,
+    make_editor=_make_picture_editor,
+    report=_report_pictures,
 )
 
 

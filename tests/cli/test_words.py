@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "numpy", "PIL", "gradio", "transformers", "diffusers", "peft", "hotlora.hosts", "hotlora.ui")
 CALLS = [["-m", "hotlora"], *(["-m", "hotlora", name] for name in COMMANDS)]
 CALLS += [[str(ROOT / "train.py")], [str(ROOT / "tools" / "auto_label.py")], [str(ROOT / "tools" / "merge_adapter.py")]]
+CALLS += [[str(ROOT / "tools" / "lora_tool.py")], [str(ROOT / "tools" / "search.py")], ["-m", "hotlora", "tool", "resize"]]
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: " ".join(Path(word).name for word in call))
@@ -53,3 +54,23 @@ def test_a_missing_package_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     assert main(["ui"]) == 2
     assert capsys.readouterr().err == "error: cannot open the training page: the package gradio is missing. Install it.\n"
+    assert main(["search", "--config", "a.yaml"]) == 2
+    assert capsys.readouterr().err.endswith(": the package optuna is missing. Install it.\n")
+
+
+@pytest.mark.parametrize("code", [None, 0, 1, "gone"])
+def test_a_library_that_ends_the_program_does_not_end_a_command_as_a_success(monkeypatch, capsys, code):
+    def leave(options):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(train_command, "run", leave)
+    assert main(["check", "--config", "a.yaml"]) == 1
+    shown = capsys.readouterr().err
+    assert f"error: This failed because of a bug (SystemExit: {code})" in shown and "in leave" in shown
+
+
+def test_only_training_is_done_in_several_processes(monkeypatch, capsys):
+    for key, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "here"}.items():
+        monkeypatch.setenv(key, value)
+    assert main(["options"]) == 2
+    assert capsys.readouterr().err.startswith("error: cannot do this in 2 processes: ")

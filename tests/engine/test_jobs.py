@@ -408,6 +408,21 @@ class Preparer(ToyTrainee):
             yield Progress("looking", number, 100_000)
 
 
+class Leaver(ToyTrainee):
+    """Ends the program, as some libraries do."""
+
+    def prepare(self):
+        raise SystemExit(0)
+        yield
+
+
+def test_a_look_at_what_ends_the_program_is_an_error(program):
+    program.make_trainee = Leaver
+    outlook = program.jobs.look_ahead(OPTIONS)
+    wait_until(lambda: not outlook.busy)
+    assert "because of a bug (SystemExit: 0)" in outlook.error and outlook.estimate is None
+
+
 def test_a_look_ends_at_the_next_sign_of_progress_when_it_is_cancelled(program):
     right, program.make_trainee = program.make_trainee, Preparer
     with pytest.raises(UserError, match="nothing is being looked at"):

@@ -32,6 +32,28 @@ def test_accumulated_equals_the_big_batch(tmp_path, size, accumulation):
     assert close(finals(big), finals(small))
 
 
+@pytest.mark.parametrize(
+    ("options", "steps", "said"),
+    [
+        ({}, 16, ""),
+        ({"least_steps": 30}, 30, "epochs 4 come to 16 steps here, and least_steps to 30"),
+        ({"most_steps": 10}, 10, "epochs 4 come to 16 steps here, and most_steps to 10"),
+        ({"least_steps": 16, "most_steps": 16}, 16, ""),
+        ({"least_steps": 30, "most_steps": 40, "max_steps": 5}, 5, ""),
+    ],
+)
+def test_a_run_is_no_shorter_and_no_longer_than_it_may_be(tmp_path, options, steps, said):
+    events, _, run = run_toy(toy_config(tmp_path / "run", **options))
+    assert len(History(run.events.read()).steps) == steps == events[-1].step
+    warned = [event.message for event in events if isinstance(event, Warned)]
+    assert (said in warned[0]) if said else not warned
+
+
+def test_bounds_that_leave_no_length_are_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot train 9 steps at least and 8 at most"):
+        toy_config(tmp_path / "run", least_steps=9, most_steps=8)
+
+
 def test_out_of_memory_halves_the_batch_and_changes_no_number(tmp_path):
     _, _, plain = run_toy(toy_config(tmp_path / "plain", output_name="a"))
 
@@ -204,8 +226,10 @@ def test_stop_saves_and_pause_waits(tmp_path):
     assert job.outcome.reason == "stopped" and job.run.final_path.exists()
 
 
-def test_wishes_are_granted_after_the_current_step(tmp_path):
-    config = toy_config(tmp_path / "run", sample_prompts=["x"])
+@pytest.mark.parametrize(("prompts", "granted"), [(["x"], "Previewed"), ([], "Warned")])
+def test_wishes_are_granted_after_the_current_step(tmp_path, prompts, granted):
+    """Where there is nothing to sample, that is said."""
+    config = toy_config(tmp_path / "run", sample_prompts=prompts)
     job = Job(ToyHost(), config, Run.start(config))
     events = []
 
@@ -219,7 +243,7 @@ def test_wishes_are_granted_after_the_current_step(tmp_path):
     job.work()
     kinds = [type(e).__name__ for e in events]
     third = next(i for i, e in enumerate(events) if isinstance(e, Step) and e.step == 3)
-    assert kinds[third + 1 : third + 3] == ["Previewed", "Saved"]
+    assert kinds[third + 1 : third + 3] == [granted, "Saved"]
 
 
 def test_full_disk_ends_with_a_sentence_and_whole_checkpoints(tmp_path, monkeypatch):

@@ -1,7 +1,10 @@
 """Optimizers and schedules: the library that was asked for, and a sentence where it cannot run."""
 
 import contextlib
+import importlib.util
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,9 +17,13 @@ from hotlora.engine.weights import Weights
 CPU = torch.device("cpu")
 
 
-def make(**options):
+EIGHT_BITS = ("AdamW8bit", "PagedAdamW8bit")
+HAS_BITSANDBYTES = importlib.util.find_spec("bitsandbytes") is not None  # not among AUTOMATIC1111's packages
+
+
+def make(size=4, **options):
     config = build(RunConfig, options)
-    parameter = torch.nn.Parameter(torch.ones(4))
+    parameter = torch.nn.Parameter(torch.ones(size))
     optimizer, description, warnings = build_optimizer(config, [{"params": [parameter], "lr": config.learning_rate}], CPU)
     return config, parameter, optimizer, description, warnings
 
@@ -33,13 +40,39 @@ def test_every_optimizer_makes_the_loss_smaller(name):
     if hasattr(optimizer, "eval"):
         optimizer.eval()
     assert parameter.square().sum() < 4.0 * 0.95
-    assert bool(warnings) == ("8bit" in name)
-    assert description.endswith("AdamW") if "8bit" in name else name.lower() in description.lower()
+    replaced = name in EIGHT_BITS and not HAS_BITSANDBYTES
+    assert bool(warnings) == (replaced or name.startswith("Paged"))
+    assert description.endswith("AdamW") if replaced else name.lower() in description.lower()
 
 
-def test_8bit_says_why_it_cannot_run_here():
+@pytest.mark.parametrize("name", EIGHT_BITS)
+def test_8bit_keeps_its_state_in_8_bits_and_learns_as_adamw_does(name):
+    """On a processor, where bitsandbytes is; else it says so and is AdamW."""
+    _, exact, plain, *_ = make(size=4096, learning_rate=0.01)
+    _, rough, optimizer, _, warnings = make(size=4096, optimizer=name, learning_rate=0.01)
+    for _ in range(20):
+        for parameter, own in ((exact, plain), (rough, optimizer)):
+            own.zero_grad()
+            parameter.square().sum().backward()
+            own.step()
+    assert torch.allclose(rough, exact, atol=2e-3) and exact.max() < 0.9
+    assert any(value.dtype == torch.uint8 for value in optimizer.state[rough].values() if torch.is_tensor(value)) == HAS_BITSANDBYTES
+    assert HAS_BITSANDBYTES or "the package bitsandbytes is not installed. AdamW is used" in warnings[0]
+
+
+def test_8bit_says_why_it_cannot_run_here(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    _, _, _, description, warnings = make(optimizer="PagedAdamW8bit", optimizer_args={"min_8bit_size": 16})
+    assert "the package bitsandbytes is not installed" in warnings[0] and "AdamW is used" in warnings[0]
+    assert "min_8bit_size" in warnings[1] and description.endswith("AdamW")
+
+    class NotHere(torch.optim.SGD):
+        def step(self):
+            raise NotImplementedError("not on this device")
+
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", SimpleNamespace(PagedAdamW8bit=NotHere))
     *_, warnings = make(optimizer="PagedAdamW8bit")
-    assert "NVIDIA GPU" in warnings[0] and "AdamW is used" in warnings[0]
+    assert "bitsandbytes does not compute on cpu here (not on this device)" in warnings[0]
 
 
 def test_arguments_go_through_and_unknown_ones_are_named():

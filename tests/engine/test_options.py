@@ -5,8 +5,10 @@ import yaml
 from hotlora.engine.config import RunConfig
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import as_plain, build, groups_of, markdown_table, options_of
+from hotlora.engine.values import default_of
 from hotlora.pictures.config import PictureConfig
 from hotlora.sd.config import ImageConfig
+from hotlora.tasks import TASKS
 
 
 def test_unknown_key_names_the_nearest_known_one():
@@ -76,3 +78,11 @@ def test_lists_and_mappings_are_not_shared_between_configs():
     first, second = ImageConfig(), ImageConfig()
     first.sample_prompts.append("x")
     assert second.sample_prompts == []
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
+def test_a_list_says_what_it_holds(task):
+    """Its default goes through YAML and the page unchanged."""
+    defaults = {name: default_of(field) for name, field in options_of(task.config_class).items()}
+    lists = {name: value for name, value in defaults.items() if isinstance(value, list)}
+    assert "sheet_weights" in lists and as_plain(build(task.config_class, lists)) == as_plain(build(task.config_class, {}))

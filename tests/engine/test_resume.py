@@ -18,6 +18,8 @@ KINDS = {
     "prodigy": {"optimizer": "Prodigy", "learning_rate": 1.0},
     "lion": {"optimizer": "Lion"},
     "adafactor": {"optimizer": "Adafactor"},
+    "8 bits": {"optimizer": "AdamW8bit", "optimizer_args": {"min_8bit_size": 16}},
+    "longer than its epochs": {"epochs": 1, "least_steps": 14},
     "dropout": {"lora_dropout": 0.3},
     "dora": {"use_dora": True},
     "norms": {"max_norm": 0.05},

@@ -57,6 +57,10 @@ def test_training_has_its_share_while_others_ask_without_a_pause(share):
         assert steps == [1, 1, 1]
 
 
+def test_no_turn_is_longer_than_one_that_nobody_waits_for():
+    assert steps_of_turn(Control(Drawing(0.4), None, 2.5 * STEP, 0.5)) in (2, 3, 4)
+
+
 def test_the_share_is_what_is_told():
     control = Control(Drawing(0.1), None, 60.0, 0.5)
     for _ in range(4):

@@ -534,7 +534,7 @@ def test_uploads(tmp_path):
 
 
 def test_the_http_api(tmp_path, monkeypatch):
-    monkeypatch.setattr("hotlora.engine.jobs._run", lambda job: None)  # what is asked counts here, not what is trained
+    monkeypatch.setattr("hotlora.engine.jobs.work_with_tensorboard", lambda job: None)  # what is asked counts here, not what is trained
     app = FastAPI()
     app.include_router(build_router(toy_studio(tmp_path), None))
     client = TestClient(app, raise_server_exceptions=False)

@@ -113,7 +113,8 @@ def whole(tmp_path_factory):
 
 def check_ends_as(folder, whole, *, nearly=False):
     first, second = load_file(folder / "x.safetensors"), load_file(whole / "x.safetensors")
-    same_numbers = torch.allclose if nearly else torch.equal  # halves of a batch add up in another order
+    # Halves of a batch add up in another order: on some processors the last bit differs, of steps of 1e-2.
+    same_numbers = functools.partial(torch.allclose, atol=1e-6) if nearly else torch.equal
     assert first.keys() == second.keys() and all(same_numbers(first[key], second[key]) for key in first), "other numbers"
     curves = [History(read_events(f / "events.jsonl")).steps for f in (folder, whole)]
     losses = [[(step.step, round(step.loss, 5) if nearly else step.loss) for step in curve] for curve in curves]

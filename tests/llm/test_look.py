@@ -78,8 +78,9 @@ def test_trouble_comes_first(tmp_path):
     write(path, rows)
     view = look(path, max_tokens=60, limit=6)
     assert [example.name.partition(", ")[2] for example in view.examples] == ["line 11", "line 21", "line 31", "line 1", "line 2", "line 3"]
-    wrong, long, double, sound = (example.problem for example in view.examples[:4])
-    assert "leaves no token" in wrong and "60 are allowed" in long and "the same as a.jsonl, line 6" in double and sound == ""
+    wrong, long, double, sound = view.examples[:4]
+    assert "leaves no token" in wrong.problem and [example.problem for example in (long, double, sound)] == ["", "", ""]
+    assert "60 are allowed" in long.warning and "the same as a.jsonl, line 6" in double.warning and sound.warning == ""
     assert view.count == 40 and "1 cannot be trained on" in view.notes[0]
     assert view.examples[0].spans == (("<|im_start|>assistant\nAhoy!<|im_end|>\n", False),)
 
@@ -116,14 +117,14 @@ def test_rows_that_cannot_be_read_are_said_and_do_not_hide_the_others(faq):
 
 def test_a_data_set_with_nothing_to_train_on_is_shown_all_the_same(faq):
     view = look(faq, max_tokens=8)
-    assert view.count == 2 and all("too long" in example.problem for example in view.examples)
+    assert view.count == 2 and all("too long" in example.warning for example in view.examples)
     assert any("all of its examples are longer than 8 tokens" in note for note in view.notes)
 
 
 def test_very_long_texts_are_shown_in_part(tmp_path):
     write(tmp_path / "a.jsonl", [{"question": "Long?", "answer": "1 " * 5000}])
     example = look(tmp_path / "a.jsonl").examples[0]
-    assert len(example.text) < 20_000 and example.spans[-1] == (" …", False) and "too long: 10" in example.problem
+    assert len(example.text) < 20_000 and example.spans[-1] == (" …", False) and "too long: 10" in example.warning
 
 
 def test_without_a_tokenizer_conversations_are_shown_as_they_are(faq):

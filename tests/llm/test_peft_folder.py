@@ -68,6 +68,7 @@ def test_nothing_that_is_not_a_number_is_written(adapters, tmp_path, value):
 def test_the_card_tells_all_but_where_the_user_keeps_things(adapters, tmp_path):
     folder = write_peft_folder(adapters, tmp_path / "cat", make_config(), ORIGIN, NOTES)
     text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "text-generation-webui: loads all " in text and "--max-lora-rank is" in text
     header = yaml.safe_load(text.split("---")[1])
     assert header["base_model"] == "Small" and header["library_name"] == "peft"
     for words in ("7 of 9", "3 \\| more", "exact match (kept-back questions) | 0.25", "f" * 64, "| lora_rank | 2 |"):

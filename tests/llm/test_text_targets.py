@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 import zoo
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
@@ -89,12 +90,14 @@ def test_so_it_does_in_architectures_of_every_build(kind, wanted):
     assert not [name for name in targets if any(word in name for word in ("router", "vision", "audio", "shared_expert_gate"))]
 
 
+NEW = int(transformers.__version__.split(".")[0]) >= 5
 LEFT_OUT = {
     "llama4": ["2 routers", "experts of this mixture model"],
     "mixtral": ["experts of this mixture model"],
     "gemma3 with eyes": ["12 layers that see or hear"],
     "falcon h1": ["2 Mamba layers"],
-    "qwen3 next": ["2 routers", "reads as the experts'", "experts of this mixture model"],
+    # one router is a linear layer until transformers 5, and experts are lists of layers, whose names peft does not take for itself
+    "qwen3 next": (["2 routers", "reads as the experts'"] if NEW else ["4 routers"]) + ["experts of this mixture model"],
     "lfm2": [],
 }
 
@@ -161,7 +164,7 @@ def test_experts_are_trained_where_that_is_wanted_and_peft_finds_them_again(kind
         ours.sum().backward()
     assert all(parameter.grad is not None for parameter in made.parameters())
     assert torch.equal(net(input_ids=ids).logits, plain), "the model is as it was found"
-    assert [name for name in targets if name.endswith("experts")] and say_left_out(net, config) == [
+    assert [name for name in targets if "experts" in name] and say_left_out(net, config) == [
         line for line in say_left_out(net, config) if "experts of this" not in line
     ]
     notes = {"step": 1, "total_steps": 1, "loss": 1.0, "scores": {}}
@@ -175,4 +178,4 @@ def test_what_experts_cannot_have_is_said():
         choose_text_targets(small("llama"), with_experts())
     for options in ({"use_dora": True}, {"lora_dropout": 0.1}, {"max_norm": 1.0}, {"lora_start": "pissa"}):
         with pytest.raises(UserError, match=f"cannot use {next(iter(options))}.* with train_experts"):
-            choose_text_targets(zoo.make("mixtral"), with_experts(**options))
+            choose_text_targets(zoo.make("llama4"), with_experts(**options))

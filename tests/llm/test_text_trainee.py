@@ -85,6 +85,33 @@ def losses(events):
     return [event.loss for event in events if isinstance(event, Step)]
 
 
+def test_a_rank_for_each_layer_is_what_peft_loads(options, tmp_path):
+    """`lora_rank: auto`: the small folder's changes are the whole one's, each cut to the rank that its config says."""
+    from peft import PeftModel
+
+    values = {
+        **options,
+        "lora_rank": 8,
+        "lora_alpha": 6,
+        "auto_rank": True,
+        "validation_split": 0.3,
+        "epochs": 6,
+        "target_modules": "all-linear",
+    }
+    config = build(TextConfig, {**values, "output_dir": str(tmp_path / "run"), "output_name": "it", "sheet_weights": []})
+    _, run, _ = run_text(config)
+    found = {}
+    for name in ("it", "it-small"):
+        wrapped = PeftModel.from_pretrained(make_llama(vocabulary=len(make_tokenizer())), str(tmp_path / "run" / name))
+        modules = {path: module for path, module in wrapped.named_modules() if hasattr(module, "get_delta_weight")}
+        found[name] = {path: (module.r["default"], module.get_delta_weight("default").detach()) for path, module in modules.items()}
+    ranks = {path: rank for path, (rank, _) in found["it-small"].items()}
+    assert found["it"].keys() == ranks.keys() and sum(ranks.values()) < 8 * len(ranks) and len(set(ranks.values())) > 1
+    for path, (rank, change) in found["it-small"].items():
+        left, values, right = torch.linalg.svd(found["it"][path][1].double(), full_matrices=False)
+        torch.testing.assert_close(change, ((left[:, :rank] * values[:rank]) @ right[:rank]).float(), atol=1e-5, rtol=1e-3)
+
+
 def test_it_is_what_a_plain_loop_with_peft_does(tmp_path, options):
     """transformers and peft as everybody uses them, padded, with labels by hand; the same batches and start."""
     from peft import LoraConfig, get_peft_model

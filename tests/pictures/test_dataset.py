@@ -11,6 +11,7 @@ from hotlora.pictures import index as picture_index
 from hotlora.pictures.buckets import choose_bucket
 from hotlora.pictures.caption_files import MetadataCaptions
 from hotlora.pictures.dataset import Example, match_regularisation, read_dataset, scan_dataset, split_validation
+from hotlora.pictures.folder_facts import count_buckets, count_folders, count_tags
 from hotlora.pictures.index import choose_cache_folder
 from hotlora.sd.config import ImageConfig
 from PIL import Image
@@ -298,7 +299,7 @@ def test_kohya_repeat_folders(data):
         "e.png": (1, data.name),
     }
     assert dataset.count() == 25
-    assert dataset.folders()["10_sks cat"] == {"n_repeats": 10, "img_count": 2}
+    assert count_folders(dataset)["10_sks cat"] == {"n_repeats": 10, "img_count": 2}
 
 
 def test_metadata_counts_are_those_sd_scripts_wrote(tmp_path):
@@ -309,9 +310,9 @@ def test_metadata_counts_are_those_sd_scripts_wrote(tmp_path):
         for shape in ("circle", "square", "triangle"):
             text(picture(folder / f"{color}-{shape}.png").with_suffix(".txt"), f"{color} {shape}, flat shape, noisy paper")
     dataset = read(tmp_path)
-    assert dataset.folders() == json.loads(expected["ss_dataset_dirs"])
-    assert dataset.folders(is_reg=True) == json.loads(expected["ss_reg_dataset_dirs"])
-    assert dataset.tags(config(tmp_path)) == json.loads(expected["ss_tag_frequency"])
+    assert count_folders(dataset) == json.loads(expected["ss_dataset_dirs"])
+    assert count_folders(dataset, is_reg=True) == json.loads(expected["ss_reg_dataset_dirs"])
+    assert count_tags(dataset) == json.loads(expected["ss_tag_frequency"])
     assert str(dataset.count()) == expected["ss_num_train_images"]
     assert str(dataset.count(is_reg=True)) == expected["ss_num_reg_images"]
 
@@ -320,7 +321,7 @@ def test_bucket_counts_follow_repeats(data):
     picture(data / "5_a" / "a.png", size=(100, 100))
     picture(data / "2_b" / "b.png", size=(100, 200))
     dataset = read(data)
-    info = dataset.buckets([choose_bucket(*e.size, config(data)) for e in dataset.train])
+    info = count_buckets(dataset, [choose_bucket(*e.size, config(data)) for e in dataset.train])
     assert {tuple(b["resolution"]): b["count"] for b in info["buckets"].values()} == {(512, 512): 5, (320, 704): 2}
 
 
@@ -391,8 +392,8 @@ def test_regularisation_pictures(data, tmp_path):
     dataset = read(data, trigger_word="sks", reg_data_dir=str(regs))
     assert dataset.count() == dataset.count(is_reg=True) == 12
     assert {e.caption for e in dataset.train if e.is_reg} == {"dog"}, "never the trigger word"
-    assert dataset.folders(is_reg=True) == {"1_dog": {"n_repeats": 1, "img_count": 5}}
-    assert set(dataset.tags(config(data, trigger_word="sks"))) == {"4_sks dog"}
+    assert count_folders(dataset, is_reg=True) == {"1_dog": {"n_repeats": 1, "img_count": 5}}
+    assert set(count_tags(dataset)) == {"4_sks dog"}
 
 
 def test_regularisation_picture_without_words_is_a_problem(data, tmp_path):

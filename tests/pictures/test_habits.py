@@ -10,6 +10,7 @@ from hotlora.pictures import reading
 from hotlora.pictures.album import look_at_pictures
 from hotlora.pictures.caption_editing import read_caption, write_caption
 from hotlora.pictures.dataset import read_dataset
+from hotlora.pictures.folder_facts import count_folders
 from PIL import Image
 from test_dataset import captions, config, picture, read, text
 
@@ -84,6 +85,38 @@ def test_what_is_not_used_is_said_with_counts_and_first_names(data):
     ]
 
 
+def test_masks_that_are_not_used_are_said(data, tmp_path):
+    for name in ("a.png", "b.png", "x/c.png", "0_off/d.png"):
+        text(picture(data / name).with_suffix(".txt"), f"a {name}")
+    masks = tmp_path / "masks"
+    for name in ("a.png", "a.jpg", "x/c.png", "d.png", "r.png", "gone.png", "x/b 2.png"):
+        picture(masks / name)
+    text(masks / "a.npy", "x")
+    text(picture(tmp_path / "reg" / "r.png").with_suffix(".txt"), "a thing")
+    said = notes(data, masked_loss=True, mask_dir=str(masks), reg_data_dir=str(tmp_path / "reg"))
+    assert [line for line in said if "mask" in line] == [
+        "4 masks (a.png, gone.png, r.png …) are not used: no picture has that name, or it learns without masks, or has another.",
+        "1 file in mask_dir (a.npy) is not used: masks are pictures.",
+        "1 picture without a mask in mask_dir (b.png) is learned by its alpha channel, or as a whole where it has none.",
+    ]
+
+
+@pytest.mark.parametrize("ending", ["-masklabel", "_mask", "-mask"])
+def test_masks_among_the_pictures_are_said(data, ending):
+    for name in ("a.png", f"a{ending}.png", f"b{ending}.png"):
+        picture(data / name)
+        picture(data / f"d.{name}")
+    said = notes(data, trigger_word="x")
+    shown = f"a{ending}.png, d.a{ending}.png"
+    assert len(said) == 1 and said[0].startswith(f"2 pictures called as a mask ({shown}) are learned like any other. Move masks to")
+
+
+def test_masks_for_a_run_without_masked_loss_are_a_sentence(data, tmp_path):
+    picture(data / "a.png")
+    with pytest.raises(UserError, match="cannot use mask_dir: masked_loss is off. Set masked_loss: true."):
+        config(data, mask_dir=str(tmp_path)).check()
+
+
 def test_only_switched_off_folders_are_a_sentence(data):
     picture(data / "0_cat" / "a.png")
     with pytest.raises(UserError, match="begin with 0_"):
@@ -95,7 +128,7 @@ def test_a_repeat_folder_may_be_the_data_folder_itself(data, name, repeats):
     picture(data / name / "a.png")
     dataset = read(data / name)
     assert dataset.count() == repeats and dataset.train[0].caption == name.partition("_")[2]
-    assert dataset.folders() == {name: {"n_repeats": repeats, "img_count": 1}}
+    assert count_folders(dataset) == {name: {"n_repeats": repeats, "img_count": 1}}
     said = notes(data / name)
     assert (len(said) == 1 and f"{repeats} times" in said[0]) if repeats > 1 else said == []
 

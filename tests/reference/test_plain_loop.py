@@ -63,8 +63,8 @@ def test_loss_and_gradients_of_a_step_equal_the_plain_loops(tmp_path, case):
         for name, layer in session.adapters.layers.items()
     }
 
-    paths = [trainee._examples[i].path for i in batch.items]
-    bucket = trainee._fits[batch.items[0]].bucket
+    paths = [trainee.stock.examples[i].path for i in batch.items]
+    bucket = trainee.stock.fits[batch.items[0]].bucket
     expected, reference = plain_step(folder, case, config, paths, bucket, session.adapters.tensors())
     assert loss == pytest.approx(expected, rel=1e-4)
     assert len(reference) == len(gradients)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hotlora import __version__
 from hotlora.engine.options import build
 from hotlora.sd.config import ImageConfig
@@ -44,12 +45,20 @@ def model(family="sd1", prediction_type="epsilon", zero_terminal_snr=False):
         family=family,
         prediction_type=prediction_type,
         zero_terminal_snr=zero_terminal_snr,
+        compute_dtype=torch.float32,
     )
 
 
 def metadata_of(options=None, base=None, **more):
     facts = DatasetFacts(num_train_images=12, num_batches_per_epoch=12)
     return build_metadata(build(ImageConfig, options or {}), base or model(), facts, NOTES, **more)
+
+
+@pytest.mark.parametrize(("dtype", "told"), [(torch.float32, "no"), (torch.float16, "fp16"), (torch.bfloat16, "bf16")])
+def test_the_precision_is_the_one_that_was_computed_in(dtype, told):
+    base = model()
+    base.compute_dtype = dtype
+    assert metadata_of(base=base)["ss_mixed_precision"] == told
 
 
 @pytest.mark.parametrize(("file", "options"), [("sdscripts-sd15-r2", {}), ("sdscripts-sd15-locon-r2", {"conv_rank": 2, "conv_alpha": 1})])

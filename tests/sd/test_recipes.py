@@ -2,15 +2,18 @@
 
 import importlib
 import json
+import re
 import sys
 
 import pytest
 import yaml
+from full_size_models import make_unet
 from hotlora.engine.errors import UserError
 from hotlora.engine.optimizers import try_optimizer
 from hotlora.engine.options import build, options_of
 from hotlora.sd.config import ImageConfig
-from hotlora.sd.recipes import files
+from hotlora.sd.names import block_of, is_transformer_layer, list_blocks, name_unet_layers
+from hotlora.sd.recipes import blocks, files
 from hotlora.sd.recipes.imported import is_off
 from hotlora.sd.recipes.names import NAMES as KOHYA
 from hotlora.sd.recipes.onetrainer import NAMES as ONETRAINER
@@ -179,28 +182,102 @@ def test_onetrainer(tmp_path):
     result = convert(tmp_path, ONE)
     expected = {
         "base_model": "sdxl.safetensors", "lora_rank": 8, "lora_alpha": 1.0, "learning_rate": 1e-4, "train_text_encoder": False,
-        "scheduler": "cosine", "warmup_steps": 50, "resolution": 512, "include": "attn", "min_snr_gamma": 4.0, "mixed_precision": "bf16",
+        "scheduler": "cosine", "warmup_steps": 50, "resolutions": [512, 768],
+        "include": "attn", "min_snr_gamma": 4.0, "mixed_precision": "bf16",
         "optimizer": "Prodigy", "weight_decay": 0.1, "save_epochs": 2, "output_dir": "output/cat lora", "masked_loss": True,
         "max_timestep": 800, "train_data_dir": "data/cats", "shuffle_caption": True, "keep_tokens": 2,
         "sample_prompts": ["a cat --w 512 --d 3"], "optimizer_args": {"d_coef": 1.5, "betas": [0.9, 0.99]},
     }  # fmt: skip
     assert {key: result.values.get(key) for key in expected} == expected
-    assert any("Only one resolution" in line for line in result.differs)
+    assert any("each of the resolutions" in line for line in result.differs)
 
 
 def test_a_data_set_file(tmp_path):
     result = convert(tmp_path, DATASET)
+    cats, dogs = {"folder": "img/10_cat", "repeats": 10}, {"folder": "img/dog", "repeats": 3, "class_words": "shs dog"}
     assert result.values == {
-        "shuffle_caption": True, "keep_tokens": 2, "resolution": 768, "batch_size": 4, "train_data_dir": "img", "reg_data_dir": "reg",
+        "shuffle_caption": True, "keep_tokens": 2, "resolution": 768, "batch_size": 4, "datasets": [cats, dogs], "reg_data_dir": "reg",
     }  # fmt: skip
-    assert any("rename it to '3_dog'" in line for line in result.differs) and any("shs dog" in line for line in result.left_out)
+    assert build(ImageConfig, result.values).datasets == [cats, dogs] and not result.left_out and not result.differs
+
+
+TWO_SIZES = """
+[general]
+enable_bucket = true
+caption_extension = ".txt"
+
+[[datasets]]
+resolution = 512
+batch_size = 4
+max_bucket_reso = 1024
+  [[datasets.subsets]]
+  image_dir = "cats"
+  flip_aug = true
+  [[datasets.subsets]]
+  image_dir = "dogs"
+  num_repeats = 2
+
+[[datasets]]
+resolution = [768, 768]
+batch_size = 2
+max_bucket_reso = 1536
+  [[datasets.subsets]]
+  image_dir = "cats"
+  flip_aug = true
+  [[datasets.subsets]]
+  image_dir = "people"
+  is_reg = true
+  class_tokens = "person"
+  [[datasets.subsets]]
+  image_dir = "dogs"
+  num_repeats = 3
+"""
+
+
+def test_several_data_sets(tmp_path):
+    """What is the same everywhere holds for the run; a folder at two resolutions is one entry; nothing is dropped in silence."""
+    result = convert(tmp_path, TWO_SIZES)
+    assert result.values == {
+        "enable_bucket": True, "batch_size": 4, "datasets": [
+            {"folder": "cats", "repeats": 1, "max_bucket_reso": 1536, "flip_aug": True, "resolutions": [512, 768]},
+            {"folder": "dogs", "repeats": 2, "resolution": 512, "max_bucket_reso": 1024},
+            {"folder": "people", "repeats": 1, "regularisation": True, "class_words": "person", "resolution": 768, "max_bucket_reso": 1536},
+        ],
+    }  # fmt: skip
+    assert any("batch_size differs" in line and "4 is taken" in line for line in result.differs)
+    assert any("dogs stands there again with another num_repeats" in line for line in result.differs)
+    assert len(result.differs) == 2
+
+
+def test_a_folder_that_stands_twice_is_seen_as_often(tmp_path):
+    twice = "[[datasets]]\nresolution = [512, 768]\n" + '[[datasets.subsets]]\nimage_dir = "cats"\nnum_repeats = 2\n' * 2
+    values = convert(tmp_path, twice).values
+    assert values == {"resolution": 628, "datasets": [{"folder": "cats", "repeats": 4}]}
+
+
+def test_masks_of_a_subset(tmp_path):
+    masked = (
+        'network_dim = 8\nmasked_loss = true\n[[datasets]]\n[[datasets.subsets]]\nimage_dir = "cats"\nconditioning_data_dir = "masks"\n'
+    )
+    assert convert(tmp_path, masked).values["datasets"] == [{"folder": "cats", "repeats": 1, "mask_dir": "masks"}]
+
+
+def test_several_concepts_of_onetrainer(tmp_path):
+    dogs = {"path": "data/dogs", "balancing": 2.4, "loss_weight": 0.5, "image": {"enable_random_flip": True}}
+    prior = {"path": "data/prior", "type": "PRIOR_PREDICTION"}
+    result = convert(tmp_path, {**ONE, "concepts": [*ONE["concepts"], dogs, prior]})
+    assert result.values["datasets"] == [
+        {"folder": "data/cats", "shuffle_caption": True, "keep_tokens": 2},
+        {"folder": "data/dogs", "repeats": 2, "weight": 0.5, "flip_aug": True},
+    ]
+    assert any("repeated 2.4 times" in line for line in result.differs) and any("PRIOR_PREDICTION" in line for line in result.left_out)
 
 
 def test_options_with_their_data_set_file(tmp_path):
     (tmp_path / "data.toml").write_text('[[datasets]]\nresolution = 640\n[[datasets.subsets]]\nimage_dir = "cats"\nnum_repeats = 5\n')
     result = convert(tmp_path, 'network_dim = 8\nlearning_rate = 1e-4\nmax_train_epochs = 2\ndataset_config = "data.toml"\n')
-    assert result.values["train_data_dir"] == "cats" and result.values["epochs"] == 10 and result.values["resolution"] == 640
-    assert any("num_repeats 5" in line for line in result.differs)
+    assert result.values["datasets"] == [{"folder": "cats", "repeats": 5}]
+    assert (result.values["epochs"], result.values["resolution"], result.values["enable_bucket"]) == (2, 640, False)
     result = convert(tmp_path, 'network_dim = 8\nlearning_rate = 1e-4\nmax_train_epochs = 2\ndataset_config = "gone.toml"\n')
     assert result.values["epochs"] == 2 and any("gone.toml" in line for line in result.left_out)
 
@@ -244,6 +321,88 @@ def test_what_needs_more_than_another_name(tmp_path, keys, expected):
     result = convert(tmp_path, {"network_dim": 8, **keys})
     assert {key: result.values.get(key) for key in expected} == expected
     try_optimizer(build(ImageConfig, result.values))
+
+
+DOWN = "down_lr_weight=0,0.5,0.5,1,1,1,1,0,0,1,1,1"
+EVEN = [4, *[2, 2, 9] * 3, 9, 9, 16, 9, 9, 9, *[8] * 9]
+XL_RATES = {"input_blocks_4": 5e-5, "input_blocks_5": 5e-5, "output_blocks_0": 1e-5}
+
+
+@pytest.mark.parametrize(
+    ("words", "keys", "expected"),
+    [
+        ([DOWN, "mid_lr_weight=2"], {}, {"block_lrs": {"down_blocks_0": 5e-5, "down_blocks_2": 0.0, "mid_block": 2e-4}}),
+        ([], {"mid_lr_weight": "0", "down_lr_weight": "", "up_lr_weight": None}, {"block_lrs": {"mid_block": 0.0}}),
+        ([], {"mid_lr_weight": 0, "enable_block_weights": True}, {"block_lrs": {"mid_block": 0.0}}),
+        ([], {"mid_lr_weight": 0, "block_dims": 0}, {"block_lrs": None, "block_ranks": None}),
+        ([], {"up_lr_weight": ",".join(["1"] * 12)}, {"block_lrs": None}),
+        (["mid_lr_weight=0.1", "block_lr_zero_threshold=0.1"], {}, {"block_lrs": {"mid_block": 0.0}}),
+        (["down_lr_weight=1,1,1,1,0.5,0.5,1,1,1", "up_lr_weight=0.1,1,1,1,1,1,0,0,0"], {"sdxl": True}, {"block_lrs": XL_RATES}),
+        ([f"block_dims={','.join(map(str, EVEN))}"], {}, {"block_ranks": {**{f"down_blocks_{i}": 2 for i in range(3)}, "mid_block": 16}}),
+        ([DOWN, "mid_lr_weight=0"], {"optimizer_type": "Prodigy"}, {"block_lrs": None}),
+        (["mid_lr_weight=0"], {"optimizer_type": "Prodigy"}, {"block_lrs": {"mid_block": 0.0}}),
+    ],
+)
+def test_numbers_by_part_of_the_u_net_become_those_of_blocks(tmp_path, words, keys, expected):
+    recipe = {"network_dim": 8, "network_module": "networks.lora", "unet_lr": 1e-4, "network_args": words}
+    result = convert(tmp_path, {**recipe, **keys})
+    assert {key: result.values.get(key) for key in expected} == expected
+    given = [word.partition("=")[0] for word in words] + [key for key, value in keys.items() if value not in (None, "")]
+    assert all(key in everything(result) for key in given)
+
+
+@pytest.mark.parametrize(
+    ("words", "keys", "said"),
+    [
+        (["down_lr_weight=0,1,0.5,1,1,1,1,1,1,1,1,1"], {}, "It differs inside down_blocks_0 .1, 0.5., which has one number here"),
+        (["up_lr_weight=cosine+.25"], {}, "up_lr_weight is no list of numbers"),
+        (["mid_lr_weight=-1"], {}, "no list of numbers that are not negative"),
+        (["mid_lr_weight=nan"], {}, "no list of numbers"),
+        (["down_lr_weight=1,0"], {}, "Lists of 2 numbers: SD 1 and 2 have 12, 1 and 12 parts there, SDXL 9, 3 and 9"),
+        ([DOWN], {"sdxl": True}, "Lists of 12 numbers"),
+        (["mid_lr_weight=0"], {"network_train_text_encoder_only": True}, "Only the text encoder is trained"),
+        (["block_dims=4,4"], {}, "It has 2 numbers; SD 1 and 2 have 25"),
+        (["block_dims=" + ",".join(["4.5"] * 25)], {}, "A rank is a whole number"),
+        (["block_alphas=" + ",".join(["4"] * 25)], {}, "alpha / rank is the same in all blocks here"),
+        ([DOWN], {"optimizer_type": "Prodigy"}, "Prodigy finds one rate"),
+    ],
+)
+def test_numbers_by_part_that_are_not_taken_say_why(tmp_path, words, keys, said):
+    recipe = {"network_dim": 8, "network_module": "networks.lora", "learning_rate": 1e-4, "network_args": words, **keys}
+    result = convert(tmp_path, recipe)
+    assert "block_lrs" not in result.values and "block_ranks" not in result.values
+    (line,) = [line for line in result.left_out if line.startswith(words[0].partition("=")[0])]
+    assert re.search(said, line) and line.endswith(".")
+
+
+def count_part(name: str) -> int:
+    """sd-scripts' place of an SD 1 layer in its 12, 1 and 12 parts, counted out from its name as they count it."""
+    side, level, kind, number = re.search(
+        r"unet_(down|mid|up)_blocks?_(\d?)_?(attentions|resnets|downsamplers|upsamplers)_(\d)", name
+    ).groups()
+    part = 3 * int(level or 0) + (2 if "samplers" in kind else int(number))
+    return {"down": 1 + part, "mid": 12, "up": 13 + part}[side]
+
+
+def test_the_blocks_of_a_recipe_are_the_models():
+    for family, layout in (("sd1", blocks._SD1), ("sdxl", blocks._SDXL)):
+        layers = name_unet_layers(make_unet(family), family)
+        assert set(layout.all_layers) == set(list_blocks(layers))
+        assert set(layout.attention) == set(list_blocks({name: layer for name, layer in layers.items() if is_transformer_layer(name)}))
+    for only_attention, layout in ((False, blocks._SD1.all_layers), (True, blocks._SD1.attention)):
+        parts = {block: set() for block in layout}
+        for name in name_unet_layers(make_unet("sd1"), "sd1"):
+            if is_transformer_layer(name) or not only_attention:
+                parts[block_of(name)].add(count_part(name))
+        assert parts == {block: set(places) for block, places in layout.items()}
+
+
+@pytest.mark.parametrize("dims", [[8] * 12 + [4] + [8] * 12])
+def test_alpha_of_blocks_is_told_where_it_differs(tmp_path, dims):
+    recipe = {"network_dim": 8, "network_alpha": 8, "network_args": ["block_dims=" + ",".join(map(str, dims))]}
+    assert any("alpha / rank is the same" in line for line in convert(tmp_path, recipe).differs)
+    recipe["network_args"].append("block_alphas=" + ",".join(map(str, dims)))
+    assert not any("alpha / rank is the same" in line for line in convert(tmp_path, recipe).differs)
 
 
 @pytest.mark.parametrize("table", [KOHYA, ONETRAINER])

@@ -1,5 +1,7 @@
 """The image trainee on a real, tiny U-Net: what reaches the loss, and that nothing else does."""
 
+import json
+
 import pytest
 import torch
 from hotlora.engine.errors import UserError
@@ -12,6 +14,7 @@ from hotlora.sd.config import ImageConfig
 from hotlora.sd.trainee import ImageBatch
 from pictures import NOTES, make_pictures
 from PIL import Image
+from safetensors import safe_open
 from tiny import tiny_sd1, tiny_sdxl
 
 
@@ -102,7 +105,7 @@ def test_masked_pixels_do_not_reach_the_loss(models, tmp_path):
         return answers[-1]
 
     trainee.model.predict = watched
-    order = {trainee._examples[i].path.name: i for i in range(3)}
+    order = {trainee.stock.examples[i].path.name: i for i in range(3)}
     batch = ImageBatch((order["picture 0.png"], order["picture 2.png"]))
     trainee.loss(batch, Draws(0, 0)).total.backward()
     masked, whole = answers[0].grad
@@ -113,7 +116,7 @@ def test_masked_pixels_do_not_reach_the_loss(models, tmp_path):
 def test_regularisation_pictures_count_by_their_weight_and_have_no_trigger(models, tmp_path):
     make_pictures(tmp_path / "class", 2, first=10)
     trainee, config = borrow(models, tmp_path, count=2, reg_data_dir=str(tmp_path / "class"), prior_loss_weight=0.5, trigger_word="zwx")
-    reg = [i for i, e in enumerate(trainee._examples) if e.is_reg]
+    reg = [i for i, e in enumerate(trainee.stock.examples) if e.is_reg]
     assert len(reg) == 2
     seen = []
     encode = trainee._conditions.encode
@@ -131,8 +134,8 @@ def test_validation_is_the_same_every_time_and_apart_from_training(models, tmp_p
     trainee, config = borrow(
         models, tmp_path, count=6, validation_split=0.3, crop="random", size=(96, 64), shuffle_caption=True, caption_dropout_rate=0.9
     )
-    train = {trainee._examples[i].path for batch in trainee.batches(0, 1) for i in batch.items}
-    kept = {trainee._examples[i].path for batch in trainee.validation_batches() for i in batch.items}
+    train = {trainee.stock.examples[i].path for batch in trainee.batches(0, 1) for i in batch.items}
+    kept = {trainee.stock.examples[i].path for batch in trainee.validation_batches() for i in batch.items}
     assert len(kept) == 2 and not train & kept and len(train) == 4
     (first, second) = ([trainee.validation_loss(b).total.item() for b in trainee.validation_batches()] for _ in range(2))
     assert first == second
@@ -141,9 +144,9 @@ def test_validation_is_the_same_every_time_and_apart_from_training(models, tmp_p
 def test_flips_and_captions_differ_between_steps_but_not_between_repeats_of_a_step(models, tmp_path):
     trainee, _ = borrow(models, tmp_path, count=1, flip_aug=True, shuffle_caption=True, size=(64, 96), crop="random", max_bucket_reso=64)
     captions, latents = [], []
-    encode, get = trainee._conditions.encode, trainee._cache.get
+    encode, get = trainee._conditions.encode, trainee.stock.cache.get
     trainee._conditions.encode = lambda c: captions.append(c[0]) or encode(c)
-    trainee._cache.get = lambda *a, **k: latents.append(get(*a, **k)) or latents[-1]
+    trainee.stock.cache.get = lambda *a, **k: latents.append(get(*a, **k)) or latents[-1]
     for step in [*range(12), 0]:
         trainee.loss(ImageBatch((0,)), Draws(3, step))
     assert len(set(captions)) == 2 and captions[0] == captions[-1]
@@ -202,6 +205,31 @@ def test_kohya_prompt_options_and_names_in_samples(models, tmp_path):
     with Image.open(sample.save(tmp_path / "x.y")) as picture:
         assert picture.info["parameters"].splitlines()[0] == "a cat <lora:cats:1>"
         assert picture.filename.endswith("x.y.png")
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "told"),
+    [
+        ("sd1", {}, "Loads whole in AUTOMATIC1111, Forge, ComfyUI, diffusers."),
+        ("sdxl", {"conv_rank": 2, "train_text_encoder": True}, "Loads whole in AUTOMATIC1111, Forge, ComfyUI, diffusers."),
+        ("sd1", {"use_dora": True}, "diffusers: does not load it: it leaves DoRA's magnitudes out"),
+        ("sd1", {"network_type": "loha"}, "diffusers: does not load it: it reads LoRA only"),
+        (
+            "sd1",
+            {"block_ranks": {"mid_block": 1}},
+            "diffusers: does not load it: it gives attention layers the alpha that most layers have",
+        ),
+    ],
+)
+def test_a_file_says_who_loads_it(models, tmp_path, family, options, told):
+    """While the adapters are attached, as in a run."""
+    trainee, config = borrow(models, tmp_path, family, **options)
+    session = start(trainee, config)
+    with session.attached():
+        path = trainee.write(session.adapters, tmp_path / "a.safetensors", NOTES)
+    with safe_open(str(path), "pt") as file:
+        assert told in file.metadata()["hotlora_loads"]
+    assert told in json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["notes"]
 
 
 def test_read_takes_over_ranks_and_names_contradictions(models, tmp_path):

@@ -6,14 +6,10 @@ import socket
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
-import huggingface_hub
+import hotlora.ui  # noqa: F401 (before Gradio: see there)
 import pytest
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import sync_playwright
-
-if not hasattr(huggingface_hub, "HfFolder"):
-    # Gone from huggingface_hub 1.0, which transformers 5 needs. Gradio 4.37 imports the name at its start, for logins at Hugging Face only.
-    huggingface_hub.HfFolder = None
 
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -56,7 +52,7 @@ def open_page(browser):
         # Gradio asks for fonts and a script elsewhere: answered with nothing.
         context.route(lambda url: not url.startswith(address), lambda route: route.fulfill(status=200, body=""))
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)  # a machine may be busy
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
         page.goto(f"{address}?__theme={theme}")

@@ -81,7 +81,7 @@ def test_runs_that_wait_stand_in_their_order_and_are_moved(serve, open_page, tmp
     for name in ("first", "second", "third"):
         studio.jobs.start({"output_name": name, "max_steps": 100_000, "tensorboard": False, "train_data_dir": "x"})
     page = open_page(serve(build_standalone_page(studio)))
-    names = "[...document.querySelectorAll('#hotlora_runs tbody tr')].map((row) => row.cells[0].textContent).join()"
+    names = "[...document.querySelectorAll('#hotlora_runs tbody tr')].map((row) => row.cells[1].textContent).join()"
     page.wait_for_function(f"{names} === 'first,second,third'")
     page.locator("#hotlora_delete[data-run=first]").wait_for(state="attached")  # it says whom
     page.locator("[data-run=third][data-move='-1']").click()

@@ -11,6 +11,8 @@ from urllib.parse import quote
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from hotlora.captioning.desk import CaptionDesk
+from hotlora.captioning.kinds import ALONE
 from hotlora.engine.access import Access
 from hotlora.engine.examples import DataView, Example
 from hotlora.engine.jobs import Jobs
@@ -34,7 +36,8 @@ def client(tmp_path):
 
 def connect(tmp_path, passwords=None, studio=None):
     app = FastAPI()
-    app.include_router(build_router(studio or toy_studio(tmp_path), basic_auth(passwords) if passwords else None))
+    studio = studio or toy_studio(tmp_path, captions=CaptionDesk(ALONE))
+    app.include_router(build_router(studio, basic_auth(passwords) if passwords else None))
     client = TestClient(app)
     client.app_folder = tmp_path
     return client
@@ -58,6 +61,23 @@ def test_runs_of_before_a_restart_are_gone_on_with_or_forgotten(client, tmp_path
     wait_until(lambda: not again.get(f"{ROOT}/queue").json()["line"])
     (tmp_path / "runs" / "queue.json").write_text('["one"]')
     assert connect(tmp_path).delete(f"{ROOT}/queue").json() == {"line": [], "left": []}
+
+
+def test_a_grid_is_asked_for_looked_at_and_stopped(client):
+    client.post(RUNS, json={**OPTIONS, "save_steps": 2})
+    assert client.get(f"{RUNS}/cat/grid").status_code == client.post(f"{RUNS}/dog/grid", json={}).status_code == 404
+    wait_until(lambda: any(file["kind"] == "checkpoint" for file in client.get(f"{RUNS}/cat").json()["files"]))
+    assert client.post(f"{RUNS}/cat/grid", json={"checkpoints": ["step 2"], "weights": [0.5]}).json() == {"most": 1}  # while it trains
+    wait_until(lambda: client.get(f"{RUNS}/cat/grid").status_code == 200 and client.get(f"{RUNS}/cat/grid").json()["drawn"] == 1)
+    ((cell,),) = client.get(f"{RUNS}/cat/grid").json()["cells"]
+    assert cell["adapter"] == "cat-step00000002" and client.get(f"{RUNS}/cat/grid/{cell['file']}").text.startswith("0.5 ")
+    assert client.get(f"{RUNS}/cat/grid/config.yaml").status_code == 404
+    assert client.post(f"{RUNS}/cat/grid", json={"rows": "colour"}).status_code == 400
+    client.post(f"{RUNS}/cat/stop")
+    wait_until(lambda: client.get(f"{RUNS}/cat").json()["status"] == "stopped")
+    assert client.post(f"{RUNS}/cat/grid", json={"checkpoints": ["step 2"], "weights": [0.25]}).status_code == 202
+    wait_until(lambda: client.get(f"{RUNS}/cat/grid").json()["drawn"] == 1 and not client.get(f"{ROOT}/queue").json()["line"])
+    assert client.get(f"{RUNS}/cat").json()["status"] == "stopped"
 
 
 def test_a_run_from_start_to_deletion(client):
@@ -239,7 +259,10 @@ def test_data_is_shown_as_the_page_shows_it(tmp_path):
         "count": 7,
         "facts": {"pictures": "7"},
         "notes": ["Beware."],
-        "examples": [{"name": "a.png", "text": "a cat", "problem": None}, {"name": "b.png", "text": "", "problem": "broken"}],
+        "examples": [
+            {"name": "a.png", "text": "a cat", "problem": None, "warning": None},
+            {"name": "b.png", "text": "", "problem": "broken", "warning": None},
+        ],
     }
     seen = client.post(f"{ROOT}/data?thumbnails=true", json={"train_data_dir": "pictures"}).json()["examples"]
     assert base64.b64decode(seen[0]["thumbnail"].removeprefix("data:image/jpeg;base64,")) == b"JPEG" and seen[1]["thumbnail"] is None
@@ -297,7 +320,7 @@ def routes_of(client):
 
 def test_every_route_is_described_for_people(client):
     routes = routes_of(client)
-    assert len(routes) == 20
+    assert len(routes) == 29
     for method, path, told in routes:
         assert path.startswith(f"{ROOT}/") and told["tags"] == ["HotLoRA"]
         assert told["summary"] and not told["summary"].endswith("."), (method, path)

@@ -1,5 +1,7 @@
 """The form, as somebody fills it in: what is shown of it, that it is found, marked, taken back, and still there after a reload."""
 
+import time
+
 import pytest
 from hotlora.engine.jobs import Jobs
 from hotlora.engine.options import options_of
@@ -59,6 +61,22 @@ def test_a_form_survives_a_reload_and_another_browser_shows_the_same(address, op
         wait_for_value(shown, "output_name", "my cat ü")
         wait_for_value(shown, "train_data_dir", "/somewhere/cats")
         wait_for_value(shown, "lora_rank", "12")
+
+
+def test_what_is_typed_before_the_kept_form_has_come_stays(address, open_page, studio, monkeypatch):
+    form, read = KeptForm(studio.presets.parent), KeptForm.read
+    form.write("Style", {"output_name": "old", "train_data_dir": "/old", "lora_rank": 12, "trigger_word": "kept"})
+    monkeypatch.setattr(KeptForm, "read", lambda self: time.sleep(1.5) or read(self))  # a busy program
+    page = open_page(address)
+    box(page, "output_name").fill("new")
+    box(page, "lora_rank").fill("7")
+    wait_for_value(page, "trigger_word", "kept")
+    wait_for_value(page, "train_data_dir", "/old")
+    wait_for_value(page, "output_name", "new")
+    wait_for_value(page, "lora_rank", "7")
+    open_advanced(page)
+    page.locator("#hotlora_export").click()
+    page.locator("#hotlora_exported a[download='new.yaml']").wait_for()  # the program was told too
 
 
 def test_a_damaged_form_is_an_empty_one(tmp_path):

@@ -10,36 +10,55 @@ import html.parser
 import json
 import re
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 import webui
+from hotlora.captioning.desk import CaptionStatus, Proposal
 from hotlora.engine.entries import STATUSES, Entry
 from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated
+from hotlora.engine.examples import Finding
 from hotlora.engine.history import History
 from hotlora.engine.line import Left
+from hotlora.engine.marks import Marks
 from hotlora.engine.options import build, options_of
 from hotlora.engine.probe import Estimate
 from hotlora.pictures.album import look_at_pictures
+from hotlora.pictures.editor import AlbumPage, Shown
 from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
 from hotlora.ui import studio as studio_module
+from hotlora.ui.album_views import show_album, show_pager
+from hotlora.ui.caption_section import show_proposals
+from hotlora.ui.caption_section import show_status as show_captions
 from hotlora.ui.charts import ALSO, draw_losses
 from hotlora.ui.samples import show_samples
-from hotlora.ui.views import describe_row, describe_rows, show_data, show_left, show_log, show_outlook, show_runs, show_status
+from hotlora.ui.views import (
+    describe_row,
+    describe_rows,
+    show_data,
+    show_findings,
+    show_left,
+    show_log,
+    show_outlook,
+    show_place,
+    show_runs,
+    show_status,
+)
 from pictures import make_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "extension" / "hotlora"
 NOT_IN_THE_WEBUI = (  # files of other hosts and other tasks
-    *("llm", "textgen", "causal_model", "shelf"),
+    *("llm", "textgen", "causal_model", "shelf", "toolbox"),
     *(f"standalone/{name}" for name in ("host", "images", "loading", "merging", "sampling", "text")),
 )
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 NAMES = "※"  # stands in all that people have written
-THE_SAME_IN_EVERY_LANGUAGE = {"…", ":", "/", "+", "↑", "↓"}
+THE_SAME_IN_EVERY_LANGUAGE = {"…", "·", ":", "/", "+", "↑", "↓", "‹", "›"}
 
 
 class Texts(html.parser.HTMLParser):
@@ -98,6 +117,8 @@ def texts_of_widgets(page):
             yield widget.label if isinstance(widget, gr.UploadButton) else widget.value
         if isinstance(widget, gr.HTML):
             yield from texts(widget.value or "")
+        if isinstance(widget, gr.Radio):
+            yield from (label for label, _ in widget.choices)
 
 
 def texts_of_the_tab(tab):
@@ -123,12 +144,13 @@ def texts_of_views(folder):
     histories += [History(), History([started]), History([started, Failed(NAMES, True)])]
     for history in histories:
         for status in STATUSES:
-            yield show_status(NAMES, status, history)
+            yield show_status(NAMES, status, history, had=0.1)
         entries = [Entry(NAMES, NAMES, history), Entry(NAMES, "", History(), NAMES)]
         yield show_runs([describe_row(entry) for entry in entries])
         yield from (show_samples(history), show_log(history, Path(NAMES)), draw_losses({NAMES: history}, 0.9, ALSO))
     yield show_samples(History([Previewed(step, NAMES, 1.0, 1, str(folder / "sheet.png")) for step in (1, 2)] + many_samples(folder)))
     yield show_runs(describe_rows([Entry(NAMES, "training", History()), Entry(f"{NAMES} 2", "waiting", History())], [NAMES, f"{NAMES} 2"]))
+    yield show_runs([describe_row(Entry(NAMES, "done", History(), marks=Marks(NAMES, archived=True)))])
     yield show_runs([])
     yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3)])
     found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
@@ -148,7 +170,14 @@ def texts_of_data(folder):
         make_pictures(folder / name, 2, first=first)
     values = {"train_data_dir": str(folder), "reg_data_dir": str(folder / "reg"), "validation_dir": str(folder / "judge")}
     view = look_at_pictures(build(ImageConfig, {**values, "cache_dir": str(folder / "cache")}))
-    return {label for label, _ in view.facts} | texts(show_data(type(view)(1, [type(view.examples[0])(NAMES, "")])))
+    page = AlbumPage(0, [], [Shown(NAMES, "", NAMES, NAMES, NAMES, 80)], 0, [(NAMES, 1)], 0, 0, 75)
+    drawn = [
+        show_data(type(view)(1, [type(view.examples[0])(NAMES, "")])),
+        show_album(page),
+        show_album(replace(page, shown=[])),
+        show_pager(),
+    ]
+    return {label for label, _ in view.facts} | texts(*drawn, show_place(NAMES, NAMES))
 
 
 def texts_of_answers(tab):
@@ -158,7 +187,13 @@ def texts_of_answers(tab):
         recipe._studio.model_name = lambda name=name: name
         yield from texts(recipe.show_model())
     yield from texts(recipe._write_yaml(*recipe.options.show({"output_name": NAMES}))[1])
+    yield from texts(show_findings([]), show_findings([Finding(NAMES, NAMES, [])]))
+    yield from texts(show_proposals([Proposal(NAMES, caption, NAMES) for caption in (NAMES, "")]))
+    yield from texts(*(show_captions(CaptionStatus(busy, 1, 2, 1, 1, NAMES)) for busy in (True, False)))
     yield from (watch._describe_buttons(status, True, False)[0].shows["value"] for status in STATUSES)
+    archived = Entry(NAMES, "done", History(), marks=Marks(archived=True))
+    told = [properties for _, properties in watch._keeping.describe(archived, [archived], busy=False)]
+    yield next(properties["value"] for properties in told if properties.keys() == {"interactive", "value"})
 
 
 def sources():

@@ -117,7 +117,7 @@ def tab(open_page):
         page.set_default_timeout(60_000)
         page.locator("button", has_text="Train LoRA").first.click()
         page.locator("#hotlora_train").wait_for(state="visible")
-        page.once("dialog", lambda dialog: dialog.accept())
+        page.on("dialog", lambda dialog: dialog.accept())
         return page
 
     yield open_tab

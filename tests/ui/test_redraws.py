@@ -1,13 +1,12 @@
 """The page looks for news every other second: what has not changed is neither drawn nor sent again, to whichever page asks."""
 
-import tracemalloc
-
 import gradio as gr
 import pytest
 from bench_runs import append, make_runs
 from hotlora.engine.events import Step, Warned
 from hotlora.ui import watch_section
 from hotlora.ui.page import build_page
+from page_memory import measuring_page
 from toy_studio import toy_studio
 
 DRAWERS = ("show_runs", "show_samples", "show_log", "draw_losses")
@@ -110,6 +109,20 @@ def test_a_run_that_cannot_be_read_is_shown_so_and_the_page_goes_on(page):
     assert browser.look() == set()
 
 
+def test_an_answer_that_comes_late_takes_back_no_choice(page):
+    """A look that was asked for before *Train* was pressed is answered after it: the new run must stay the one that is shown."""
+    browser = Browser(page.watch)
+    browser.selected, browser.compared = "run 0003", ["run 0001"]
+    browser.look()
+    make_runs(page.watch._jobs.folder / "more", 1, steps=3)
+    (page.watch._jobs.folder / "more" / "run 0000").rename(page.watch._jobs.folder / "just started")
+    assert {"run", "compare"} <= browser.look()
+    places = [widget.elem_id for widget in page.watch._drawn]
+    for name in ("run", "compare"):
+        sent = browser.news[places.index(f"hotlora_{name}")]
+        assert "just started" in str(sent["choices"]) and "value" not in sent
+
+
 def test_a_deleted_run_leaves_every_page(page):
     browser = Browser(page.watch)
     browser.selected = "run 0004"
@@ -120,15 +133,12 @@ def test_a_deleted_run_leaves_every_page(page):
 
 def test_five_hundred_looks_take_no_more_memory_than_one_hundred(page):
     browsers = [Browser(page.watch), Browser(page.watch)]
-    tracemalloc.start()
-    try:
+    with measuring_page() as held:
         for number in range(500):
             for place, browser in enumerate(browsers):
                 browser.selected = f"run {(number + place) % 12:04}"
                 browser.look()
             if number == 100:
-                before = tracemalloc.get_traced_memory()[0]
+                before = held()
             page.drawn.clear()
-        assert tracemalloc.get_traced_memory()[0] - before < 100_000
-    finally:
-        tracemalloc.stop()
+        assert held() - before < 100_000  # of 800 looks

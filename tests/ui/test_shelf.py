@@ -1,9 +1,11 @@
 """The place where adapters are put on the program's model, in a real browser over a toy shelf; and texts as they are shown."""
 
+import gradio as gr
 from hotlora.engine.errors import UserError
 from hotlora.engine.examples import DataView, Example
 from hotlora.ui.page import build_standalone_page
 from hotlora.ui.samples import _show_markdown
+from hotlora.ui.shelf_section import ShelfSection
 from hotlora.ui.views import show_data
 from toy_studio import toy_studio
 
@@ -37,6 +39,24 @@ def choose(page, place, name):
     page.locator(f"#hotlora_adapter_{place} ul li", has_text=name).first.click()
 
 
+def wait_for_looks(page, count):
+    looks = "Number(document.querySelector('#hotlora_beat i')?.textContent || 0)"  # it is being drawn anew where it is not there
+    page.wait_for_function(f"{looks} >= {page.evaluate(looks) + count}")
+
+
+def test_what_a_page_has_applied_is_not_sent_back_to_it(tmp_path):
+    with gr.Blocks():
+        shelf = ToyShelf()
+        section = ShelfSection(shelf, None, gr.HTML())
+        section.build()
+    said, mine = section._apply({}, "legal", "formal", "none", 1, 0.5, 1)
+    assert "legal 1, formal 0.5" in said and shelf.on == {"legal": 1, "formal": 0.5}
+    assert not any("value" in update for update in section.list_changes(mine))
+    assert [update["value"] for update in section.list_changes({})] == ["legal", "formal", "none", 1, 0.5, 1]  # another page is told
+    shelf.on = {"formal": 1.0}
+    assert section.list_changes(mine)[0]["value"] == "formal"
+
+
 def test_several_adapters_with_their_weights(serve, open_page, tmp_path):
     shelf, live = ToyShelf(), ToyLive()
     studio = toy_studio(tmp_path, shelf=shelf, live=live, data_word="texts")
@@ -53,7 +73,10 @@ def test_several_adapters_with_their_weights(serve, open_page, tmp_path):
     again = open_page(address)  # a reloaded page shows what is on
     again.wait_for_function("document.querySelector('#hotlora_adapter_2 input')?.value === 'formal'")
     assert again.locator("#hotlora_weight_2 input[type=number]").input_value() == "0.5"
+    wait_for_looks(page, 2)  # a look that was on its way when it was applied may send it once more
     weight.fill("2")
+    wait_for_looks(page, 2)
+    assert weight.input_value() == "2"
     weight.blur()
     page.locator("#hotlora_apply").click()
     page.locator("#hotlora_message .hotlora-bad", has_text="too much").wait_for()

@@ -1,6 +1,7 @@
 """What the page says of data and runs. Whatever people have written, in captions, names or prompts, is shown as text."""
 
 import html.parser
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed
 from hotlora.engine.examples import DataView, Example
 from hotlora.engine.history import History
 from hotlora.engine.probe import Estimate
+from hotlora.ui.album_views import show_album
 from hotlora.ui.charts import draw_losses
 from hotlora.ui.compat import message
 from hotlora.ui.draw import duration
@@ -81,11 +83,18 @@ def evil_run(tmp_path):
 
 def test_captions_and_names_of_data_are_text():
     view = DataView(9, [Example(EVIL, EVIL, b"JPEG", EVIL), Example("b.png", "")], [(EVIL, EVIL)], [EVIL])
-    for editable in (False, True):
-        found = read(show_data(view, editable=editable))
-        assert found.text.count(EVIL) == 5 and found.text.endswith("no caption+ 7")
-        figure = next(attributes for tag, attributes in found.elements if tag == "figure")
-        assert figure["title"] == EVIL and figure.get("data-name") == (EVIL if editable else None)
+    found = read(show_data(view))
+    assert found.text.count(EVIL) == 5 and found.text.endswith("no caption+ 7")
+    assert next(attributes for tag, attributes in found.elements if tag == "figure")["title"] == EVIL
+
+
+def test_an_album_that_is_edited_is_text():
+    shown = SimpleNamespace(name=EVIL, text=EVIL, thumbnail=EVIL, problem=EVIL, warning=EVIL, tokens=80)
+    about = {"count": 1, "names": [EVIL], "start": 0, "tags": [(EVIL, 1)], "left_out": 0, "steps": 0, "most_tokens": 75}
+    found = read(show_album(SimpleNamespace(shown=[shown], facts=[(EVIL, EVIL)], notes=[EVIL], **about), EVIL))
+    assert found.text.count(EVIL) == 6
+    album = next(attributes for tag, attributes in found.elements if attributes.get("data-query"))
+    assert album["data-query"] == EVIL and json.loads(album["data-tags"]) == [[EVIL, 1]]
 
 
 def test_everything_about_a_run_is_text(evil_run, tmp_path):
@@ -178,6 +187,13 @@ def test_numbers_of_a_run_are_those_of_its_last_step():
     for shown in ("30 / 1,500", "3.0", "2.00 it/s", "0.5000", "2.0 GB", "24 min"):  # 1470 steps left, a second each by the clock
         assert shown in found.texts
     assert ("i", {"style": "width:2.0%"}) in found.elements
+
+
+def test_a_run_that_shares_the_model_says_how_much_it_has():
+    history = History([started(1500), *steps(30)])
+    assert "10% of the last minute" in read(show_status("cat", "training", history, had=0.1)).texts
+    for status, had in (("training", 0.99), ("training", None), ("paused", 0.1)):
+        assert "time with the model" not in read(show_status("cat", status, history, had=had)).texts
 
 
 def previews(folder, prompts, steps):

@@ -3,12 +3,15 @@
 import time
 from pathlib import Path
 
+from bench_runs import append, make_runs
+from hotlora.engine.events import Finished, Graded, Previewed
 from hotlora.engine.examples import DataView, Example
 from hotlora.engine.interfaces import Progress
 from hotlora.engine.jobs import Jobs
 from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
 from hotlora.ui.studio import Studio
+from PIL import Image
 from toy import ToyHost, ToyTrainee
 
 
@@ -45,3 +48,12 @@ def toy_studio(folder: Path, **options) -> Studio:
         hides=("base_model",),
         **options,
     )
+
+
+def make_three_runs(runs: Path) -> None:
+    """Finished ones, the first with a picture and a grade."""
+    make_runs(runs, 3, steps=20)
+    folder = runs / "run 0000"
+    Image.new("RGB", (512, 512), "orange").save(folder / "sample.png")
+    graded = [Graded(20, "questions", 5, {"exact match": 0.6}), Previewed(20, "a cat", 1.0, 1, str(folder / "sample.png"))]
+    append(folder / "events.jsonl", [*graded, Finished(20, "done", {})])

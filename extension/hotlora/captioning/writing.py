@@ -1,11 +1,11 @@
 """Captions from a captioner into a label file, batch by batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine.errors import UserError
-from ..pictures.labels import LabelFile, decorate
+from ..pictures.labels import LabelFile
 from ..pictures.reading import read_picture
 from .captioner import Captioner
 
@@ -19,9 +19,14 @@ class Batch:
 
 
 def write_captions(
-    pictures: Sequence[Path], captioner: Captioner, labels: LabelFile, *, batch_size: int, trigger: str, prefix: str
+    pictures: Sequence[Path], captioner: Captioner, labels: LabelFile, *, batch_size: int, word: Callable[[str], str]
 ) -> Iterator[Batch]:
-    """Caption in batches; the file on disk is whole after each of them. Pictures that cannot be read are left out, and named."""
+    """Caption in batches; the file on disk is whole after each of them. Pictures that cannot be read, and those of which nothing is
+    said, are left out, and named.
+
+    Args:
+        word: what is said -> what is written.
+    """
     for start in range(0, len(pictures), batch_size):
         batch, images, problems = pictures[start : start + batch_size], {}, []
         for picture in batch:
@@ -32,6 +37,9 @@ def write_captions(
         if images:
             sentences = captioner(list(images), list(images.values()))
             for picture, sentence in zip(images, sentences, strict=True):
-                labels.put(picture, decorate(sentence, trigger=trigger, prefix=prefix))
+                if caption := word(sentence):
+                    labels.put(picture, caption)
+                else:
+                    problems.append(f"{picture}: the captioner had nothing to say. Write its caption by hand.")
             labels.save()
         yield Batch(len(batch), problems)

@@ -4,14 +4,19 @@ Which pictures are captioned, and how the file is kept, is in ``pictures/labels.
 """
 
 import argparse
+import functools
+import os
 import sys
 
 from tqdm import tqdm
 
 from ..captioning.blip import Blip
-from ..captioning.captioner import Captioner
+from ..captioning.captioner import URL_VARIABLE, Captioner, CaptionerKind, CaptionSettings, choose_kind
 from ..captioning.file_names import caption_by_name
+from ..captioning.kinds import ALONE, BLIP
+from ..captioning.wording import word
 from ..captioning.writing import write_captions
+from ..engine.options import build
 from ..pictures.folders import list_contents, open_folder, require_pictures
 from ..pictures.labels import LabelFile, plan_labels
 
@@ -39,9 +44,11 @@ def label(options: argparse.Namespace) -> list[str]:
     labels = LabelFile(output, root)
     plan = plan_labels(contents, labels, output, missing_only=options.missing_only)
     problems = list(plan.problems)
+    settings, kind = read_settings(options)
     if plan.pictures:
-        wording = {"batch_size": options.batch_size, "trigger": options.trigger, "prefix": options.prefix}
-        batches = write_captions(plan.pictures, load_captioner(options.model), labels, **wording)
+        captioner = load_captioner(settings.blip_model) if kind is BLIP else kind.make(settings)
+        say = functools.partial(word, settings=settings, is_tags=kind.writes_tags)
+        batches = write_captions(plan.pictures, captioner, labels, batch_size=options.batch_size, word=say)
         with tqdm(total=len(plan.pictures), desc="captioning", unit="picture") as bar:
             for batch in batches:
                 problems += batch.problems
@@ -50,6 +57,16 @@ def label(options: argparse.Namespace) -> list[str]:
     written = sum(labels.is_machine_written(picture) for picture in plan.pictures)
     print(f"{output}: {written} captions written, {plan.kept} pictures had one and kept it")
     return problems
+
+
+def read_settings(options: argparse.Namespace) -> tuple[CaptionSettings, CaptionerKind]:
+    """Raises UserError for what is no setting of captions."""
+    named = {"captioner": options.captioner, "blip_model": options.model, "caption_trigger": options.trigger, "text_before": options.prefix}
+    pairs = [pair.partition("=") for pair in options.set]
+    settings = build(CaptionSettings, named | {key.strip(): value for key, _, value in pairs})
+    if not settings.endpoint_url:
+        settings.endpoint_url = os.environ.get(URL_VARIABLE, "")
+    return settings, choose_kind(ALONE, settings.captioner)
 
 
 def load_captioner(model: str) -> Captioner:

@@ -16,7 +16,9 @@ def run(options: argparse.Namespace) -> int:
         try:
             write_text(options.into, with_options(options.into.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot write the options into '{options.into}': {error}.") from error
+            raise UserError(
+                f"cannot write the options into '{options.into}': {error}. Give a file with their markers that can be written."
+            ) from error
         return 0
     for name, table in make_tables().items():
         print(f"## {name.capitalize()}\n\n{table}\n")
@@ -26,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 def make_tables() -> dict[str, str]:
     """Name -> Markdown."""
     first, *others = TASKS.values()
-    tables = {first.options_table: markdown_table(first.config_class)}
+    tables = {first.options_table: "\n\n".join([markdown_table(first.config_class), *first.config_class.describe_values()])}
     return tables | {task.options_table: markdown_table(task.config_class, RunConfig) for task in others}
 
 

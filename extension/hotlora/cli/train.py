@@ -1,18 +1,24 @@
 """``hotlora train`` and ``hotlora check``: joins the stand-alone host to a job, and turns signals and outcomes into exit codes
-(0 finished or stopped, 2 something the user can mend, 1 a bug)."""
+(0 finished or stopped, 2 something the user can mend, 1 a bug). Of several processes the first one's says how the run went."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from ..engine.config import RunConfig
 from ..engine.console import Console, paint
+from ..engine.errors import UserError
 from ..engine.events import Failed
+from ..engine.following import follow
 from ..engine.interfaces import Host, Showing
 from ..engine.job import Job
+from ..engine.launch import check_launch
 from ..engine.probe import Estimate, look_ahead
+from ..engine.processes import Joined, Processes, join
 from ..engine.recipe import read_options
 from ..engine.run import Run
 from ..engine.tensorboard import add_tensorboard
@@ -21,25 +27,50 @@ from ..tasks import TASKS
 
 def run(options: argparse.Namespace) -> int:
     """Train, or check; returns the exit code. Raises UserError for what is wrong before training starts."""
+    with join() as processes:
+        if isinstance(processes, Joined) and not processes.is_first:
+            train_along(processes)
+        else:
+            return _run_first(options, processes)
+    return int(processes.lost)
+
+
+def _run_first(options: argparse.Namespace, processes: Processes) -> int:
     console = Console()
     try:
         kinds = {name: task.config_class for name, task in TASKS.items()}
         config = read_options(kinds, options.config, options.set, options.resume)
+        config.notes += check_launch(config.batch_size * config.gradient_accumulation_steps, processes.count)
         task = TASKS[config.TASK]
         task.check(config)
         task.check_model(config)
         host = task.make_host()
-        if options.check:
-            check(config, host, console)
-            return 0
-        return train(config, host, console, resume=bool(options.resume))
+        if not options.check:
+            return train(config, host, console, processes, resume=bool(options.resume))
+        if processes.count > 1:
+            raise UserError(
+                "cannot check a run in several processes: what is measured is a step of one. Start it as one, without a launcher: "
+                "none of several needs more memory."
+            )
+        check(config, host, console)
+        return 0
     finally:
         console.close()
 
 
-def train(config: RunConfig, host: Host, console: Console, *, resume: bool) -> int:
+def train_along(processes: Joined) -> None:
+    """Take part in the run of the first process, in silence: what libraries print here, the first one has printed."""
+    _handle_signals(lambda: processes.wants_stop, processes.wish_stop)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        processes.listen()
+        config = processes.take()
+        follow(TASKS[config.TASK].make_host(), config, processes)
+
+
+def train(config: RunConfig, host: Host, console: Console, processes: Processes, *, resume: bool) -> int:
     """Train until it is done or stopped; returns the exit code."""
-    job = Job(host, config, Run.reopen(config) if resume else Run.start(config))
+    job = Job(host, config, Run.reopen(config) if resume else Run.start(config), processes)
+    processes.hand_out(lambda: config)
     job.subscribe(console)
     tensorboard = add_tensorboard(job)
     if config.tensorboard and not tensorboard:
@@ -68,7 +99,7 @@ def check(config: RunConfig, host: Host, console: Console) -> None:
         print(paint(example))
     for key, value in trainee.summary().items():
         print(f"{key}: {value}")
-    for message in (*config.notes, *trainee.warnings()):
+    for message in (*config.notes, *trainee.warnings(), *estimate.notes, *_list_findings(config)):
         print(f"note: {message}")
     print(f"trainable parameters: {estimate.trainable_parameters:,}")
     print(
@@ -78,14 +109,27 @@ def check(config: RunConfig, host: Host, console: Console) -> None:
     print("Everything is in order. Nothing was trained.")
 
 
+def _list_findings(config: RunConfig) -> list[str]:
+    """What commonly goes wrong with such data."""
+    report = TASKS[config.TASK].report
+    return [finding.said for _, found in report(config) for finding in found] if report else []
+
+
 def stop_on_signals(job: Job) -> None:
     """First Ctrl-C: save and end. Second: end at once."""
 
-    def stop(number: int, frame: Any) -> None:
-        if job.control.stopping:
-            os._exit(128 + number)
+    def stop() -> None:
         print("\nstopping after this step and saving (again to stop at once) …", file=sys.stderr)
         job.control.stop()
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    _handle_signals(lambda: job.control.stopping, stop)
+
+
+def _handle_signals(is_stopping: Callable[[], bool], stop: Callable[[], None]) -> None:
+    def handle(number: int, frame: Any) -> None:
+        if is_stopping():
+            os._exit(128 + number)
+        stop()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)

@@ -3,10 +3,12 @@
 import argparse
 from pathlib import Path
 
+from ..captioning.desk import CaptionDesk
+from ..captioning.kinds import ALONE
 from ..engine.access import Access
 from ..engine.config import RunConfig
 from ..engine.jobs import Jobs
-from ..tasks import TASKS, Task
+from ..tasks import IMAGES, TASKS, Task
 from ..ui.api import basic_auth, build_router
 from ..ui.page import build_standalone_page
 from ..ui.studio import Studio, open_studio
@@ -42,4 +44,5 @@ def make_studio(task: Task, folder: Path, access: Access) -> Studio:
         task.check_model(config)
 
     jobs = Jobs(task.make_host, folder / "runs", task.config_class, check_access=access.check, check_start=check)
-    return open_studio(task, jobs, folder, hides=task.hides)
+    captions = CaptionDesk(ALONE, access) if task is IMAGES else None
+    return open_studio(task, jobs, folder, hides=task.hides, captions=captions)

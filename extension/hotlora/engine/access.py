@@ -7,7 +7,6 @@ from pathlib import Path
 
 from .config import RunConfig
 from .errors import UserError
-from .options import options_of
 
 _MAY_BE_NAMES = ("base_model", "metadata_path")  # a checkpoint in the program's own list; a file in train_data_dir
 
@@ -25,6 +24,11 @@ class Access:
             both = [path for folder in folders for path in (_absolute(folder), _absolute(folder).resolve())]
             self._folders = list(dict.fromkeys(both))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everything is allowed."""
+        return self._folders is None
+
     def check(self, config: RunConfig) -> None:
         """Look at every option that is a path, and for links that lead out of the folders among them. ``output_dir`` is not
         looked at: a program that takes runs from others sets it itself.
@@ -34,11 +38,9 @@ class Access:
         """
         if self._folders is None:
             return
-        for name, field in options_of(type(config)).items():
-            value = str(getattr(config, name) or "")
-            if field.metadata["path"] and value:
-                for path in _find_places(name, value, config):
-                    self._check_path(name, value, path)
+        for name, value in config.places():
+            for path in _find_places(name, value, config):
+                self._check_path(name, value, path)
 
     def allows(self, path: Path) -> bool:
         """Whether a path lies in the folders, both as it is written and where its links lead. One that is written elsewhere is
@@ -57,7 +59,7 @@ class Access:
         allowed = ", ".join(str(folder) for folder in self._folders or []) or "none"
         start, end = f"cannot use {name} '{value}'", f"only these folders may be used: {allowed}."
         if not self.allows(path):
-            raise UserError(f"{start}: other computers can ask for runs here, so {end}")
+            raise UserError(f"{start}: other computers can ask for runs here, so {end} Choose one of them.")
         for link in _find_links(path):
             if not self.allows(link):
                 raise UserError(f"{start}: {link} leads elsewhere, but {end} Remove that link.")

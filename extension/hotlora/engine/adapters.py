@@ -223,6 +223,18 @@ class AdapterSet:
                 setattr(parent, attribute, layer)
             found.restore()
 
+    @contextlib.contextmanager
+    def detached(self) -> Iterator[None]:
+        """Within :meth:`attached`, the trees without the adapters."""
+        places = self._places or []
+        for parent, attribute, layer, _ in places:
+            setattr(parent, attribute, layer)
+        try:
+            yield
+        finally:
+            for parent, attribute, _, adapter in places:
+                setattr(parent, attribute, adapter)
+
     def _find_places(self, modules: Sequence[nn.Module]) -> list[tuple[nn.Module, str, nn.Module, nn.Module]]:
         by_id = {id(target.layer): name for name, target in self.targets.items()}
         places = [

@@ -11,6 +11,7 @@ from typing import Any
 
 from .errors import UserError
 from .history import History
+from .marks import FILE, Marks, follow, read_marks
 from .run import read_run_config
 
 _HISTORIES_KEPT = 16  # those that somebody looks at, with all their steps
@@ -28,6 +29,7 @@ class Archive:
         self._outlines: dict[str, History] = {}
         self._histories: dict[str, History] = {}  # what was asked for last, last
         self._values: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
+        self._marks: dict[str, Marks] = {}
 
     # -- which there are -----------------------------------------------------------------------------------------------
 
@@ -65,7 +67,7 @@ class Archive:
         """All that has happened in a run so far. Raises UserError where it cannot be read."""
         folder = self.find(name)
         with self._lock:
-            history = self._histories.pop(name, None) or History()
+            history = self._histories.pop(name, None) or History(follow=follow(folder, self.marks(name)))
             self._histories[name] = history
             while len(self._histories) > _HISTORIES_KEPT:
                 del self._histories[next(iter(self._histories))]
@@ -92,7 +94,27 @@ class Archive:
         return found
 
     def _read_outline(self, name: str, folder: Path) -> History:
-        return _read_on(self._outlines.setdefault(name, History(is_outline=True)), folder)
+        if name not in self._outlines:
+            self._outlines[name] = History(is_outline=True, follow=follow(folder, self.marks(name)))
+        return _read_on(self._outlines[name], folder)
+
+    def marks(self, name: str) -> Marks:
+        """What people have written on a run; none where nobody has. Read once, and after :meth:`forget_marks`: a look at all runs asks
+        the file system for no more than it must."""
+        if name not in self._marks:
+            there = _stat(os.path.join(self.folder, name, FILE)) is not None
+            self._marks[name] = read_marks(self.folder / name) if there else Marks()
+        return self._marks[name]
+
+    def forget_marks(self, name: str) -> None:
+        """They are written anew."""
+        self._marks.pop(name, None)
+
+    def find_bearer(self, name: str) -> str | None:
+        """The renamed run whose files still have this name."""
+        wanted = os.path.normcase(name)
+        renamed = [run for run in self.names() if self.marks(run).was]
+        return next((run for run in renamed if os.path.normcase(str(self.values(run).get("output_name"))) == wanted), None)
 
     def values(self, name: str) -> dict[str, Any]:
         """The options of a run; parsed only if its file has changed. Raises UserError where it cannot be read."""
@@ -113,7 +135,7 @@ class Archive:
             self._forget(name)
 
     def _forget(self, name: str) -> None:
-        for kept in (self._outlines, self._histories, self._values):
+        for kept in (self._outlines, self._histories, self._values, self._marks):
             kept.pop(name, None)
 
 

@@ -3,14 +3,14 @@
 One dataclass is the single source of YAML keys, ``--set`` overrides, the tables in docs/options.md, metadata and widgets.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from .errors import UserError
 from .names import check_name
-from .options import option
+from .options import option, options_of
 from .other_names import OtherName
 from .settling import settle
 from .spellings import MIXED_PRECISIONS, PRECISIONS
@@ -20,6 +20,8 @@ from .values import read_arguments
 
 OPTIMIZERS = ("AdamW", "AdamW8bit", "PagedAdamW8bit", "Lion", "Prodigy", "Adafactor", "AdamWScheduleFree")
 SCHEDULERS = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
+AUTO_RANK = 32  # what `lora_rank: auto` trains at
+_SPLIT_FOR_AUTO_RANK = 0.1
 
 
 @dataclass
@@ -51,6 +53,11 @@ class RunConfig:
         fixed=True,
         group="Adapter",
     )
+    auto_rank: bool = option(
+        False,
+        "At the end, write beside the LoRA the smallest one that does as well on kept-back examples, with a rank of its own for each "
+        "layer. `lora_rank: auto` means this, at rank 32.",
+    )
     lora_alpha: float | None = option(
         None, "Strength: updates are scaled by alpha / rank. Same as `lora_rank` when empty.", minimum=0, fixed=True
     )
@@ -67,10 +74,16 @@ class RunConfig:
     )
     epochs: int = option(10, "Times every example is seen; `max_steps` goes before it.", minimum=1, maximum=100_000, advanced=False)
     max_steps: int | None = option(None, "Optimizer steps to train; counts instead of `epochs` when set.", minimum=1, maximum=100_000_000)
+    least_steps: int | None = option(
+        None, "Train so many steps at least, where `epochs` of few examples are fewer.", minimum=1, maximum=100_000_000
+    )
+    most_steps: int | None = option(
+        None, "Train so many steps at most, where `epochs` of many examples are more.", minimum=1, maximum=100_000_000
+    )
     learning_rate: float = option(1e-4, "How far each step goes; 1.0 with Prodigy when empty.", minimum=0, maximum=1000, advanced=False)
     optimizer: str = option(
         "AdamW",
-        "The update rule. The 8-bit ones need bitsandbytes and a GPU.",
+        "The update rule. The 8-bit ones need the package bitsandbytes.",
         choices=OPTIMIZERS,
         spellings=OPTIMIZER_SPELLINGS,
         advanced=False,
@@ -96,9 +109,10 @@ class RunConfig:
         fixed=True,
     )
     mixed_precision: str = option(
-        "no",
-        "Precision of the base model's arithmetic; the adapter itself is always fp32.",
-        choices=("no", "fp16", "bf16"),
+        "auto",
+        "Precision of the base model's arithmetic; the adapter itself is always fp32. `auto`: bf16 where the GPU is made for it, else fp16 "
+        "on CUDA, else `no`; in a host that computes in half precision, as the host.",
+        choices=("auto", "no", "fp16", "bf16"),
         spellings=MIXED_PRECISIONS,
     )
     gradient_checkpointing: bool = option(False, "Save memory by computing activations twice; about a third slower.")
@@ -122,7 +136,7 @@ class RunConfig:
     sample_seed: int = option(
         1234, "Seed of samples: the same noise each time, so that they can be compared.", minimum=0, maximum=2**53 - 1
     )
-    sheet_weights: list = option([0, 0.4, 0.8, 1.0], "Weights of the LoRA on the comparison at the end.")
+    sheet_weights: list = option([0, 0.4, 0.8, 1.0], "Weights of the LoRA on the comparison at the end.", items=float)
 
     validation_split: float = option(
         0.0, "Share of the examples that is kept out of training to judge it.", minimum=0, maximum=0.9, fixed=True, group="Validation"
@@ -164,6 +178,12 @@ class RunConfig:
         """`lora_alpha`, or the rank where none is set."""
         return float(self.lora_alpha if self.lora_alpha else self.lora_rank)
 
+    def places(self) -> Iterator[tuple[str, str]]:
+        """(option, what it says) of every file and folder that people have chosen."""
+        for name, declared in options_of(type(self)).items():
+            if declared.metadata["path"] and getattr(self, name):
+                yield name, str(getattr(self, name))
+
     def adopt(self, key: str, value: Any) -> None:
         """Take an option over from ``init_lora``. Raises UserError when the user asked for another value."""
         if key in self.given and getattr(self, key) != value:
@@ -171,6 +191,31 @@ class RunConfig:
                 f"cannot go on from '{self.init_lora}' with {key} {getattr(self, key)}: it has {key} {value}. Set {key}: {value} or leave it out."
             )
         setattr(self, key, value)
+
+    @classmethod
+    def spell_out(cls, values: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """What people write shorter."""
+        if str(values.get("lora_rank", "")).strip().lower() != "auto":
+            return values
+        return {**values, "lora_rank": AUTO_RANK, "auto_rank": True}
+
+    @classmethod
+    def describe_values(cls) -> Sequence[str]:
+        """Tables for the documentation, of what an option's value is made of; each with its heading."""
+        return ()
+
+    def _prepare_auto_rank(self) -> None:
+        if self.use_dora:
+            raise UserError(
+                "cannot choose ranks by themselves with DoRA: its magnitudes belong to one rank. Set use_dora: false or a rank."
+            )
+        if not (self.validation_split or self.validation_dir):
+            if "validation_split" in self.given:
+                raise UserError(
+                    "cannot choose ranks by themselves without validation: nothing is kept back to judge by. Set validation_split to 0.1."
+                )
+            self.validation_split = _SPLIT_FOR_AUTO_RANK
+            self.notes.append("A tenth of the examples is kept back (validation_split 0.1), to choose ranks by.")
 
     def learning_rates(self) -> list[float]:
         """Every rate that layers may learn at."""
@@ -180,6 +225,10 @@ class RunConfig:
         """Raise UserError where options contradict each other; settle those that follow from others."""
         settle(self)
         check_name(self.name, "the LoRA", forbidden=",")  # which parts the words of a prompt
+        if self.least_steps and self.most_steps and self.least_steps > self.most_steps:
+            raise UserError(
+                f"cannot train {self.least_steps} steps at least and {self.most_steps} at most: there are none. Raise most_steps or lower least_steps."
+            )
         bad = [weight for weight in self.sheet_weights if not isinstance(weight, (int, float))]
         if bad:
             raise UserError(f"cannot put the weight '{bad[0]}' on the comparison: it is no number. Set sheet_weights to numbers.")
@@ -187,5 +236,7 @@ class RunConfig:
             raise UserError(
                 "cannot stop early without validation: nothing is kept back to judge by. Set validation_split or validation_dir."
             )
+        if self.auto_rank:
+            self._prepare_auto_rank()
         if self.validation_split and self.validation_dir:
             raise UserError("cannot use both validation_split and validation_dir. Leave one of them out.")

@@ -1,4 +1,4 @@
-"""What a run is told from outside while it trains: stop, pause, sample now, save now; and when a turn is over.
+"""What a run is told from outside while it trains: stop, pause, sample now, save now, draw a grid; and when a turn is over.
 
 Thread-safe: a button, an HTTP request and Ctrl-C all end here. The loop looks once per step.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .grid import GridPlan
 from .interfaces import Host
 from .run import Run
 
@@ -43,6 +44,7 @@ class Control:
         self._running = threading.Event()
         self._running.set()
         self._sample, self._save = threading.Event(), threading.Event()
+        self._grid: GridPlan | None = None
         self.newest: Newest | None = None  # while there is something to write
 
     def stop(self) -> None:
@@ -66,6 +68,10 @@ class Control:
         """Save a usable adapter after the current step."""
         self._save.set()
 
+    def draw(self, plan: GridPlan) -> None:
+        """Draw a grid after the current step."""
+        self._grid = plan
+
     @property
     def stopping(self) -> bool:
         return self._stop.is_set()
@@ -82,6 +88,11 @@ class Control:
         """Whether saving was asked for since the last look."""
         return _take(self._save)
 
+    def take_grid_wish(self) -> GridPlan | None:
+        """The grid that was asked for since the last look."""
+        plan, self._grid = self._grid, None
+        return plan
+
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Exclusive use of the host's model, after any pause. Raises ModelAway, also in a pause, where the host does not have it any more:
@@ -94,7 +105,8 @@ class Control:
         with self.host.turn():
             self._turn_started = time.monotonic()
             waited = self._turn_started - asked
-            self._owed_seconds = waited * self._training_share / (1 - self._training_share)
+            owed = waited * self._training_share / (1 - self._training_share)
+            self._owed_seconds = min(owed, self._slice_seconds)  # also after somebody had it for an hour
             try:
                 yield
             finally:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from .events import Failed
 from .history import History
 from .job import Job
+from .marks import Marks
 
-STATUSES = ("waiting", "preparing", "training", "paused", "stopping", "done", "stopped", "failed", "interrupted", "not started")
+STATUSES = ("waiting", "preparing", "training", "drawing", "paused", "stopping", "done", "stopped", "failed", "interrupted", "not started")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Entry:
     outline: History
     problem: str = ""  # why they cannot
     share: float | None = None  # of the last minute, how much it had the model; of a run that trains
+    marks: Marks = Marks()
 
 
 def tell_share(job: Job | None) -> float | None:

@@ -92,6 +92,16 @@ class Previewed(Event):
 
 
 @dataclass(frozen=True)
+class Drawn(Event):
+    """A picture of the run's grid was made: ``done`` of ``total``, in so many ``seconds``."""
+
+    path: str
+    done: int
+    total: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Saved(Event):
     """A usable adapter file was written. ``kind``: checkpoint, best, final."""
 
@@ -131,7 +141,9 @@ class Failed(Event):
     bug: bool
 
 
-_TYPES = {kind.__name__: kind for kind in (Preparing, Started, Step, Validated, Graded, Previewed, Saved, Warned, Paused, Finished, Failed)}
+_TYPES = {
+    kind.__name__: kind for kind in (Preparing, Started, Step, Validated, Graded, Previewed, Drawn, Saved, Warned, Paused, Finished, Failed)
+}
 
 
 _TAIL_BYTES, _TAIL_EVENTS = 200_000, 200

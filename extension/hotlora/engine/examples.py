@@ -11,7 +11,8 @@ class Example:
     name: str  # file name, relative to the data folder
     text: str
     thumbnail: bytes = b""  # a small JPEG, for pictures
-    problem: str = ""  # why it cannot be trained on, or what is odd about it
+    problem: str = ""  # why it cannot be trained on
+    warning: str = ""  # what is odd about it, or still to be done; it is trained on all the same
     spans: Sequence[tuple[str, bool]] = ()  # the text in pieces, and whether each is learned; for texts
 
 
@@ -23,3 +24,12 @@ class DataView:
     examples: Sequence[Example]
     facts: Sequence[tuple[str, str]] = ()  # label, value: sizes, buckets, how many have captions
     notes: Sequence[str] = field(default=())  # problems of the data set as a whole
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about some of the examples that makes a bad result likely, and what to do about it."""
+
+    kind: str
+    said: str
+    names: Sequence[str]  # of the examples

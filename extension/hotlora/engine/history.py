@@ -5,15 +5,16 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .errors import UserError
 from .events import Event, Failed, Finished, Graded, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, parse_event
 
 _RECENT_STEPS = 30
+_LONGEST_GAP = 600.0  # seconds between a step and what begins anew; more, and the program had ended meanwhile
 _STEP_LINE = re.compile(rb'\{"type": "Step", "time": [^,]+, "step": (\d+), ')  # as EventLog writes it
-_LEAVES_STEPS_ALONE = re.compile(rb'\{"type": "(Validated|Previewed|Saved|Warned)"')
+_LEAVES_STEPS_ALONE = re.compile(rb'\{"type": "(Validated|Previewed|Drawn|Saved|Warned)"')
 
 
 class History:
@@ -21,14 +22,17 @@ class History:
 
     Args:
         is_outline: keep the last few steps only. For lists of many runs: a tenth of the time to read, and little memory.
+        follow: makes an event name its files where they lie now.
 
     Attributes:
         count: events read so far, which is the index of the next one.
         latest: the last event that says what the run is doing; None before the first.
+        worked_seconds: from its first event to its last, without what lay between an end or a pause and going on.
     """
 
-    def __init__(self, events: Iterable[Event] = (), *, is_outline: bool = False):
-        self._is_outline = is_outline
+    def __init__(self, events: Iterable[Event] = (), *, is_outline: bool = False, follow: Callable[[Event], Event] = lambda event: event):
+        self._is_outline, self._follow = is_outline, follow
+        self.worked_seconds, self._heard_at = 0.0, 0.0
         self.count, self._offset = 0, 0
         self._seen = (0, 0)  # size and time of the file that was read last
         self.started: Started | None = None
@@ -57,7 +61,7 @@ class History:
         state = (found.st_size, found.st_mtime_ns)
         if state != self._seen:
             if found.st_size < self._offset:  # a start that had failed was made anew
-                vars(self).update(vars(History(is_outline=self._is_outline)))
+                vars(self).update(vars(History(is_outline=self._is_outline, follow=self._follow)))
             try:
                 with open(path, "rb") as file:
                     file.seek(self._offset)
@@ -98,12 +102,23 @@ class History:
         whole = [event for event in map(parse_event, held) if isinstance(event, Step)]  # the others are damaged
         if whole:
             self.steps = [*self.steps, *whole][-_RECENT_STEPS:]
+            self._count_time(whole[-1])
             self.latest = whole[-1]
         held.clear()
+
+    def _count_time(self, event: Event) -> None:
+        gap = event.time - self._heard_at if self._heard_at else 0.0
+        begins = isinstance(event, (Preparing, Started))
+        rested = isinstance(self.latest, (Finished, Failed, Paused)) and isinstance(event, (Preparing, Started, Step))
+        if gap > 0 and not rested and not (begins and isinstance(self.latest, Step) and gap > _LONGEST_GAP):
+            self.worked_seconds += gap
+        self._heard_at = event.time
 
     def add(self, event: Event) -> None:
         """Take in one event."""
         self.count += 1
+        event = self._follow(event)
+        self._count_time(event)
         if isinstance(event, Started):
             self.started = event
             self._go_back_to(event.step)

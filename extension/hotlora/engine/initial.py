@@ -36,4 +36,7 @@ def load_initial(adapters: AdapterSet, tensors: Tensors, config: RunConfig) -> N
     try:
         adapters.load(tensors)
     except (RuntimeError, KeyError) as error:
-        raise UserError(f"cannot go on from '{config.init_lora}': it does not fit this model and these options ({error}).") from error
+        raise UserError(
+            f"cannot go on from '{config.init_lora}': it does not fit this model and these options ({error}). "
+            "Choose another init_lora, or the base_model and options it was trained with."
+        ) from error

@@ -1,14 +1,15 @@
 """What the training loop asks of a model and of the program that holds it.
 
 A new model family implements :class:`Trainee`, a new host implements :class:`Host`; the loop knows nothing else. What only some
-trainees can do stands in protocols of its own (:class:`Keeping`, :class:`Foreseeing`, :class:`Validating`, :class:`Grading`,
-:class:`Previewing`, :class:`Showing`): a trainee has such a protocol's members or has none of them.
+trainees can do stands in protocols of their own (:class:`Keeping`, :class:`Renewing`, :class:`Foreseeing`, :class:`Sharing`,
+:class:`Validating`, :class:`Spreading`, :class:`Resembling`, :class:`Grading`, :class:`Previewing`, :class:`Showing`; in ``redrawing`` one
+more): a trainee has such a protocol's members or has none of them.
 """
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ from torch import nn
 from .examples import Example
 
 if TYPE_CHECKING:
+    from .processes import Processes
     from .run import Run
 
 
@@ -79,11 +81,14 @@ class Batch(Protocol):
 
 @dataclass(frozen=True)
 class PreviewRequest:
-    """One sample to make. ``weight`` is the adapter's strength as in ``<lora:name:weight>``."""
+    """One sample to make. ``weight`` is the adapter's strength as in ``<lora:name:weight>``. ``settings``: what holds whatever prompt and
+    options say, such as ``seed`` and ``cfg``. ``adapter``: as tags call it, where it is not the run's own."""
 
     prompt: str
     seed: int
     weight: float = 1.0
+    settings: Mapping[str, float] = field(default_factory=dict)
+    adapter: str = ""
 
 
 class Preview(Protocol):
@@ -195,12 +200,28 @@ class Keeping(Protocol):
 
 
 @runtime_checkable
+class Renewing(Protocol):
+    """A trainee whose model and prepared data serve further runs."""
+
+    def renew(self, config: Any) -> Trainee:
+        """A trainee of these options, prepared already. They differ at most in what neither model nor data nor the judge depends on."""
+        ...
+
+
+@runtime_checkable
 class Foreseeing(Protocol):
     """A trainee that does some work better for many steps at once."""
 
     def foresee(self, steps: Sequence[tuple[Any, Draws]]) -> None:
         """The arguments of the next calls of :meth:`Trainee.loss`, in their order. Changes no number."""
         ...
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """A trainee whose preparation is shared out among a run's processes."""
+
+    processes: "Processes"  # set before it prepares
 
 
 @runtime_checkable
@@ -213,6 +234,24 @@ class Validating(Protocol):
 
     def validation_loss(self, batch: Any) -> Loss:
         """Without gradient, on noise that is the same at every call."""
+        ...
+
+
+@runtime_checkable
+class Spreading(Protocol):
+    """A trainee that can be judged on what it was trained on as on what was kept back."""
+
+    def spread_training(self, count: int) -> Sequence[Batch]:
+        """So many training examples, evenly over all, one by one, for :meth:`Validating.validation_loss`."""
+        ...
+
+
+@runtime_checkable
+class Resembling(Protocol):
+    """A trainee whose samples can be held against its examples."""
+
+    def known_examples(self, *, kept_back: bool) -> Iterator[tuple[str, str, torch.Tensor]]:
+        """(name, prompt, what is compared) of every training example, or of those that were kept back."""
         ...
 
 
@@ -267,6 +306,10 @@ class Showing(Protocol):
 
 class Library(Protocol):
     """Where a program keeps the adapters that people call by name, and runs put copies of theirs."""
+
+    def folder(self) -> Path:
+        """Where what is put is found by its name."""
+        ...
 
     def check_name(self, name: str) -> None:
         """Raises UserError where an adapter of that name is there already."""

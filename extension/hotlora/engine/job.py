@@ -18,6 +18,7 @@ from .files import disk_full
 from .interfaces import Host
 from .loop import train
 from .memory import is_out_of_memory
+from .processes import ALONE, Processes
 from .run import Run
 
 _LOOK_AGAIN_SECONDS = 1.0
@@ -33,9 +34,12 @@ class Job:
         outcome: the Finished or Failed event, once there is one.
     """
 
-    def __init__(self, host: Host, config: RunConfig, run: Run):
-        self._host, self.config, self.run = host, config, run
+    WORK = "Training"  # what fails, where it does
+
+    def __init__(self, host: Host, config: RunConfig, run: Run, processes: Processes = ALONE):
+        self._host, self.config, self.run, self._processes = host, config, run, processes
         self.control = Control(host, run, config.slice_seconds, config.training_share, lambda: host.has_model(config))
+        processes.on_stop(self.control.stop)
         self.outcome: Finished | Failed | None = None
         self._step, self._phase = 0, "preparing"
         self._thread: threading.Thread | None = None
@@ -104,7 +108,7 @@ class Job:
                 f"or rank, and resume; what was saved before is whole. Details are in {self.run.log_path}."
             )
             return Failed(message, bug=False)
-        message = f"Training failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run.log_path}."
+        message = f"{self.WORK} failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run.log_path}."
         return Failed(message, bug=True)
 
     def _train(self) -> Finished | None:
@@ -112,7 +116,7 @@ class Job:
         trainee = self._host.borrow(self.config)
         self.run.write_config(self.config)  # it names the base model now
         finished = None
-        for event in train(trainee, self.config, self.control):
+        for event in train(trainee, self.config, self.control, self._processes):
             self._take(event)
             finished = event if isinstance(event, Finished) else None
         return finished

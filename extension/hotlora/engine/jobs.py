@@ -4,33 +4,33 @@ One object per program, made once; pages, HTTP requests and reloads come and go 
 """
 
 import os
-import shutil
 import threading
 import traceback
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .archive import DELETED, Archive
 from .config import RunConfig
 from .control import Control
 from .entries import Entry, name_status, tell_share
 from .errors import UserError
+from .grid_job import draw_in_turn
 from .history import History
+from .housekeeping import delete_folder, remove, rename_folder
 from .interfaces import Host, Library
 from .job import Job
+from .kept_runs import KeptRuns
 from .line import Left, LineFile
 from .optimizers import try_optimizer
 from .options import build
 from .outlook import Outlook
 from .run import Run, check_unchanged, find_state_step, has_trained, read_run_config
-from .tensorboard import add_tensorboard
+from .tensorboard import work_with_tensorboard
 
 _CUT_SHORT = ("interrupted", "not started")  # by the program's end
 
 
-class Jobs:
+class Jobs(KeptRuns):
     """One run trains at a time; others wait in order.
 
     Args:
@@ -57,7 +57,8 @@ class Jobs:
         library: Library | None = None,
         on_end: Callable[[Job], None] = lambda job: None,
     ):
-        self._make_host, self.folder, self.config_class = make_host, folder, config_class
+        super().__init__(folder)
+        self._make_host, self.config_class = make_host, config_class
         self._check_access, self._check_start, self._on_end = check_access, check_start, on_end
         self.library = library
         self._lock = threading.Lock()
@@ -65,7 +66,6 @@ class Jobs:
         self._worker: threading.Thread | None = None
         self._line_file = LineFile(folder)
         self._left = self._line_file.read()  # of the program's last time; those of them that are still to be gone on with
-        self._archive = Archive(folder)
         self.outlook: Outlook | None = None
 
     # -- starting ------------------------------------------------------------------------------------------------------
@@ -99,10 +99,13 @@ class Jobs:
                 raise UserError(
                     f"cannot start a run called '{config.name}': there is one already. Resume or delete it, or choose another name."
                 )
+            bearer = self._archive.find_bearer(config.name)
+            if bearer:
+                raise UserError(f"cannot start a run called '{config.name}': the files of '{bearer}' are called so. Choose another name.")
             if self.library:
                 self.library.check_name(config.name)
             self._archive.forget(config.name)
-            return self._stand_in_line(config, Run.start(config))
+            return self._stand_in_line(Job(self._make_host(), config, Run.start(config)))
 
     def resume(self, name: str, changes: Mapping[str, Any] | None = None) -> Job:
         """Go on with a run that was stopped, has failed, or was interrupted by the program's end.
@@ -120,11 +123,17 @@ class Jobs:
         config.given = frozenset()  # what init_lora may take over was settled when the run started
         with self._lock:
             if self.find_job(name):
-                raise UserError(f"cannot resume '{name}': it is training or waiting already.")
-            return self._stand_in_line(config, Run.reopen(config))
+                raise UserError(f"cannot resume '{name}': it is training or waiting already. Wait for it, or stop it first.")
+            return self._stand_in_line(Job(self._make_host(), config, Run.reopen(config)))
 
-    def _stand_in_line(self, config: RunConfig, run: Run) -> Job:
-        job = Job(self._make_host(), config, run)
+    def draw(self, name: str, values: Mapping[str, Any]) -> int:
+        """Have a grid of a run drawn, see draw_in_turn. Raises UserError for ``values`` that make none."""
+        config = build(self.config_class, self.values(name) | {"output_dir": str(self.find_folder(name))})
+        self._check_access(config)
+        with self._lock:
+            return draw_in_turn(self.find_job(name), config, values, self._make_host, self._stand_in_line)
+
+    def _stand_in_line(self, job: Job) -> Job:
         self._line.append(job)
         self._left = [name for name in self._left if name != job.run.name]
         self._keep_line()
@@ -144,7 +153,7 @@ class Jobs:
                     return
                 job = self._line[0]
             try:
-                _run(job)
+                work_with_tensorboard(job)
             except Exception:  # whatever it was, those that wait are not to wait for ever
                 traceback.print_exc()
             with self._lock:
@@ -234,22 +243,6 @@ class Jobs:
             self._line.insert(min(max(place + by, 1), len(names) - 1), self._line.pop(place))
             self._keep_line()
 
-    def names(self) -> list[str]:
-        """Every run, the one that was worked on last first."""
-        return self._archive.names()
-
-    def find_folder(self, name: str) -> Path:
-        """The folder of a run. Raises UserError where there is none of that name."""
-        return self._archive.find(name)
-
-    def history(self, name: str) -> History:
-        """What has happened in a run so far. Raises UserError where there is none, or it cannot be read."""
-        return self._archive.history(name)
-
-    def outline(self, name: str) -> History:
-        """The same, but with the last few steps only: much faster for a run that nobody has looked at yet."""
-        return self._archive.outline(name)
-
     def status(self, name: str) -> str:
         """One of STATUSES."""
         current, job = self.current, self.find_job(name)  # before its events, which then have the end of a run that is gone by now
@@ -269,7 +262,7 @@ class Jobs:
             else:
                 job = line.get(os.path.normcase(name))
                 status = name_status(job, outline, is_current=job is current)
-                entries.append(Entry(name, status, outline, share=tell_share(job)))
+                entries.append(Entry(name, status, outline, share=tell_share(job), marks=self._archive.marks(name)))
         return entries
 
     def explain_wait(self) -> str:
@@ -279,10 +272,6 @@ class Jobs:
             return ""
         away = getattr(self.outline(job.run.name).latest, "message", "")
         return away or f"'{job.name}' is paused and stands before it. Go on with it, or stop it."
-
-    def values(self, name: str) -> dict[str, Any]:
-        """The options of a run."""
-        return self._archive.values(name)
 
     def delete(self, name: str, *, copies: bool = False) -> None:
         """Remove a run's folder with all that is in it. Raises UserError while it trains or waits.
@@ -296,15 +285,29 @@ class Jobs:
                 raise UserError(f"cannot delete '{name}': it is training or waiting. Stop it first.")
             if copies and self.library:
                 self.library.remove_copies(str(self.values(name).get("output_name") or name))
-            doomed = folder.with_name(f".{uuid.uuid4().hex}{DELETED}")
-            try:
-                folder.rename(doomed)  # all or nothing: Windows refuses while a file in it is open
-            except OSError as error:
-                reason = f"{error.strerror}. Close what uses its folder (TensorBoard, a viewer) and try again."
-                raise UserError(f"cannot delete '{name}': {reason}") from error
+            doomed = delete_folder(folder)
             self._archive.forget(name)
-            (doomed / "config.yaml").unlink()  # now it is no run
-            shutil.rmtree(doomed)
+            remove(doomed)
+
+    def rename(self, name: str, new: str) -> None:
+        """Another name for a run and its folder; the files in it, and published ones, keep theirs. Raises UserError where it cannot be."""
+        folder, new = self.find_folder(name), new.strip()
+        with self._lock:
+            if self.find_job(name):
+                raise UserError(f"cannot rename '{name}': it is training or waiting. Wait until it has ended, or stop it.")
+            self._check_unused(name, folder)
+            rename_folder(folder, new, self._archive.marks(name))
+            self._left = [new if left == name else left for left in self._left]
+            self._keep_line()
+            self._archive.forget(name)
+            self._archive.forget(new)
+
+    def _check_unused(self, name: str, folder: Path) -> None:
+        """Nothing in line reads files of this run."""
+        for job in self._line:
+            source = str(getattr(job.config, "init_lora", "") or "")
+            if source and folder.resolve() in Path(source).expanduser().resolve().parents:
+                raise UserError(f"cannot rename '{name}': '{job.run.name}' goes on from a file in it. Wait until that has ended.")
 
     # -- before a start ------------------------------------------------------------------------------------------------
 
@@ -337,12 +340,3 @@ class Jobs:
         if self.outlook:
             self.outlook.cancel()
         self.outlook = None
-
-
-def _run(job: Job) -> None:
-    tensorboard = add_tensorboard(job)
-    try:
-        job.work()
-    finally:
-        if tensorboard:
-            tensorboard.close()

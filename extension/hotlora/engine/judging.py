@@ -4,7 +4,7 @@ Values only; computes no loss and touches no model.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 _SMOOTHING = 0.95  # of the loss that people see
 _EXPLODED = 10.0  # smoothed loss this many times the run's mean so far: far beyond what noise does
@@ -34,11 +34,19 @@ class LossRecord:
         return step >= _EXPLOSION_NEEDS_STEPS and min(self.smoothed(step), loss) > _EXPLODED * self.mean_loss
 
 
+class Best(TypedDict):
+    """The adapter that did best so far."""
+
+    loss: float
+    step: int
+    tensors: dict[str, Any]
+
+
 @dataclass
 class Judgement:
     """How the adapter has done on what it was not trained on."""
 
-    best: dict[str, Any] | None = None  # {"loss", "step", "tensors"}
+    best: Best | None = None
     not_improved: int = 0  # validations in a row
     judged_step: int = 0
     graded_step: int = 0

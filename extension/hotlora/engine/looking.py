@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from .control import Control
-from .errors import UserError
+from .drawing import draw_grid
+from .errors import ModelAway, UserError
 from .events import Event, Graded, Preparing, Previewed, Saved, Validated, Warned
+from .grid import GridPlan
 from .interfaces import Grading, Preview, Previewing, PreviewRequest, Validating
 from .session import Session
 from .writing import write_usable
@@ -106,12 +108,15 @@ def _explain_fewer(count: int, wanted: int) -> str:
     return f"Test answers take long on this machine: {asked} asked each time. Set test_answers_share: 1 to ask all of them."
 
 
-def preview(session: Session, control: Control) -> Work:
-    """Samples, as the options ask for."""
+def preview(session: Session, control: Control, asked: bool = False) -> Work:
+    """Samples, as the options ask for; ``asked``: somebody has just pressed for them, and is told where there are none."""
     trainee = session.trainee
     if not isinstance(trainee, Previewing):
         return True
-    for number, request in enumerate(trainee.preview_requests()):
+    requests = trainee.preview_requests()
+    if asked and not requests:
+        yield Warned("There is nothing to sample: the run has no sample_prompts.")
+    for number, request in enumerate(requests):
         if control.stopping:
             return False
         try:
@@ -130,6 +135,18 @@ def preview(session: Session, control: Control) -> Work:
 def _make_preview(session: Session, trainee: Previewing, request: PreviewRequest) -> Preview:
     with session.weights.usable(request.weight), torch.no_grad():
         return trainee.preview(request)
+
+
+def draw_beside(session: Session, control: Control, plan: GridPlan) -> Generator[Event, None, None]:
+    """The grid that somebody has asked for, from files, while the run itself rests."""
+    try:
+        yield from draw_grid(session.trainee, session.config, control, plan, session.adapters.detached)
+    except ModelAway:
+        raise
+    except Exception as error:  # as with samples
+        if not isinstance(error, UserError):
+            session.run.log(traceback.format_exc())
+        yield Warned(f"The grid failed ({error}); training goes on.")
 
 
 def compare(session: Session, control: Control, files: dict[str, str]) -> Generator[Event, None, None]:

@@ -13,14 +13,17 @@ from .control import Control, Newest
 from .curves import plot_loss
 from .errors import ModelAway
 from .events import Event, Finished, Paused, Preparing, Saved, Started, Warned
-from .interfaces import Trainee
-from .looking import compare, grade, preview, validate
+from .interfaces import Sharing, Trainee
+from .looking import compare, draw_beside, grade, preview, validate
+from .precision import name_precision
+from .processes import ALONE, Processes
 from .session import Diverged, Session
+from .shrinking import shrink
 from .writing import forget_old_checkpoints, write_usable
 
 
-def train(trainee: Trainee, config: RunConfig, control: Control) -> Generator[Event, None, None]:
-    """Train and save; resumes where the run's folder holds a state.
+def train(trainee: Trainee, config: RunConfig, control: Control, processes: Processes = ALONE) -> Generator[Event, None, None]:
+    """Train and save; resumes where the run's folder holds a state. This is the first of its processes; see ``following`` for the others.
 
     Closing the generator gives the model back at once and writes nothing more; ``control.stop()`` saves first.
 
@@ -28,17 +31,18 @@ def train(trainee: Trainee, config: RunConfig, control: Control) -> Generator[Ev
         ModelAway: when the host holds another model now; the state is saved.
         UserError: for what the user can mend: bad data, a full disk, memory that does not suffice, a diverging run.
     """
-    with contextlib.closing(through_turns(control, _prepare(trainee), contextlib.nullcontext)) as preparation:
+    with contextlib.closing(through_turns(control, prepare(trainee, processes), contextlib.nullcontext)) as preparation:
         for event in preparation:
             yield event
             if control.stopping:
                 yield Finished(step=0, reason="stopped", files={})
                 return
     with control.turn():
-        session = Session(trainee, config, control.run)
+        session = Session(trainee, config, control.run, processes)
+    processes.hand_out(session.state)
     control.newest = Newest(lambda: session.step, lambda path: write_usable(session, path), session.shown)
     try:
-        yield from through_turns(control, _run(session, control), session.attached, session.save_state)
+        yield from through_turns(control, _run(session, control, processes), session.attached, session.save_state)
     finally:
         control.newest = None
 
@@ -69,14 +73,25 @@ def through_turns(
                     return
 
 
-def _prepare(trainee: Trainee) -> Generator[Event, None, None]:
+def prepare(trainee: Trainee, processes: Processes) -> Generator[Event, None, None]:
+    """The trainee's data, and what is to be said of them. Raises UserError where another process has other data, or another model."""
+    if isinstance(trainee, Sharing):
+        trainee.processes = processes
     for progress in trainee.prepare():
         yield Preparing(progress.what, progress.done, progress.total)
+    processes.require_same(
+        {
+            "base model": trainee.fingerprint,
+            "training data": trainee.data_fingerprint,
+            "kind of device": trainee.device.type,
+            "precision": name_precision(trainee.compute_dtype),
+        }
+    )
     for message in trainee.warnings():
         yield Warned(message)
 
 
-def _run(session: Session, control: Control) -> Generator[Event, None, None]:
+def _run(session: Session, control: Control, processes: Processes) -> Generator[Event, None, None]:
     yield Started(
         name=session.run.adapter_name,
         step=session.step,
@@ -97,6 +112,7 @@ def _run(session: Session, control: Control) -> Generator[Event, None, None]:
             return
         except Diverged as problem:
             session.rewind()
+            processes.hand_out(session.state)
             yield Warned(f"Training broke down ({problem}): back to step {session.step}, at half the learning rate.")
 
 
@@ -120,8 +136,9 @@ def _follow_up(session: Session, control: Control) -> Iterator[Event]:
             return
         if not (yield from grade(session, control)):
             return
-    wanted = control.take_sample_wish() or _is_due(session, config.sample_every_steps, config.sample_every_epochs)
-    if wanted and not (yield from preview(session, control)):
+    asked = control.take_sample_wish()
+    due = _is_due(session, config.sample_every_steps, config.sample_every_epochs)
+    if (asked or due) and not (yield from preview(session, control, asked)):
         return
     save = control.take_save_wish() or _is_due(session, config.save_steps, config.save_epochs)
     if save:
@@ -132,6 +149,8 @@ def _follow_up(session: Session, control: Control) -> Iterator[Event]:
     session.position.followed_up = True
     if save or session.state_is_due():
         session.save_state()
+    if plan := control.take_grid_wish():
+        yield from draw_beside(session, control, plan)
 
 
 def _is_due(session: Session, every_steps: int, every_epochs: int) -> bool:
@@ -155,9 +174,13 @@ def _finish(session: Session, control: Control) -> Iterator[Event]:
         files["lora"] = str(path)
         yield Saved(early["step"] if early else session.step, "final", str(path))
         if reason != "stopped":
+            if session.config.auto_rank:
+                yield from shrink(session, control, files)
             yield from compare(session, control, files)
             if "cover" in files:
                 control.host.publish(path)  # once more, with its cover
+    if plan := control.take_grid_wish():
+        yield from draw_beside(session, control, plan)
     if plot_loss(run.events.read(), run.folder / "loss.png"):
         files["loss"] = str(run.folder / "loss.png")
     yield Finished(session.step, reason, files)

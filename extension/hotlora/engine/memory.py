@@ -1,5 +1,7 @@
 """How much memory a run takes, on whatever device it is."""
 
+import sys
+
 import psutil
 import torch
 
@@ -19,6 +21,16 @@ def memory_in_use(device: torch.device) -> int:
     if device.type == "mps":
         return torch.mps.current_allocated_memory()
     return psutil.Process().memory_info().rss
+
+
+def peak_resident_bytes() -> int:
+    """The most memory this process has had, on whatever system."""
+    of_windows = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    if of_windows is not None:
+        return int(of_windows)
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def release_cached_memory(device: torch.device) -> None:

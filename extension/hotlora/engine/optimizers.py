@@ -25,6 +25,7 @@ _SOURCES = {  # option -> module, class, fixed arguments
 }
 _EIGHT_BIT = ("AdamW8bit", "PagedAdamW8bit")
 _ONLY_EIGHT_BIT = ("optim_bits", "args", "min_8bit_size", "percentile_clipping", "block_wise", "is_paged")
+_KEPT_IN_8_BITS = 4096  # so many numbers or more in one tensor
 _PACKAGES = {"lion_pytorch": "lion-pytorch", "prodigyopt": "prodigyopt", "schedulefree": "schedulefree"}
 
 
@@ -37,16 +38,9 @@ def build_optimizer(config: RunConfig, groups: list[dict], device: torch.device)
     Raises:
         UserError: when its package is not installed, or for arguments it does not take.
     """
-    name, given, warnings = config.optimizer, dict(config.optimizer_args), []
+    name, given, warnings = config.optimizer, dict(config.optimizer_args), list[str]()
     if name in _EIGHT_BIT:
-        problem = _why_no_bitsandbytes(device)
-        if problem:
-            warnings.append(f"{name} cannot run here: {problem}. AdamW is used; it learns the same and takes a little more memory.")
-            name = "AdamW"
-            left_out = [key for key in given if key in _ONLY_EIGHT_BIT]
-            if left_out:
-                warnings.append(f"Not used, because AdamW has no such arguments: {', '.join(left_out)} of optimizer_args.")
-            given = {key: value for key, value in given.items() if key not in _ONLY_EIGHT_BIT}
+        name, given, warnings = _choose_eight_bit(name, given, device)
     optimizer_class, fixed = _find_class(name)
     arguments = {"lr": None if sets_own_rates(config) else config.learning_rate, "weight_decay": config.weight_decay, **fixed}
     if name == "AdamWScheduleFree":
@@ -56,6 +50,21 @@ def build_optimizer(config: RunConfig, groups: list[dict], device: torch.device)
     optimizer = _construct(name, lambda: _make(optimizer_class, groups, arguments), given)
     shown = ",".join(f"{key}={value}" for key, value in {**fixed, **given}.items())
     return optimizer, f"{optimizer_class.__module__}.{optimizer_class.__name__}" + (f"({shown})" if shown else ""), warnings
+
+
+def _choose_eight_bit(name: str, given: Mapping[str, Any], device: torch.device) -> tuple[str, dict[str, Any], list[str]]:
+    """The optimizer that can run there, those arguments that it takes, and warnings."""
+    problem, told = _why_no_bitsandbytes(name, device), []
+    if problem:
+        told.append(f"{name} cannot run here: {problem}. AdamW is used; it learns the same and takes a little more memory.")
+        name = "AdamW"
+    elif name.startswith("Paged") and device.type == "cpu":
+        told.append(f"{name} has nothing to page on a processor: it learns as {name.removeprefix('Paged')} does.")
+    known = inspect.signature(_find_class(name)[0]).parameters
+    left_out = [key for key in given if key in _ONLY_EIGHT_BIT and key not in known]
+    if left_out:
+        told.append(f"Not used, because {name} has no such arguments here: {', '.join(left_out)} of optimizer_args.")
+    return name, {key: value for key, value in given.items() if key not in left_out}, told
 
 
 def _make(optimizer_class: Any, groups: list[dict], arguments: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -131,14 +140,19 @@ def _construct(name: str, make: Callable[[], Any], given: Mapping[str, Any]) -> 
         ) from None
 
 
-def _why_no_bitsandbytes(device: torch.device) -> str | None:
-    if device.type != "cuda":
-        return f"8-bit optimizers need an NVIDIA GPU, and the model is on {device.type}"
+def _why_no_bitsandbytes(name: str, device: torch.device) -> str | None:
+    """Found out with a step on numbers that it keeps in 8 bits: versions differ in the devices that they compute on."""
     try:
-        importlib.import_module("bitsandbytes")
-    except (ImportError, RuntimeError, OSError) as error:  # a build without this CUDA version fails in many ways
-        return f"bitsandbytes does not load ({str(error).splitlines()[0]})"
-    return None
+        parameter = torch.nn.Parameter(torch.ones(_KEPT_IN_8_BITS, device=device))
+        parameter.grad = torch.ones_like(parameter)
+        with _warnings.catch_warnings():
+            _warnings.simplefilter("ignore")
+            _find_class(name)[0]([parameter], lr=0.1).step()
+    except UserError:
+        return "the package bitsandbytes is not installed"
+    except (RuntimeError, OSError, NotImplementedError, AttributeError) as error:  # a build without this CUDA version fails in many ways
+        return f"bitsandbytes does not compute on {device.type} here ({(str(error) or type(error).__name__).splitlines()[0]})"
+    return None if bool((parameter < 1).all()) else f"bitsandbytes does not compute on {device.type} here"
 
 
 def build_scheduler(config: RunConfig, optimizer: torch.optim.Optimizer, total_steps: int) -> torch.optim.lr_scheduler.LRScheduler:

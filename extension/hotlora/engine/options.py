@@ -35,14 +35,15 @@ def option(
     many: bool = False,
     spellings: Mapping[str, Any] = MappingProxyType({}),
     read: Callable[[Any], Any] | None = None,
+    items: type = str,
 ) -> Any:
     """A config field: its default, one line of documentation, and what values it takes. ``fixed``: a run cannot be resumed with
     another value, because what it has learned so far depends on it. ``group``: the heading that begins with this field. ``path``: it
     names a file or folder that people choose (see access.py); ``written``: one that the run makes. ``personal``: it belongs to one run, and
     presets leave it out. ``many``: a text that may be given as a list. ``spellings``: other words for the choices. ``read``:
-    makes a plain value of one written in another way."""
+    makes a plain value of one written in another way. ``items``: what a list holds: str, int, float or dict."""
     limits = {"choices": choices, "minimum": minimum, "maximum": maximum}
-    reading = {"path": path, "written": written, "many": many, "spellings": spellings, "read": read}
+    reading = {"path": path, "written": written, "many": many, "spellings": spellings, "read": read, "items": items}
     metadata = {"doc": doc, **limits, "advanced": advanced, "fixed": fixed, "group": group, "personal": personal, **reading}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -74,21 +75,9 @@ def build(config_class: type[Any], values: Mapping[Any, Any], tasks: Mapping[str
         UserError: for unknown keys (all of them, each with the right name), values of the wrong type or out of range, and
             whatever the class's own ``check`` method finds.
     """
-    known = options_of(config_class)
-    types_of = typing.get_type_hints(config_class)
-    problems, checked = [], {}
+    values = config_class.spell_out(values)
     elsewhere = {key: OtherName("", f"It is an option of {task}.") for task, other in tasks.items() for key in options_of(other)}
-    for key, value in values.items():
-        if key not in known:
-            problems.append(say_unknown(key, known, {**elsewhere, **config_class.OTHER_NAMES}))
-            continue
-        try:
-            converted = convert(known[key], types_of[key], value)
-        except UserError as error:
-            problems.append(str(error))
-        else:
-            if converted is not EMPTY:
-                checked[key] = converted
+    checked, problems = read_values(types_by_option(config_class), values, {**elsewhere, **config_class.OTHER_NAMES})
     if problems:
         listed = "".join(f"\n- {problem}" for problem in problems)
         raise UserError(problems[0] if len(problems) == 1 else f"cannot use {len(problems)} of the options. Mend each of them:{listed}")
@@ -96,6 +85,35 @@ def build(config_class: type[Any], values: Mapping[Any, Any], tasks: Mapping[str
     config.given = frozenset(checked)
     config.check()
     return config
+
+
+def types_by_option(config_class: type) -> dict[str, tuple[dataclasses.Field, Any]]:
+    """Every option of the class with its type, for :func:`read_values`."""
+    types_of = typing.get_type_hints(config_class)
+    return {name: (field, types_of[name]) for name, field in options_of(config_class).items()}
+
+
+def read_values(
+    known: Mapping[str, tuple[dataclasses.Field, Any]], values: Mapping[Any, Any], others: Mapping[str, OtherName]
+) -> tuple[dict[str, Any], list[str]]:
+    """(values as their options' types, without those that are empty; what is wrong with the rest).
+
+    Args:
+        others: what is said of names that are none of these options.
+    """
+    checked, problems = dict[str, Any](), list[str]()
+    for key, value in values.items():
+        if key not in known:
+            problems.append(say_unknown(key, known, others))
+            continue
+        try:
+            converted = convert(*known[key], value)
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            if converted is not EMPTY:
+                checked[key] = converted
+    return checked, problems
 
 
 def as_plain(config: Any) -> dict[str, Any]:
@@ -114,13 +132,18 @@ def markdown_table(config_class: type, beyond: type | None = None) -> str:
     told = options_of(beyond) if beyond else {}
     tables = []
     for heading, fields in groups_of(config_class).items():
-        rows = [_table_row(field) for field in fields if told.get(field.name) is not field]
+        rows = [_write_row(field) for field in fields if told.get(field.name) is not field]
         if rows:
             tables.append("\n".join([f"### {heading}\n", "| key | default | what it does |", "|---|---|---|", *rows]))
     return "\n\n".join(tables)
 
 
-def _table_row(field: dataclasses.Field) -> str:
+def markdown_rows(config_class: type) -> list[str]:
+    """A row of such a table for each option."""
+    return [_write_row(field) for field in options_of(config_class).values()]
+
+
+def _write_row(field: dataclasses.Field) -> str:
     default = default_of(field)
     shown = "" if default is None or default == "" else f"`{str(default).lower() if isinstance(default, bool) else default}`"
     doc = field.metadata["doc"]

@@ -66,12 +66,12 @@ class Outlook:
                 if self._stopping.is_set():
                     break
                 if isinstance(event, Estimate):
-                    self.summary, self.warnings, self.estimate = trainee.summary(), list(trainee.warnings()), event
+                    self.summary, self.warnings, self.estimate = trainee.summary(), [*trainee.warnings(), *event.notes], event
                 else:
                     self.progress = event
         except UserError as error:
             self.error = str(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # some libraries end the program where they should raise
             traceback.print_exc()
             self.error = f"Looking failed because of a bug ({type(error).__name__}: {error}). Details are in the console."
         if self._stopping.is_set() and self.estimate is None:

@@ -31,7 +31,19 @@ class Plan:
         self._groups: list[Sequence[Batch]] = []
         self.steps_per_epoch = self.steps_in(0)
         before = position.step - position.index  # steps of whole epochs, also of those that were seen with other data
-        self.total_steps = config.max_steps or before + sum(self.steps_in(epoch) for epoch in range(position.epoch, config.epochs))
+        self.notes: list[str] = []  # what people should know about the length
+        self.total_steps = config.max_steps or self._bound(
+            before + sum(self.steps_in(epoch) for epoch in range(position.epoch, config.epochs))
+        )
+
+    def _bound(self, steps: int) -> int:
+        """Of so many steps by ``epochs``, those that are taken."""
+        least, most = self._config.least_steps or 0, self._config.most_steps or steps
+        taken = min(max(steps, least), max(most, least))
+        if taken != steps:
+            why = "least_steps" if taken > steps else "most_steps"
+            self.notes.append(f"epochs {self._config.epochs} come to {steps:,} steps here, and {why} to {taken:,}: that many are trained.")
+        return taken
 
     def group(self, position: Position) -> Sequence[Batch]:
         """The batches of the step that comes next."""

@@ -60,7 +60,7 @@ def choose_task(values: Mapping[str, Any], tasks: Mapping[str, type[RunConfig]])
     known = {fold(word): kind for name, kind in tasks.items() for word in (name, *kind.TASK_SPELLINGS)}
     found = known.get(fold(task)) if isinstance(task, str) else None
     if found is None:
-        raise UserError(f"cannot train task_type {show(task)}: it takes one of {', '.join(tasks)}.")
+        raise UserError(f"cannot train task_type {show(task)}: it takes one of {', '.join(tasks)}. Set task_type to one of them.")
     return found
 
 

@@ -17,7 +17,7 @@ from .sealed import read_sealed, write_sealed
 from .yaml_file import read_yaml
 
 _STATES_KEPT = 2
-_LOCK_NAME = ".lock"
+LOCK_NAME = ".lock"
 
 
 class Run:
@@ -42,9 +42,11 @@ class Run:
         self.stem = folder / adapter_name  # of the finished adapter and what lies beside it
         self.final_path = folder / f"{adapter_name}{suffix}"
         self.best_path = folder / f"{adapter_name}-best{suffix}"
+        self.small_path = folder / f"{adapter_name}-small{suffix}"
+        self.ranks_path = folder / "ranks.json"
         self.events = EventLog(folder / "events.jsonl")
         self.is_reopened = False
-        self._lock = FileLock(folder / _LOCK_NAME, timeout=0, thread_local=False)
+        self._lock = FileLock(folder / LOCK_NAME, timeout=0, thread_local=False)
 
     @property
     def name(self) -> str:
@@ -117,6 +119,11 @@ class Run:
         """Those that are there, the oldest first; not what lies beside them."""
         paths = self.checkpoints.glob(f"{self.adapter_name}-step*{self._suffix}")
         return sorted(path for path in paths if self._suffix or path.is_dir())
+
+    def list_adapters(self) -> dict[str, Path]:
+        """Label -> adapter, in the order of training: "step 250" and so on; the best and the finished one last."""
+        files = {f"step {int(path.name.rpartition('-step')[2][:8]):,}": path for path in self.checkpoint_paths()}
+        return files | {label: path for label, path in (("best", self.best_path), ("finished", self.final_path)) if path.exists()}
 
     def save_state(self, state: dict[str, Any], step: int) -> None:
         """Write everything that resuming needs; the previous state stays until this one is whole."""

@@ -26,11 +26,15 @@ from .memory import forget_peak, memory_in_use
 from .optimizers import build_optimizer, build_scaler, build_scheduler, load_optimizer
 from .options import as_plain
 from .plan import Plan, Position
+from .precision import name_precision
+from .processes import ALONE, Order, Processes
 from .run import Run, describe_changes
-from .state_check import check_optimizer, check_plain, check_values
+from .state_check import check_best, check_optimizer, check_plain, check_values
 from .weights import Weights
 
 _FORESEEN_STEPS = 32
+
+States = Sequence[tuple[str, dict[str, Any] | Exception]]  # as Run.read_states gives them
 
 
 class Diverged(Exception):
@@ -51,16 +55,18 @@ class Session:
     Args:
         trainee: the borrowed model with its data, prepared.
         run: its folder; the newest state in it is loaded if there is one.
+        processes: that take each step together.
+        states: to go on from instead, as the run would read them.
 
     Raises:
         UserError: when the state belongs to another base model, or ``init_lora`` contradicts the options.
     """
 
-    def __init__(self, trainee: Trainee, config: RunConfig, run: Run):
-        self.trainee, self.config, self.run = trainee, config, run
+    def __init__(self, trainee: Trainee, config: RunConfig, run: Run, processes: Processes = ALONE, *, states: States | None = None):
+        self.trainee, self.config, self.run, self._processes = trainee, config, run, processes
         self.warnings: list[str] = list(config.notes)
         self.position, self.losses, self.judgement, self.beginning = Position(), LossRecord(), Judgement(), Beginning()
-        states = list(run.read_states())
+        states = list(run.read_states()) if states is None else states
         self.adapters = self._build_adapters(resumed=bool(states))
         self.parameters = self.adapters.parameters()
         self.optimizer, self.optimizer_name, warnings = build_optimizer(config, self.adapters.parameter_groups(), trainee.device)
@@ -68,11 +74,12 @@ class Session:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]  # as the options say
         self.scaler = build_scaler(trainee.device, trainee.compute_dtype)
         self.weights = Weights(self.adapters, self.optimizer, config)
-        self.gradients = Gradients(trainee, config, self.optimizer, self.scaler, self.warnings)
+        self.gradients = Gradients(trainee, config, self.optimizer, self.scaler, self.warnings, processes)
         self.resumed = bool(states) or (run.is_reopened and run.has_results())
         if self.resumed:
             self._resume(states)
         self.plan = Plan(trainee, config, self.position)
+        self.warnings += self.plan.notes
         self.scheduler = self._build_scheduler()
         self._state_saved_at = time.monotonic()
         self._foreseen = range(0)  # steps that the trainee was told of
@@ -121,6 +128,7 @@ class Session:
         """One optimizer step. Raises Diverged before anything was updated with bad numbers."""
         began = time.monotonic()
         rate = float(self.scheduler.get_last_lr()[0])
+        self._processes.call(Order.STEP)
         self._foresee()
         loss, gradient_norm, weights_norm = self.gradients.of_step(self.plan.group(self.position), self.step)
         self._refuse_bad(loss, gradient_norm, weights_norm)
@@ -169,6 +177,7 @@ class Session:
     def time_step(self) -> float:
         """Seconds that a step takes, measured on the next one's gradients, which are thrown away."""
         began = time.monotonic()
+        self._processes.call(Order.TIME)
         self.gradients.of_step(self.plan.group(self.position), self.step)
         self.gradients.drop()
         return time.monotonic() - began
@@ -204,34 +213,34 @@ class Session:
         return time.monotonic() - self._state_saved_at > self.config.state_minutes * 60
 
     def save_state(self) -> None:
-        """Write everything that a resumed run needs to go on with the same numbers. Random numbers need nothing: they are
-        a function of seed and step (see Draws). Nor does the schedule: it is a function of step and options.
-
-        Raises:
-            Diverged: where the numbers are none that one could go on with.
-        """
+        """Write :meth:`state`. Raises Diverged where the numbers are none that one could go on with."""
         with self.weights.lock:
             self.refuse_bad_weights()
-            state = {
-                "fingerprint": self.trainee.fingerprint,
-                "data_fingerprint": self.trainee.data_fingerprint,
-                "options": as_plain(self.config),
-                "rates": self.rates,
-                "adapters": self.adapters.tensors(),
-                "starts": self.adapters.starts(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "ema": self.weights.state(),
-                "attributes": {name: value for part in self._parts() for name, value in vars(part).items()},
-            }
-            self.run.save_state(state, self.step)
+            self.run.save_state(self.state(), self.step)
         self._state_saved_at = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs to go on with the same numbers. Random numbers need nothing: they are
+        a function of seed and step (see Draws). Nor does the schedule: it is a function of step and options."""
+        return {
+            "fingerprint": self.trainee.fingerprint,
+            "data_fingerprint": self.trainee.data_fingerprint,
+            "precision": name_precision(self.trainee.compute_dtype),
+            "options": as_plain(self.config),
+            "rates": self.rates,
+            "adapters": self.adapters.tensors(),
+            "starts": self.adapters.starts(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": self.weights.state(),
+            "attributes": {name: value for part in self._parts() for name, value in vars(part).items()},
+        }
 
     def _parts(self) -> tuple[Position, LossRecord, Judgement, Beginning]:
         """What a state holds as plain values."""
         return self.position, self.losses, self.judgement, self.beginning
 
-    def _resume(self, states: Sequence[tuple[str, dict[str, Any] | Exception]]) -> None:
+    def _resume(self, states: States) -> None:
         """Go on from the newest state that is whole, and say what is different from then.
 
         Raises:
@@ -247,12 +256,15 @@ class Session:
         if lost > 0:
             self.warnings.append(f"The last saved state is of step {self.step}: {lost} later steps were lost and are trained again.")
         self.warnings += describe_changes(state.get("options", {}), self.config, self.step)
+        before, now = state.get("precision"), name_precision(self.trainee.compute_dtype)
+        if before not in (None, now):
+            self.warnings.append(f"From step {self.step + 1} on the base model computes in {now}, where it was {before}.")
         if state.get("rates", self.rates) != self.rates:
             self.losses.rate_lowered = False  # a rate of the user's own choice is taken at its word
         if state.get("data_fingerprint", self.trainee.data_fingerprint) != self.trainee.data_fingerprint:
             self._begin_new_epoch()
 
-    def _restore_newest(self, states: Sequence[tuple[str, dict[str, Any] | Exception]]) -> dict[str, Any] | None:
+    def _restore_newest(self, states: States) -> dict[str, Any] | None:
         """The newest state that fits, restored; what is wrong with those before it is said."""
         for name, state in states:
             try:
@@ -285,6 +297,7 @@ class Session:
             check_values(state["attributes"], part)
             for name in vars(part):
                 setattr(part, name, state["attributes"].get(name, getattr(part, name)))  # some are younger than the state
+        check_best(self.judgement.best, self.adapters.tensors())
         self.weights.load_state(state["ema"])
         if not self.weights.are_finite():
             raise ValueError("its weights are no finite numbers")
@@ -322,7 +335,10 @@ class Session:
                 f"Start anew with a learning_rate well below {self.config.learning_rate / 2:g}; what was saved is from before that."
             )
         if self._restore_newest(list(self.run.read_states())) is None:
-            raise UserError(f"cannot train '{self.run.name}' any further: it broke down, and there is no saved state to go back to.")
+            raise UserError(
+                f"cannot train '{self.run.name}' any further: it broke down, and there is no saved state to go back to. "
+                f"Start anew with a learning_rate well below {self.config.learning_rate:g}."
+            )
         self.judgement.stopped_early, self.losses.rate_lowered = False, True
         self.scheduler = self._build_scheduler()
         self.save_state()

@@ -74,3 +74,13 @@ def add_tensorboard(job: Job) -> TensorBoard | None:
         return None
     job.subscribe(reader)
     return reader
+
+
+def work_with_tensorboard(job: Job) -> None:
+    """Carry the job out, with such a reader."""
+    tensorboard = add_tensorboard(job)
+    try:
+        job.work()
+    finally:
+        if tensorboard:
+            tensorboard.close()

@@ -125,7 +125,7 @@ def _choose(value: Any, rules: Mapping[str, Any]) -> Any:
     for word in words:
         if fold(word) in known:
             return known[fold(word)]
-    raise UserError(f"it takes one of {', '.join(map(str, choices))}.")
+    raise UserError(f"it takes one of {', '.join(map(str, choices))}. Choose one of them.")
 
 
 def fold(name: Any) -> str:
@@ -136,14 +136,10 @@ def fold(name: Any) -> str:
 def _as_type(plain: type, value: Any, field: dataclasses.Field) -> Any:
     readers: dict[type, Callable] = {bool: _read_switch, int: _read_whole, float: _read_number, dict: _read_mapping, Path: Path}
     if plain is list:
-        return _read_list(value, numbers=_holds_numbers(default_of(field)))
+        return _read_list(value, field.metadata["items"])
     if plain is str:
         return _read_text(value, many=field.metadata["many"])
     return readers[plain](value)
-
-
-def _holds_numbers(default: Any) -> bool:
-    return bool(default) and all(isinstance(item, (int, float)) for item in default)
 
 
 def _read_switch(value: Any) -> bool:
@@ -187,7 +183,9 @@ def _read_text(value: Any, *, many: bool) -> str:
     raise TypeError
 
 
-def _read_list(value: Any, *, numbers: bool) -> list:
+def _read_list(value: Any, kind: type) -> list:
+    """``kind``: of what it holds."""
+    numbers = kind in (int, float)
     if isinstance(value, str):
         value = value.strip("[]() \n").split(",") if numbers else value.splitlines()
     elif numbers and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -195,9 +193,11 @@ def _read_list(value: Any, *, numbers: bool) -> list:
     if not isinstance(value, (list, tuple)):
         raise TypeError
     items = [item for item in value if item is not None and item != "" and not (isinstance(item, str) and not item.strip())]
+    if kind is dict:
+        return [_read_mapping(item) for item in items]
     if not numbers:
         return [_read_text(item, many=False).strip() for item in items]
-    return [_plain_number(item) for item in items]
+    return [_read_whole(item) if kind is int else _plain_number(item) for item in items]
 
 
 def _plain_number(item: Any) -> int | float:
@@ -229,6 +229,10 @@ def _as_plain(value: Any) -> Any:
 
 
 def _check_limits(field: dataclasses.Field, value: Any) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _check_limits(field, item)
+        return
     low, high = field.metadata["minimum"], field.metadata["maximum"]
     if high is None and isinstance(value, int):
         high = _LARGEST

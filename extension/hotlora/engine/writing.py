@@ -2,13 +2,18 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from .interfaces import Adapters
 from .session import Session
 
 
-def write_usable(session: Session, path: Path) -> Path:
+def write_usable(session: Session, path: Path, change: Callable[[Adapters], Adapters] = lambda adapters: adapters) -> Path:
     """The adapters as they are judged and previewed.
+
+    Args:
+        change: what is written in their place.
 
     Raises:
         Diverged: where their numbers are none that one could use. Nothing is written then.
@@ -27,7 +32,7 @@ def write_usable(session: Session, path: Path) -> Path:
             "loss": session.losses.smoothed(session.step),
             "scores": dict(session.judgement.scores),
         }
-        return session.trainee.write(session.adapters, path, notes)
+        return session.trainee.write(change(session.adapters), path, notes)
 
 
 def forget_old_checkpoints(session: Session) -> None:

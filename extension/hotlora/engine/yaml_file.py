@@ -142,7 +142,7 @@ def _looks_like_toml(text: str) -> bool:
 def _refuse_foreign(path: Path, kind: str) -> None:
     raise UserError(
         f"cannot read '{path}' as a run file: it is {kind}, as other trainers write it, and this is YAML. "
-        f'Convert it with: python tools/import_recipe.py "{path}"'
+        f'Convert it by python tools/import_recipe.py "{path}".'
     )
 
 

@@ -1,6 +1,6 @@
 """The adapter's README.md, as model hubs show it: what it was trained on and how, how it did, how it is used."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,12 @@ _TOLD += ("batch_size", "rank_pattern", "alpha_pattern", "train_experts", "templ
 _TOLD += ("gradient_accumulation_steps", "learning_rate", "optimizer", "scheduler", "train_on", "max_tokens", "neftune_alpha", "seed")
 
 
-def write_card(config: TextConfig, origin: "Origin", notes: Mapping[str, Any]) -> str:
-    """Markdown with a YAML header. Of the base model's folder only the name is told: where it lies is the user's affair."""
+def write_card(config: TextConfig, origin: "Origin", notes: Mapping[str, Any], loads: Sequence[str] = ()) -> str:
+    """Markdown with a YAML header. Of the base model's folder only the name is told: where it lies is the user's affair.
+
+    Args:
+        loads: a line for each program, whether it loads this folder.
+    """
     base = PurePath(origin.base.replace("\\", "/")).name
     header = {"base_model": base, "library_name": "peft", "pipeline_tag": "text-generation", "tags": ["lora", "hotlora"]}
     told = {name: getattr(config, name) for name in options_of(type(config)) if name in _TOLD}
@@ -39,6 +43,7 @@ def write_card(config: TextConfig, origin: "Origin", notes: Mapping[str, Any]) -
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n",
         f"# {config.name}\n\nA LoRA for {base}, trained with HotLoRA.\n",
         f"## Use\n\n{chr(10).join(used)}\n",
+        f"## Who loads it\n\n{chr(10).join(f'- {line}' for line in loads)}\n" if loads else "",
         _table("Data", origin.facts),
         _table("Training", [("steps", f"{notes['step']} of {notes['total_steps']}"), ("training loss", f"{notes['loss']:.4f}")]),
         _table("Results", [(name, f"{value:.4g}") for name, value in notes["scores"].items()]),

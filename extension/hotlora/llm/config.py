@@ -45,7 +45,7 @@ class TextConfig(RunConfig):
     sample_prompts: list = option(
         [], "Questions to answer during training, and once more at the end.", advanced=False, group="Samples", personal=True
     )
-    sheet_weights: list = option([0, 1.0], "Weights of the LoRA on the comparison at the end; 0 is the model without it.")
+    sheet_weights: list = option([0, 1.0], "Weights of the LoRA on the comparison at the end; 0 is the model without it.", items=float)
 
     # adapter
     target_modules: str = option(
@@ -69,7 +69,7 @@ class TextConfig(RunConfig):
     )
     quantization: str = option(
         "none",
-        "Stand-alone: load the model in fewer bits to save memory. Needs bitsandbytes and a GPU.",
+        "Stand-alone: load the model in fewer bits to save memory. Needs the package bitsandbytes.",
         choices=("none", "8bit", "4bit"),
         fixed=True,
     )
@@ -148,5 +148,10 @@ class TextConfig(RunConfig):
                 raise UserError(
                     f"cannot use the template_date '{self.template_date}': it is no date. Write it as year-month-day: 2026-11-26."
                 ) from None
+        if self.auto_rank and self.lora_start == "pissa":
+            raise UserError(
+                "cannot choose ranks by themselves with lora_start pissa: it is saved at twice its rank already. "
+                "Set lora_start: default or auto_rank: false."
+            )
         if self.use_dora and self.lora_start == "pissa":
             raise UserError("cannot use use_dora with lora_start pissa: PiSSA is exported as a plain LoRA. Choose one of them.")

@@ -60,15 +60,15 @@ def look_at_texts(config: TextConfig, tokenizer: Any, host_template: str | None 
         notes.insert(0, f"{wrong} cannot be trained on. Mend that, or set on_bad_data to skip to leave them out.")
     if unread:
         notes.append(f"{unread} further texts are not looked at yet: training will.")
-    examples = [show_example(card.example, renderer, card.name, card.wrong or card.odd) for card in first]
+    examples = [show_example(card.example, renderer, card.name, card.wrong, card.odd) for card in first]
     return shown.DataView(len(cards) + unread, examples, tuple(facts), tuple(notes))
 
 
-def show_example(example: TokenizedExample, renderer: Renderer, name: str = "", problem: str = "") -> shown.Example:
+def show_example(example: TokenizedExample, renderer: Renderer, name: str = "", problem: str = "", warning: str = "") -> shown.Example:
     """The example as the model reads it, with what is learned."""
     start = replace(example, tokens=example.tokens[:_SHOWN_TOKENS], trained=example.trained[:_SHOWN_TOKENS])
     spans = (*mark_spans(start, renderer), *([(" …", False)] if len(example.tokens) > _SHOWN_TOKENS else []))
-    return shown.Example(name or example.source, "".join(text for text, _ in spans), problem=problem, spans=spans)
+    return shown.Example(name or example.source, "".join(text for text, _ in spans), problem=problem, warning=warning, spans=spans)
 
 
 def mark_spans(example: TokenizedExample, renderer: Renderer) -> tuple[tuple[str, bool], ...]:

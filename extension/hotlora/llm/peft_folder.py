@@ -17,6 +17,7 @@ from ..engine.options import as_plain
 from ..engine.precision import to_precision
 from .card import write_card
 from .config import TextConfig
+from .loading import judge_text_lora
 from .peft_reading import CONFIG, PREFIX, WEIGHTS
 from .targets import name_parameters
 
@@ -76,7 +77,7 @@ def write_peft_folder(adapters: Adapters, folder: Path, config: TextConfig, orig
         temporary.mkdir()
         (temporary / CONFIG).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
         (temporary / WEIGHTS).write_bytes(save(flat, metadata=metadata))
-        (temporary / "README.md").write_text(write_card(config, origin, notes), encoding="utf-8")
+        (temporary / "README.md").write_text(write_card(config, origin, notes, judge_text_lora(said, flat)), encoding="utf-8")
         if origin.template:
             (temporary / "chat_template.jinja").write_text(origin.template, encoding="utf-8")
         recipe = yaml.safe_dump(as_plain(config), sort_keys=False, allow_unicode=True)

@@ -4,6 +4,7 @@ Knows what peft's config may say and which of it can be gone on from. Knows no m
 """
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -168,7 +169,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
             raise ValueError("it holds no settings")
         said = {"r": _PEFT_RANK, **said}
         for number in (said["r"], said.get("lora_alpha"), *(said.get("alpha_pattern") or {}).values()):
-            float(number or 0)
+            if not math.isfinite(float(number or 0)):
+                raise ValueError(f"{number} is no strength")
+        int(said["r"] or 0)
         for pattern in said.get("alpha_pattern") or {}:
             re.compile(pattern)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, re.error) as error:

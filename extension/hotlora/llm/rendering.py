@@ -130,7 +130,9 @@ class Renderer:
         try:
             return self._encode_text(self._write(messages, asks=True))
         except (TemplateError, TypeError, ValueError) as error:
-            raise UserError(f"cannot ask '{prompt}' with the chat template '{self.template_name}': {error}") from error
+            raise UserError(
+                f"cannot ask '{prompt}' with the chat template '{self.template_name}': {str(error).rstrip('.')}. Set another chat_template."
+            ) from error
 
     # -- one conversation ----------------------------------------------------------------------------------------------
 

@@ -90,13 +90,19 @@ def read_template(path: Path) -> str:
     """The Jinja text in a file: as it is, or under its key in JSON (`chat_template`) or YAML (`instruction_template`)."""
     if not path.is_file():
         near = difflib.get_close_matches(str(path), BUILT_IN_TEMPLATES, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else f" Set chat_template to one of {', '.join(BUILT_IN_TEMPLATES)}, or to a file."
+        hint = (
+            f" Did you mean '{near[0]}'? Correct chat_template."
+            if near
+            else f" Set chat_template to one of {', '.join(BUILT_IN_TEMPLATES)}, or to a file."
+        )
         raise UserError(f"cannot use the chat template '{path}': it is neither the name of one nor a file.{hint}")
     try:
         text = path.read_text(encoding="utf-8-sig")
         values = _parse(text, path.suffix.lower())
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the chat template {path}: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(
+            f"cannot read the chat template {path}: {' '.join(str(error).split())[:200].rstrip('.')}. Mend the file."
+        ) from error
     keys = ("chat_template", "instruction_template")
     found = text if values is None else next((values[key] for key in keys if isinstance(values.get(key), str)), "")
     if not found.strip():

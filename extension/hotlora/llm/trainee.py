@@ -14,6 +14,7 @@ from torch import nn
 
 from ..engine.examples import Example
 from ..engine.interfaces import AdapterChoice, Adapters, Draws, Loss, PreviewRequest, Progress, Target
+from ..engine.precision import describe_precision
 from ..engine.run import Run
 from .adopting import adopt_peft_folder
 from .batches import TextBatch, make_batch, plan_text_batches
@@ -55,6 +56,8 @@ class TextTrainee:
 
     def prepare(self) -> Iterator[Progress]:
         """Read, render and check the texts, and try whether the model can take several in a row."""
+        if self.data_fingerprint:
+            return  # renewed
         if self.config.init_lora and not any((Path(self.config.output_dir) / "state").glob("*.pt")):
             self.read(Path(self.config.init_lora))  # what is wrong with it is said before texts are read
         self.dataset: TextDataset = yield from build_dataset(self.config, self._renderer)
@@ -66,12 +69,21 @@ class TextTrainee:
             mean = sum(len(example.tokens) for example in self.dataset.train) / len(self.dataset.train)
             self.largest_batch = max(int(_PROCESSOR_TOKENS / mean), 1)
 
+    def renew(self, config: TextConfig) -> "TextTrainee":
+        """The same texts, in tokens, for a run of other options; see :class:`~..engine.interfaces.Renewing`."""
+        fresh = TextTrainee(self.model, config)
+        fresh.dataset, fresh._examples, fresh._warnings = self.dataset, self._examples, self._warnings
+        fresh._language_loss, fresh.largest_batch, fresh.data_fingerprint = self._language_loss, self.largest_batch, self.data_fingerprint
+        return fresh
+
     def warnings(self) -> list[str]:
         told = [*self.model.warnings, *self._renderer.warnings, *self.dataset.problems, *self._language_loss.warnings]
         return [*told, *self._warnings, *say_left_out(self.model.net, self.config)]
 
     def summary(self) -> dict[str, Any]:
-        return {"base model": self.model.name, **dict(self.dataset.facts), "packing": "yes" if self._language_loss.packs else "no"}
+        precision = describe_precision(self.config.mixed_precision, self.compute_dtype)
+        packing = "yes" if self._language_loss.packs else "no"
+        return {"base model": self.model.name, "precision": precision, **dict(self.dataset.facts), "packing": packing}
 
     def examples(self) -> list[Example]:
         """The first as rendered, with what is learned marked."""
@@ -106,6 +118,12 @@ class TextTrainee:
         order = sorted(range(first, len(self._examples)), key=lambda index: len(self._examples[index].tokens))
         groups = [order[start : start + size] for start in range(0, len(order), size)]
         return [make_batch(self._examples, group) for group in groups]
+
+    def spread_training(self, count: int) -> list[TextBatch]:
+        """So many training examples, evenly over all, one by one: to be judged as those that were kept back."""
+        total = len(self.dataset.train)
+        count = min(count, total)
+        return [make_batch(self._examples, [place * total // count]) for place in range(count)]
 
     def validation_loss(self, batch: TextBatch) -> Loss:
         return Loss(self._language_loss.total([self._examples[index] for index in batch.items]), batch.count)

@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +16,13 @@ from ..engine import examples as shown
 from ..engine.errors import UserError
 from .buckets import Fit, choose_bucket
 from .caption_files import MetadataCaptions, path_key, read_caption_beside
-from .captions import render_fixed
+from .captions import make_renderer
 from .config import PictureConfig
-from .dataset import Files, Judged, Part, find_masks, judge_pictures, open_parts, read_metadata
+from .dataset import Files, Judged, judge_pictures
+from .folders import Found
 from .index import PictureIndex, Seen, choose_cache_folder
+from .left_out import place_before
+from .parts import Part, find_masks, name_picture, open_parts, read_metadata
 from .reading import HEIF_SUFFIXES, SUFFIXES, make_thumbnail, read_size
 from .unused import tell_unused
 
@@ -29,49 +32,83 @@ _THUMBNAIL_PIXELS = 160
 _LOOK_SECONDS = 15.0  # reading thousands of new pictures to their end takes minutes: the rest is done at the next look
 _ENLARGED = 1.1  # times; below that nobody sees it
 _CUT_AWAY = 0.25  # of the picture's area
+_NO_CAPTION_YET = "it has no caption yet."
 _SHOWN_KINDS = 8
 _SHOWN_NOTES = 20
 
 
 @dataclass(frozen=True)
-class _Card:
-    """A picture as it is shown, still without its thumbnail."""
+class Card:
+    """A picture as it is shown, without its thumbnail."""
 
     judged: Judged
-    use: str  # train, reg, validation
+    part: Part  # its folder
     name: str
     text: str
     wrong: str  # training refuses it
     odd: str  # training takes it
-    fit: Fit | None
+    size: tuple[int, int] | None  # of the file in pixels, upright
+    fit: Fit | None  # at the largest size that it is trained at
+
+    @property
+    def use(self) -> str:
+        """train, reg, validation."""
+        return self.part.use
 
     @property
     def path(self) -> Path:
         return self.judged.found.path
 
+    @property
+    def caption(self) -> str:
+        """As it is written; empty where nothing is."""
+        return self.judged.caption if self.judged.source else ""
 
-def look_at_pictures(config: PictureConfig, limit: int = 120) -> shown.DataView:
-    """The first pictures, those with problems before the others, and what is to be said about all of them.
+
+@dataclass(frozen=True)
+class Album:
+    """All pictures of a run's folders, and what is to be said about all of them."""
+
+    cards: Sequence[Card]
+    facts: Sequence[tuple[str, str]]
+    notes: Sequence[str]
+    left_out: Mapping[str, Found]  # by the names they had before
+
+
+def open_album(config: PictureConfig) -> Album:
+    """Everything that is known without a thumbnail.
 
     Raises:
         UserError: for a folder that is missing or empty. Pictures that cannot be read are shown as such.
     """
     parts = open_parts(config)
     files, unread = _look_into(parts, config)
-    captions = read_metadata(parts, config)
-    cards = list(_mark_duplicates(_make_cards(parts, captions, files, config), files))
-    first = sorted(cards, key=lambda card: 0 if card.wrong else 1 if card.odd else 2)[:limit]
+    captions = read_metadata(parts)
+    cards = list(_mark_duplicates(_make_cards(parts, captions, files), files))
     said = {problem for card in cards for problem in card.judged.problems}
-    judged = {use: [card.judged for card in cards if card.use == use] for use in parts}
+    judged = [[card.judged for card in cards if card.part is part] for part in parts]
     notes = [*_list_others(captions.problems, said, cards), *_make_notes(cards, config), *tell_unused(parts, judged, captions, config)]
     if unread:
         notes.append(f"{unread} pictures are not read to their end yet, only their sizes are known. Look again to go on.")
-    return shown.DataView(len(cards), _draw(first), tuple(_make_facts(cards, config)), tuple(notes))
+    aside = {name_picture(place_before(f.path), part): f for part in parts for f in part.contents.left_out}
+    return Album(cards, tuple(_make_facts(cards, config)), tuple(notes), aside)
 
 
-def _look_into(parts: dict[str, Part], config: PictureConfig) -> tuple[Files, int]:
+def look_at_pictures(config: PictureConfig, limit: int = 120) -> shown.DataView:
+    """The first pictures, those with problems before the others, and what is to be said about all of them. Raises UserError like
+    :func:`open_album`."""
+    album = open_album(config)
+    return shown.DataView(len(album.cards), _draw(put_troubled_first(album.cards)[:limit]), album.facts, album.notes)
+
+
+def put_troubled_first(cards: Sequence[Card]) -> list[Card]:
+    """Those that training refuses, those that are odd, the others."""
+    return sorted(cards, key=lambda card: 0 if card.wrong else 1 if card.odd else 2)
+
+
+def _look_into(parts: Sequence[Part], config: PictureConfig) -> tuple[Files, int]:
     """What is in the files, and of how many of them only the size is known because reading takes too long."""
-    files = Files({}, find_masks(parts, config))
+    files = Files({}, find_masks(parts))
     paths, until = files.list_paths(parts), time.monotonic() + _LOOK_SECONDS
     for _, seen in PictureIndex(choose_cache_folder(config)).inspect(paths):
         files.seen.update(seen)
@@ -92,25 +129,29 @@ def _look_at_head(path: Path) -> Seen | UserError:
 # -- one picture -------------------------------------------------------------------------------------------------------
 
 
-def _make_cards(parts: dict[str, Part], captions: MetadataCaptions, files: Files, config: PictureConfig) -> Iterator[_Card]:
+def _make_cards(parts: Sequence[Part], captions: MetadataCaptions, files: Files) -> Iterator[Card]:
     contradictions = {path_key(Path(start)): text for text in captions.problems for start in [text.partition(": ")[0]]}
-    for use, part in parts.items():
-        for judged in judge_pictures(part, captions, files, config):
+    for part in parts:
+        config, render = part.source.config, make_renderer(part.source.config)
+        for judged in judge_pictures(part, captions, files):
             found, seen = judged.found, files.seen[judged.found.path]
-            contradiction = contradictions.get(path_key(found.path))
-            wrong = [*judged.problems, *([contradiction] if contradiction else [])]
+            contradiction = contradictions.get(path_key(found.path)) if contradictions else None
+            wrong = [problem for problem in judged.problems if problem != judged.lacks_caption]
+            wrong += [contradiction] if contradiction else []
             size = seen.size if isinstance(seen, Seen) else None
             fit = choose_bucket(*size, config) if size else None
-            odd = [*_find_oddities(size, fit, config)] if size and fit else []
-            if _has_unused_caption(judged):
+            odd = [_NO_CAPTION_YET] if judged.lacks_caption else []
+            odd += [*_find_oddities(size, fit, config)] if size and fit else []
+            if captions.find(found.path) and _has_unused_caption(judged):
                 odd.append(f"its caption is the one in {judged.source}, not the one beside it.")
-            yield _Card(
+            yield Card(
                 judged=judged,
-                use=use,
-                name=name_picture(found.path, part, use),
-                text=render_fixed(judged.caption, config, with_trigger=use != "reg") if judged.caption else "",
+                part=part,
+                name=name_picture(found.path, part),
+                text=render(judged.caption, with_trigger=not part.is_reg) if judged.caption else "",
                 wrong=" ".join(_shorten(text, found.path) for text in wrong),
                 odd=" ".join(odd),
+                size=size,
                 fit=fit,
             )
 
@@ -134,7 +175,7 @@ def _has_unused_caption(judged: Judged) -> bool:
     return bool(beside and judged.source and beside[0] != judged.caption)
 
 
-def _mark_duplicates(cards: Iterator[_Card], files: Files) -> Iterator[_Card]:
+def _mark_duplicates(cards: Iterator[Card], files: Files) -> Iterator[Card]:
     """The cards; those of training pictures that were there before say so."""
     first: dict[str, str] = {}
     for card in cards:
@@ -147,12 +188,6 @@ def _mark_duplicates(cards: Iterator[_Card], files: Files) -> Iterator[_Card]:
         yield card
 
 
-def name_picture(path: Path, part: Part, use: str) -> str:
-    """What people are shown: the path within the training folder; of other pictures, with their folder before it."""
-    inside = path.relative_to(part.root).as_posix()
-    return inside if use == "train" else f"{part.root.name}/{inside}"
-
-
 def _shorten(problem: str, path: Path) -> str:
     """A problem's sentence as it stands under its picture."""
     return problem.removeprefix(f"{path}: ").replace(f"cannot read the picture {path}: ", "cannot be read: ")
@@ -161,16 +196,18 @@ def _shorten(problem: str, path: Path) -> str:
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
-def _make_facts(cards: Sequence[_Card], config: PictureConfig) -> Iterator[tuple[str, str]]:
+def _make_facts(cards: Sequence[Card], config: PictureConfig) -> Iterator[tuple[str, str]]:
     train = [card for card in cards if card.use == "train"]
     yield "pictures", str(len(train))
-    folders = Counter((card.judged.found.folder, card.judged.found.repeats) for card in train)
-    if len(folders) > 1 or any(repeats > 1 for _, repeats in folders):
-        yield "folders", _list_kinds(f"{name} ({count} × {repeats})" for (name, repeats), count in folders.items())
-        yield "per epoch with repeats", str(sum(repeats * count for (_, repeats), count in folders.items()))
+    folders = Counter((card.part.label, card.judged.found.folder, card.judged.found.repeats) for card in train)
+    shown = sum(card.judged.found.repeats * len(card.part.source.by_resolution) for card in train)
+    if len(folders) > 1 or any(repeats > 1 for *_, repeats in folders):
+        yield "folders", _list_kinds(f"{name} ({count} × {repeats})" for (_, name, repeats), count in folders.items())
+    if shown > len(train):
+        yield "per epoch with repeats", str(shown)
     written = sum(bool(card.judged.source and card.judged.caption) for card in train)
     yield "with caption", f"{written} of {len(train)}"
-    sizes = Counter(card.fit.bucket for card in train if card.fit)
+    sizes = Counter(bucket for card in train for bucket in _list_buckets(card))
     yield "trained at", _list_kinds(f"{width}x{height} ({count})" for (width, height), count in sizes.most_common())
     usable = sum(not card.wrong for card in train)
     kept_back = min(max(1, round(config.validation_split * usable)), usable - 1) if config.validation_split else 0
@@ -180,18 +217,28 @@ def _make_facts(cards: Sequence[_Card], config: PictureConfig) -> Iterator[tuple
             yield label, str(count)
 
 
+def _list_buckets(card: Card) -> list[tuple[int, int]]:
+    """What it is trained at, once for each resolution."""
+    if card.fit is None or card.size is None:
+        return []
+    return [choose_bucket(*card.size, config).bucket for config in card.part.source.by_resolution.values()]
+
+
 def _list_kinds(kinds: Iterable[str]) -> str:
     every = list(kinds)
     return ", ".join(every[:_SHOWN_KINDS]) + (" …" if len(every) > _SHOWN_KINDS else "")
 
 
-def _make_notes(cards: Sequence[_Card], config: PictureConfig) -> Iterator[str]:
+def _make_notes(cards: Sequence[Card], config: PictureConfig) -> Iterator[str]:
     wrong, train = sum(bool(card.wrong) for card in cards), [card for card in cards if card.use == "train"]
     if wrong and config.on_bad_data == "stop":
         yield f"{_count(wrong)} cannot be trained on. Mend that, or set on_bad_data to skip to leave them out."
     elif wrong:
         yield f"{_count(wrong)} cannot be trained on, and will be left out."
-    enlarged = sum(card.odd.startswith("small") for card in cards)
+    lacking = sum(bool(card.judged.lacks_caption) and not card.wrong for card in cards)
+    if lacking:
+        yield f"{_count(lacking)} without a caption. Write captions, or type a trigger word, which they are then learned as."
+    enlarged = sum("small: " in card.odd for card in cards)
     if enlarged:
         yield f"{_count(enlarged)} will be enlarged and come out soft. Use larger ones, a lower resolution, or bucket_no_upscale."
     unwritten = [card.text for card in train if card.judged.caption and not card.judged.source]
@@ -204,9 +251,9 @@ def _count(number: int) -> str:
     return f"{number} picture{'s' * (number != 1)}"
 
 
-def _list_others(problems: Sequence[str], said: set[str], cards: Sequence[_Card]) -> list[str]:
+def _list_others(problems: Sequence[str], said: set[str], cards: Sequence[Card]) -> list[str]:
     """Problems of metadata files that stand under no picture."""
-    keys = {path_key(card.path) for card in cards}
+    keys = {path_key(card.path) for card in cards} if problems else set()
     rest = [text for text in problems if text not in said and path_key(Path(text.partition(": ")[0])) not in keys]
     return rest[:_SHOWN_NOTES] + ([f"and {len(rest) - _SHOWN_NOTES} more"] if len(rest) > _SHOWN_NOTES else [])
 
@@ -214,23 +261,26 @@ def _list_others(problems: Sequence[str], said: set[str], cards: Sequence[_Card]
 # -- thumbnails --------------------------------------------------------------------------------------------------------
 
 
-def _draw(cards: Sequence[_Card]) -> list[shown.Example]:
+def _draw(cards: Sequence[Card]) -> list[shown.Example]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         thumbnails = pool.map(_find_thumbnail, cards)
         return [
-            shown.Example(card.name, card.text, thumbnail, " ".join(filter(None, (card.wrong, card.odd))))
-            for card, thumbnail in zip(cards, thumbnails, strict=True)
+            shown.Example(card.name, card.text, thumbnail, card.wrong, card.odd) for card, thumbnail in zip(cards, thumbnails, strict=True)
         ]
 
 
-def _find_thumbnail(card: _Card) -> bytes:
+def _find_thumbnail(card: Card) -> bytes:
+    return find_thumbnail(card.path)
+
+
+def find_thumbnail(path: Path) -> bytes:
     """A small JPEG; nothing for a picture that cannot be read."""
     try:
-        return _remember_thumbnail(str(card.path), card.path.stat().st_mtime_ns)
+        return _remember_thumbnail(str(path), path.stat().st_mtime_ns)
     except (UserError, OSError):
         return b""
 
 
-@functools.lru_cache(maxsize=2000)  # some 5 kB each
+@functools.lru_cache(maxsize=4000)  # some 5 kB each
 def _remember_thumbnail(path: str, changed_ns: int) -> bytes:
     return make_thumbnail(Path(path), _THUMBNAIL_PIXELS)

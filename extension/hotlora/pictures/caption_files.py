@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engine.errors import UserError
+from .left_out import is_aside
 from .reading import HEIF_SUFFIXES, SUFFIXES, readable_suffixes
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class MetadataCaptions:
                     self.problems.append(f"{path} line {line}: {problem}")
                 elif places:
                     used += 1
-                    self._add(Row(next((place for place in places if os.path.exists(place)), places[0]), caption, path, line))
+                    self._add(Row(next((place for place in places if self._is_there(place)), places[0]), caption, path, line))
                 else:
                     elsewhere.append(name)
         except UserError as error:
@@ -99,9 +100,13 @@ class MetadataCaptions:
         key = path_key(place)
         return not self._roots or any(key.startswith(os.path.join(root, "")) for root in self._roots)
 
+    def _is_there(self, place: Path) -> bool:
+        """Or was, before it was left out: the row counts again when it is brought back."""
+        return os.path.exists(place) or is_aside(place, self._roots)
+
     def find(self, picture: Path) -> Row | None:
         """The picture's row, however its path is spelled."""
-        return self._rows.get(path_key(picture))
+        return self._rows.get(path_key(picture)) if self._rows else None
 
     def _add(self, row: Row) -> None:
         key = path_key(row.picture)
@@ -116,6 +121,8 @@ class MetadataCaptions:
             self.problems.append(f"{row.picture}: it has two captions, in {known.source} and in {row.source}. Remove one of them.")
 
     def _check_exists(self, row: Row) -> str | None:
+        if not os.path.isfile(row.picture) and is_aside(row.picture, self._roots):
+            return None
         if not os.path.isfile(row.picture):  # also for names that are too long to be one
             hint = " Remove the line or add the file."
             if len(self.problems) < _HINTS:
@@ -151,7 +158,7 @@ def read_caption_beside(picture: Path, names: Collection[str]) -> tuple[str, Pat
         UserError: when the file is not UTF-8.
     """
     for path in list_captions_beside(picture, names):
-        return _read_text(path).strip(), path
+        return read_text(path).strip(), path
     return None
 
 
@@ -171,7 +178,7 @@ def _list_places(name: str, folders: list[Path], *, loosely: bool = False) -> li
 
 def _read_entries(path: Path) -> Iterator[tuple[int, str, str, str]]:
     """(line, file name, caption, problem) of every line; a line with a problem has nothing else."""
-    text = _read_text(path)
+    text = read_text(path)
     if path.suffix.lower() == ".json":
         return _read_json(text, path)
     return _read_jsonl(text) if path.suffix.lower() == ".jsonl" else _read_csv(text, path)
@@ -203,15 +210,9 @@ def _read_json(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:
 
 def _read_csv(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:
     """Every row as in _read_entries."""
-    for delimiter in _DELIMITERS:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-        header = _next_row(rows, path) or []
-        file_column, caption_column = _find_column(header, _FILE_COLUMNS), _find_column(header, _CAPTION_COLUMNS)
-        if file_column is not None and caption_column is not None:
-            break
-    else:
-        first = text.strip().partition("\n")[0].strip()[:60]
-        raise UserError(f"cannot use {path}: its first line is '{first}'. Make that line 'filename,prompt', the names of its columns.")
+    delimiter, header, file_column, caption_column = find_columns(text, path)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    _next_row(rows, path)
     while (row := _next_row(rows, path)) is not None:
         if not any(cell.strip() for cell in row):
             continue
@@ -221,6 +222,25 @@ def _read_csv(text: str, path: Path) -> Iterator[tuple[int, str, str, str]]:
             yield rows.line_num, "", "", f"it needs both {header[file_column].strip()} and {header[caption_column].strip()}."
         else:
             yield rows.line_num, row[file_column].strip(), row[caption_column].strip(), ""
+
+
+def find_columns(text: str, path: Path) -> tuple[str, list[str], int, int]:
+    """How a csv file is written: (delimiter, header, the pictures' column, the captions'). Raises UserError where it has none such."""
+    for delimiter in _DELIMITERS:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        header = _next_row(rows, path) or []
+        file_column, caption_column = _find_column(header, _FILE_COLUMNS), _find_column(header, _CAPTION_COLUMNS)
+        if file_column is not None and caption_column is not None:
+            return delimiter, header, file_column, caption_column
+    first = text.strip().partition("\n")[0].strip()[:60]
+    raise UserError(f"cannot use {path}: its first line is '{first}'. Make that line 'filename,prompt', the names of its columns.")
+
+
+def find_caption_key(record: object) -> str | None:
+    """Under which key a line of a jsonl file has its caption."""
+    values = record if isinstance(record, dict) else {}
+    key = next((name for name in _CAPTION_COLUMNS if name in values), None)
+    return key if key and isinstance(values[key], str) else None
 
 
 def _next_row(rows: "Reader", path: Path) -> list[str] | None:
@@ -253,13 +273,13 @@ def _read_jsonl(text: str) -> Iterator[tuple[int, str, str, str]]:
             yield number, name.strip(), caption.strip(), ""
 
 
-def _read_text(path: Path) -> str:
-    """UTF-8 with or without mark, or UTF-16 with one, as Windows programs write them."""
+def read_text(path: Path) -> str:
+    """A text file: UTF-8 with or without mark, or UTF-16 with one, as Windows programs write them."""
     try:
         data = path.read_bytes()
         encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
         return data.decode(encoding)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}.") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}. Mend its rights, or remove it.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {path}: it is not UTF-8 text. Save it with the encoding UTF-8.") from error

@@ -7,7 +7,7 @@ import torch or any host.
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from .config import PictureConfig
@@ -50,8 +50,14 @@ def render_caption(caption: str, config: PictureConfig, rng: random.Random, *, w
 
 def render_fixed(caption: str, config: PictureConfig, *, with_trigger: bool = True) -> str:
     """The caption with nothing random about it, as for validation and for people to look at."""
+    return make_renderer(config)(caption, with_trigger=with_trigger)
+
+
+def make_renderer(config: PictureConfig) -> Callable[..., str]:
+    """:func:`render_fixed` of many captions: ``render(caption, with_trigger=True)``."""
     calm = replace(config, caption_dropout_rate=0.0, caption_tag_dropout_rate=0.0, shuffle_caption=False, enable_wildcard=False)
-    return render_caption(caption, calm, random.Random(0), with_trigger=with_trigger)
+    rng = random.Random(0)  # nothing is drawn
+    return lambda caption, with_trigger=True: render_caption(caption, calm, rng, with_trigger=with_trigger)
 
 
 def put_trigger_first(text: str, trigger: str, separator: str = ",") -> str:

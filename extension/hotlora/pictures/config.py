@@ -1,14 +1,17 @@
 """Options of an image run that mean the same for every family of models: pictures, captions, samples."""
 
+import itertools
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..engine.config import RunConfig
 from ..engine.errors import UserError
 from ..engine.options import option
 from .buckets import check_sizes
+from .entries import list_own_sizes, list_places, list_sources, markdown_entries, read_entries, spread_sizes
 
 _SIDES = re.compile(r"[\[(]?\s*(\d{1,9})\s*[,;x×*]\s*(\d{1,9})\s*[\])]?")
 
@@ -37,13 +40,30 @@ class PictureConfig(RunConfig):
     # pictures
     resolution: int = option(
         512,
-        "Training resolution: pictures are scaled to this many pixels squared in area; `512,768` is that area as well.",
+        "Training resolution: pictures are scaled to this many pixels squared in area; `512,768` is that area as well. "
+        "`[512, 768]` means `resolutions`.",
         minimum=64,
         maximum=8192,
         read=read_area,
         advanced=False,
         fixed=True,
         group="Pictures",
+    )
+    resolutions: list = option(
+        [],
+        "Train each picture at each of these, once at each in an epoch; samples are as large as the largest, or as `resolution`.",
+        minimum=64,
+        maximum=8192,
+        items=int,
+        fixed=True,
+    )
+    datasets: list = option(
+        [],
+        "Folders with options of their own, beside `train_data_dir` or instead of it: a list of `folder:` and what holds for it, such as "
+        "`repeats`, `trigger_word`, `weight`, `resolution`.",
+        items=dict,
+        read=lambda value: read_entries(value, PictureConfig),
+        personal=True,
     )
     enable_bucket: bool = option(True, "Keep each picture's shape by training in aspect-ratio buckets; else crop to squares.", fixed=True)
     min_bucket_reso: int = option(256, "Shortest side of a bucket.", minimum=8, maximum=16384)
@@ -99,10 +119,66 @@ class PictureConfig(RunConfig):
     def check(self) -> None:
         """Raise UserError where options contradict each other."""
         super().check()
-        check_sizes(self)
-        if not self.caption_separator:
-            raise UserError("cannot split captions at an empty caption_separator. Set it to what stands between tags, such as ','.")
-        if self.min_bucket_reso > self.max_bucket_reso:
-            raise UserError(f"cannot make buckets: min_bucket_reso {self.min_bucket_reso} is above max_bucket_reso {self.max_bucket_reso}.")
-        if self.mask_dir and not self.masked_loss:
-            raise UserError("cannot use mask_dir: masked_loss is off. Set masked_loss: true.")
+        self._settle_sizes()
+        _check_folder(self)
+        sources = list_sources(self)
+        self.notes += dict.fromkeys(note for folder in (self, *(s.config for s in sources)) for note in _tell_same_sizes(folder))
+        for source in sources:
+            if source.config is not self:
+                try:
+                    _check_folder(source.config)
+                except UserError as error:
+                    raise UserError(f"cannot use {source.option}: {error}") from None
+        if self.datasets and self.metadata_path and not self.train_data_dir:
+            raise UserError("cannot use metadata_path: train_data_dir is empty. Write it into the entry of datasets that it belongs to.")
+
+    @classmethod
+    def spell_out(cls, values: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """What people write shorter."""
+        return spread_sizes(super().spell_out(values))
+
+    @classmethod
+    def describe_values(cls) -> Sequence[str]:
+        """Tables for the documentation, of what an option's value is made of; each with its heading."""
+        return [markdown_entries(cls)]
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """(option, what it says) of every file and folder that people have chosen."""
+        yield from super().places()
+        yield from list_places(self.datasets)
+
+    def _settle_sizes(self) -> None:
+        """`resolution` is one of `resolutions`, where there are any; or of what all folders have for themselves."""
+        self.resolutions = sorted(set(self.resolutions))
+        if not self.resolutions:
+            own = [] if self.train_data_dir or "resolution" in self.given else list_own_sizes(self.datasets)
+            self.resolution = max(own, default=self.resolution)
+            return
+        listed = ", ".join(map(str, self.resolutions))
+        if "resolution" not in self.given:
+            self.resolution = self.resolutions[-1]
+        elif self.resolution not in self.resolutions:
+            raise UserError(f"cannot train at resolution {self.resolution} and at resolutions {listed}. Leave one of them out.")
+        if len(self.resolutions) > 1:
+            self.notes.append(f"Each picture is trained at {listed} pixels, once at each in every epoch.")
+
+
+def _tell_same_sizes(config: PictureConfig) -> Iterator[str]:
+    """Resolutions that differ by less than a step between buckets, so that pictures are only seen more often."""
+    step = config.bucket_reso_steps if config.enable_bucket and not config.bucket_no_upscale else 1
+    for first, second in itertools.pairwise(config.resolutions):
+        if first // step == second // step:
+            yield f"Resolutions {first} and {second} come to the same sizes. Lower bucket_reso_steps, which is {step}, or leave one out."
+
+
+def _check_folder(config: PictureConfig) -> None:
+    """Raise UserError where the options that hold for a folder contradict each other."""
+    for size in config.resolutions or [config.resolution]:
+        check_sizes(replace(config, resolution=size))
+    if not config.caption_separator:
+        raise UserError("cannot split captions at an empty caption_separator. Set it to what stands between tags, such as ','.")
+    if config.min_bucket_reso > config.max_bucket_reso:
+        sizes = f"min_bucket_reso {config.min_bucket_reso} is above max_bucket_reso {config.max_bucket_reso}"
+        raise UserError(f"cannot make buckets: {sizes}. Lower the first or raise the second.")
+    if config.mask_dir and not config.masked_loss:
+        raise UserError("cannot use mask_dir: masked_loss is off. Set masked_loss: true.")

@@ -5,25 +5,23 @@ split. Must not import any host.
 """
 
 import hashlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ..engine.errors import UserError
 from ..engine.interfaces import Progress
-from .buckets import Fit, bucket_info
-from .caption_files import MetadataCaptions, path_key, read_caption_beside
-from .captions import tag_frequency
+from .buckets import Fit, choose_bucket
+from .caption_files import MetadataCaptions, read_caption_beside
 from .config import PictureConfig
-from .folders import Contents, Found, Masks, list_contents, open_folder, require_pictures, suggest_name
+from .entries import Source
+from .folders import Found
 from .index import PictureIndex, Seen, choose_cache_folder
+from .parts import Part, find_masks, open_parts, read_metadata
 from .unused import tell_unused
 
 _SHOWN_PROBLEMS = 50
 _MASK_TOLERANCE = 0.05  # of the aspect ratio: rounding, not another cut
-
-_OPTIONS = {"train": "train_data_dir", "reg": "reg_data_dir", "validation": "validation_dir"}  # of a data folder, by its use
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,8 @@ class Example:
     folder: str  # name of its repeat folder, or of the data folder
     mask_digest: str = ""
     folder_repeats: int = 1  # what the folder's name says, before regularisation pictures are matched to training
+    source: int = 0  # place of its folder among the run's
+    resolution: int = 0  # that it is trained at
 
 
 @dataclass(frozen=True)
@@ -49,43 +49,25 @@ class Dataset:
     train: list[Example]  # with regularisation pictures at the end
     validation: list[Example]
     problems: list[str]  # what was left out, with `on_bad_data: skip`
+    sources: list[Source]  # the run's folders
     notes: list[str] = field(default_factory=list)  # what else lies in the folders and is not used
 
-    def fingerprint(self) -> str:
-        """SHA-256 over the training pictures' contents, captions, masks and repeats, in their order; not over where they lie."""
+    def fingerprint(self, resolution: int) -> str:
+        """SHA-256 over the training pictures' contents, captions, masks, repeats, and sizes other than ``resolution``, in their order; not
+        over where they lie."""
         whole = hashlib.sha256()
         for example in self.train:
-            whole.update(repr((example.digest, example.caption, example.mask_digest, example.repeats, example.is_reg)).encode())
+            size = () if example.resolution == resolution else (example.resolution,)
+            whole.update(repr((example.digest, example.caption, example.mask_digest, example.repeats, example.is_reg, *size)).encode())
         return whole.hexdigest()
 
     def count(self, *, is_reg: bool = False) -> int:
         """Pictures of an epoch with repeats: `ss_num_train_images`, `ss_num_reg_images`."""
         return sum(e.repeats for e in self.train if e.is_reg == is_reg)
 
-    def folders(self, *, is_reg: bool = False) -> dict[str, dict[str, int]]:
-        """kohya's `ss_dataset_dirs` and `ss_reg_dataset_dirs`; folders of the same name are counted together."""
-        folders: dict[str, dict[str, int]] = {}
-        for example in self.train:
-            if example.is_reg == is_reg:
-                folders.setdefault(example.folder, {"n_repeats": example.folder_repeats, "img_count": 0})["img_count"] += 1
-        return folders
-
-    def tags(self, config: PictureConfig) -> dict[str, dict[str, int]]:
-        """kohya's `ss_tag_frequency`, of the pictures that the LoRA learns from (no regularisation pictures)."""
-        return tag_frequency(((e.folder, e.caption) for e in self.train if not e.is_reg), config)
-
-    def buckets(self, fits: list[Fit]) -> dict[str, Any]:
-        """kohya's `ss_bucket_info`, for the fits of ``train`` in its order."""
-        return bucket_info([e.size for e in self.train], fits, [e.repeats for e in self.train])
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of the run's data folders."""
-
-    root: Path
-    contents: Contents
-    is_reg: bool = False
+    def fit(self, example: Example) -> Fit:
+        """How it gets into its bucket."""
+        return choose_bucket(*example.size, self.sources[example.source].by_resolution[example.resolution])
 
 
 @dataclass(frozen=True)
@@ -103,9 +85,9 @@ class Files:
             raise seen
         return seen
 
-    def list_paths(self, parts: dict[str, Part]) -> list[Path]:
+    def list_paths(self, parts: Sequence[Part]) -> list[Path]:
         """Every picture and mask, once."""
-        pictures = [found.path for part in parts.values() for found in part.contents.pictures]
+        pictures = [found.path for part in parts for found in part.contents.pictures]
         return list(dict.fromkeys([*pictures, *self.masks.values()]))
 
 
@@ -118,6 +100,7 @@ class Judged:
     source: str  # where it is written; empty where nowhere
     problems: list[str]
     example: Example | None  # where nothing is wrong
+    lacks_caption: str = ""  # the one of the problems that a trigger word would mend
 
 
 def read_dataset(config: PictureConfig) -> Dataset:
@@ -140,24 +123,33 @@ def scan_dataset(config: PictureConfig) -> Generator[Progress, None, Dataset]:
     """
     parts = open_parts(config)
     files = yield from _look_at_files(parts, config)
-    captions = read_metadata(parts, config)
+    captions = read_metadata(parts)
     problems = list(captions.problems)
-    judged = {name: judge_pictures(part, captions, files, config) for name, part in parts.items()}
-    problems += [problem for pictures in judged.values() for picture in pictures for problem in picture.problems]
-    sound = {name: [picture.example for picture in pictures if picture.example] for name, pictures in judged.items()}
+    judged = [judge_pictures(part, captions, files, source) for source, part in enumerate(parts)]
+    problems += [problem for pictures in judged for picture in pictures for problem in picture.problems]
+    sound: dict[str, list[Example]] = {use: [] for use in ("train", "reg", "validation")}
+    for part, pictures in zip(parts, judged, strict=True):
+        sound[part.use] += [picture.example for picture in pictures if picture.example]
     train = _drop_duplicates(sound["train"], problems)
     problems = list(dict.fromkeys(problems))
     if problems and config.on_bad_data == "stop":
         raise UserError(f"cannot train on this data: {_list_problems(problems)}\nMend that, or set on_bad_data: skip to go on without.")
-    for name in ("train", "validation"):
-        if name in parts and not sound[name]:
-            raise UserError(f"cannot use {parts[name].root}: none of its pictures can be used. {_list_problems(problems)}")
-    validation = [replace(e, repeats=1) for e in sound.get("validation", [])]
+    for part, pictures in zip(parts, judged, strict=True):
+        if not (part.is_reg or any(picture.example for picture in pictures)):
+            raise UserError(f"cannot use {part.root}: none of its pictures can be used. {_list_problems(problems)}")
+    validation = [replace(e, repeats=1) for e in sound["validation"]]
     if config.validation_split:
         train, validation = split_validation(train, config.validation_split, config.seed)
-    train += match_regularisation(sound.get("reg", []), sum(e.repeats for e in train))
+    sources = [part.source for part in parts]
+    train, validation, reg = (spread_sizes(examples, sources) for examples in (train, validation, sound["reg"]))
+    train += match_regularisation(reg, sum(e.repeats for e in train))
     notes = [files.note] if files.note else []
-    return Dataset(train, validation, problems, [*tell_unused(parts, judged, captions, config), *notes])
+    return Dataset(train, validation, problems, sources, [*tell_unused(parts, judged, captions, config), *notes])
+
+
+def spread_sizes(examples: list[Example], sources: Sequence[Source]) -> list[Example]:
+    """Each picture once for each resolution that its folder is trained at."""
+    return [replace(e, resolution=size) for e in examples for size in sources[e.source].by_resolution]
 
 
 def split_validation(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -187,84 +179,36 @@ def match_regularisation(examples: list[Example], wanted: int) -> list[Example]:
     return [replace(examples[place], repeats=times) for place, times in repeats.items()]
 
 
-def find_roots(config: PictureConfig) -> dict[str, Path]:
-    """The run's data folders by their use: train, reg, validation. Raises UserError for one that is not there, or has two uses."""
-    if not config.train_data_dir:
-        raise UserError("cannot train without pictures: train_data_dir is empty. Set it to the folder with the pictures.")
-    roots = {name: open_folder(getattr(config, o), o) for name, o in _OPTIONS.items() if getattr(config, o)}
-    owner: dict[str, str] = {}
-    for name, root in roots.items():
-        if owner.setdefault(path_key(root), name) != name:
-            first = _OPTIONS[owner[path_key(root)]]
-            raise UserError(f"cannot use {root} as {_OPTIONS[name]}: it is {first} already. Set another folder.")
-    return roots
-
-
-def open_parts(config: PictureConfig) -> dict[str, Part]:
-    """What is in each of them. Raises UserError for one that cannot be used."""
-    roots = find_roots(config)
-    others = [Path(p) for p in (config.mask_dir, config.output_dir, config.cache_dir) if p]
-    parts = {}
-    for name, root in roots.items():
-        contents = list_contents(root, [*roots.values(), *others])
-        require_pictures(contents, root, _OPTIONS[name])
-        parts[name] = Part(root, contents, is_reg=name == "reg")
-    return parts
-
-
-def _look_at_files(parts: dict[str, Part], config: PictureConfig) -> Generator[Progress, None, Files]:
+def _look_at_files(parts: Sequence[Part], config: PictureConfig) -> Generator[Progress, None, Files]:
     """Read (or remember) every picture and mask."""
     index = PictureIndex(choose_cache_folder(config))
-    files = Files({}, find_masks(parts, config), index.note)
+    files = Files({}, find_masks(parts), index.note)
     for progress, seen in index.inspect(files.list_paths(parts)):
         files.seen.update(seen)
         yield progress
     return files
 
 
-def find_masks(parts: dict[str, Part], config: PictureConfig) -> dict[Path, Path]:
-    """Picture -> its mask, by their names."""
-    masks = Masks(open_folder(config.mask_dir, "mask_dir") if config.mask_dir else None)
-    pairs = {f.path: masks.find(f.path, part.root) for part in parts.values() if not part.is_reg for f in part.contents.pictures}
-    return {picture: mask for picture, mask in pairs.items() if mask}
+class _NoCaption(UserError):
+    """Nothing is written, and nothing stands in for it yet."""
 
 
-def read_metadata(parts: dict[str, Part], config: PictureConfig) -> MetadataCaptions:
-    """All metadata files; one that the config names stands in for those in the training folder."""
-    captions = MetadataCaptions(part.root for part in parts.values())
-    root = parts["train"].root
-    if config.metadata_path:
-        captions.read(find_metadata(config.metadata_path, root), root)
-    for name, part in parts.items():
-        if name != "train" or not config.metadata_path:
-            for path in part.contents.metadata:
-                captions.read(path)
-    return captions
-
-
-def find_metadata(value: str, root: Path) -> Path:
-    """The file that ``metadata_path`` names, maybe in the training folder. Raises UserError where there is none."""
-    path = Path(value).expanduser()
-    if not path.is_file() and (root / path).is_file():
-        path = root / path
-    if not path.is_file():
-        raise UserError(f"cannot read captions from {path}: there is no such file.{suggest_name(path)} Correct metadata_path.")
-    return path
-
-
-def judge_pictures(part: Part, captions: MetadataCaptions, files: Files, config: PictureConfig) -> list[Judged]:
-    """Every picture of a folder."""
+def judge_pictures(part: Part, captions: MetadataCaptions, files: Files, source: int = 0) -> list[Judged]:
+    """Every picture of a folder. ``source``: its place among the run's."""
     judged = []
     for found in part.contents.pictures:
         problems = _find_problems(files.seen[found.path], files.masks.get(found.path), files)
-        caption, source = "", ""
+        caption, written, lacks = "", "", ""
         try:
-            caption, source = _find_caption(found, captions)
-            caption = caption or _stand_in(found, source, config, is_reg=part.is_reg)
+            caption, written = _find_caption(found, captions)
+            caption = caption or _stand_in(found, written, part.source)
+        except _NoCaption as error:
+            lacks = str(error)
+            problems.append(lacks)
         except UserError as error:
             problems.append(str(error))
-        example = None if problems else _make_example(found, caption, files, is_reg=part.is_reg)
-        judged.append(Judged(found, caption, source, problems, example))
+        example = None if problems else _make_example(found, caption, files, is_reg=part.is_reg, source=source)
+        judged.append(Judged(found, caption, written, problems, example, lacks))
     return judged
 
 
@@ -277,16 +221,17 @@ def _find_caption(found: Found, captions: MetadataCaptions) -> tuple[str, str]:
     return (beside[0], str(beside[1])) if beside else ("", "")
 
 
-def _stand_in(found: Found, source: str, config: PictureConfig, *, is_reg: bool) -> str:
-    """What is learned where no caption is written: the trigger word, or else the folder's class words."""
-    if source:
-        raise UserError(f"{found.path}: its caption in {source} is empty. Write one or remove it.")
-    default = found.class_words if is_reg else config.trigger_word or found.class_words
+def _stand_in(found: Found, written: str, source: Source) -> str:
+    """What is learned where no caption is written: the folder's class words where they were set, the trigger word, or the class words in
+    its name."""
+    if written:
+        raise UserError(f"{found.path}: its caption in {written} is empty. Write one or remove it.")
+    default = source.class_words or ("" if source.is_reg else source.config.trigger_word) or found.class_words
     if default:
         return default
-    if is_reg:
+    if source.is_reg:
         raise UserError(f"{found.path}: it has no caption. Write {found.path.stem}.txt, or name its folder as in '1_person'.")
-    raise UserError(f"{found.path}: it has no caption. Write {found.path.stem}.txt or metadata.csv, or set trigger_word.")
+    raise _NoCaption(f"{found.path}: it has no caption. Write {found.path.stem}.txt or metadata.csv, or set trigger_word.")
 
 
 def _find_problems(seen: Seen | UserError, mask: Path | None, files: Files) -> list[str]:
@@ -301,7 +246,7 @@ def _find_problems(seen: Seen | UserError, mask: Path | None, files: Files) -> l
     return problems
 
 
-def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool) -> Example:
+def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool, source: int) -> Example:
     seen, mask = files.read(found.path), files.masks.get(found.path)
     return Example(
         path=found.path,
@@ -314,6 +259,7 @@ def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool) -> 
         folder=found.folder,
         mask_digest=files.read(mask).digest if mask else "",
         folder_repeats=found.repeats,
+        source=source,
     )
 
 

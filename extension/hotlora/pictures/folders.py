@@ -7,15 +7,17 @@ import difflib
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..engine.errors import UserError
 from .caption_files import CAPTION_SUFFIXES, METADATA_NAMES, SideFiles, path_key
+from .left_out import LEFT_OUT, is_left_out
 from .reading import HEIF_SUFFIXES, SUFFIXES, readable_suffixes
 
 _REPEAT_FOLDER = re.compile(r"(\d+)_(.*)")
+_FIRST = 3
 _MOST_REPEATS_OF_ROOT = 300  # a larger number before a data folder's own name is a year or a date
 _NO_DATA = {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "__macosx", "lost+found", "__pycache__"}
 _ORDINARY_NAMES = {
@@ -53,6 +55,7 @@ class Contents:
     unread: list[Path] = field(default_factory=list)  # pictures of a kind that only a further package reads
     unknown: list[Path] = field(default_factory=list)  # everything else that nobody expects
     notes: list[str] = field(default_factory=list)
+    left_out: list[Found] = field(default_factory=list)  # pictures in folders called `left out`
 
 
 def open_folder(value: str, option_name: str) -> Path:
@@ -77,15 +80,15 @@ def suggest_name(path: Path) -> str:
     return f" Did you mean {path.with_name(near[0])}?" if near else ""
 
 
-def list_contents(root: Path, leave_out: Iterable[Path]) -> Contents:
+def list_contents(root: Path, leave_out: Collection[Path], repeats: int | None = None) -> Contents:
     """Every picture and metadata file below ``root``, and what else lies there; but not in hidden folders nor in those of
-    ``leave_out``. Links are followed.
+    ``leave_out``; of folders called `left out` only the pictures, by themselves. Links are followed.
 
     A folder called `12_name` makes everything below it repeat 12 times, as in sd-scripts; 0 switches it off. That goes for
-    ``root`` itself too.
+    ``root`` itself too. ``repeats`` goes before all of these but 0.
     """
-    excluded = {path_key(path) for path in leave_out}
-    contents, seen = Contents([], []), {os.path.realpath(root)}
+    excluded, readable = {path_key(path) for path in leave_out}, readable_suffixes()
+    contents, seen, told = Contents([], []), {os.path.realpath(root)}, set[str]()
 
     def cannot_look(error: OSError) -> None:
         contents.notes.append(f"The folder {show_name(Path(error.filename))} is left out: {error.strerror}. Mend its rights.")
@@ -93,27 +96,37 @@ def list_contents(root: Path, leave_out: Iterable[Path]) -> Contents:
     for place, folders, files in os.walk(root, followlinks=True, onerror=cannot_look):
         here = Path(place)
         folders[:] = sorted(f for f in folders if _is_data(f) and path_key(here / f) not in excluded and _is_new(here / f, seen))
-        repeats, folder, class_words = _read_repeats(here, root)
+        for aside in [name for name in folders if is_left_out(name)]:
+            folders.remove(aside)
+            contents.left_out.extend(list_contents(here / aside, leave_out).pictures)
+        times, folder, class_words = _read_repeats(here, root)
+        if repeats and times > 1 and times != repeats:
+            told.add(folder)
+        times = repeats if repeats and times else times
         siblings = SideFiles(files)
         for name in sorted(files):
             if not _is_data(name) or name.lower().endswith(_ORDINARY_SUFFIXES):
                 continue
-            found = Found(here / name, folder, repeats, class_words, siblings)
-            _sort_in(found, contents)
+            found = Found(here / name, folder, times, class_words, siblings)
+            _sort_in(found, contents, readable)
     contents.metadata.sort(key=lambda path: METADATA_NAMES.index(path.name.lower()))
-    if contents.pictures and _repeats_of_root(root)[0] != 1:
+    if told:
+        listed = ", ".join(sorted(told)[:_FIRST]) + (" …" if len(told) > _FIRST else "")
+        said = f"Each epoch shows the pictures of {root.name} {repeats} times, as repeats says"
+        contents.notes.append(f"{said}, and not as often as the name of {listed} does.")
+    elif contents.pictures and not repeats and _repeats_of_root(root)[0] != 1:
         contents.notes.append(_tell_repeats_of_root(contents, root))
     return contents
 
 
-def _sort_in(found: Found, contents: Contents) -> None:
+def _sort_in(found: Found, contents: Contents, readable: tuple[str, ...]) -> None:
     """Put a file where it belongs."""
     path, name = found.path, found.path.name.lower()
     if not _is_usable_name(found.path) or not _is_ordinary(path):
         contents.unknown.append(path)
     elif name in METADATA_NAMES:
         contents.metadata.append(path)
-    elif name.endswith(readable_suffixes()):
+    elif name.endswith(readable):
         if found.repeats:
             contents.pictures.append(found)
         else:
@@ -165,6 +178,12 @@ def _is_new(folder: Path, seen: set[str]) -> bool:
     return True
 
 
+def read_class_words(folder: str) -> str:
+    """What stands after the number in a repeat folder's name; empty where it is none."""
+    match = _REPEAT_FOLDER.fullmatch(folder)
+    return match[2].strip() if match else ""
+
+
 def _repeats_of_root(root: Path) -> tuple[int, str]:
     """(repeats, class words) from the data folder's own name; (1, "") where it has none."""
     match = _REPEAT_FOLDER.fullmatch(root.resolve().name)
@@ -188,6 +207,8 @@ def require_pictures(contents: Contents, root: Path, option_name: str) -> None:
     others = sorted({path.suffix.lower() for path in there if path.suffix})
     if contents.switched_off:
         reason = f"its {len(contents.switched_off)} pictures are in folders that begin with 0_, which switches them off"
+    elif contents.left_out:
+        reason = f"its {len(contents.left_out)} pictures all lie in the folder '{LEFT_OUT}', where nothing is trained on"
     elif not any(root.iterdir()):
         reason = "the folder is empty"
     else:
@@ -199,10 +220,12 @@ class Masks:
     """The mask pictures of a run, found by name."""
 
     def __init__(self, folder: Path | None):
-        self._by_stem: dict[str, Path] = {}
-        if folder is not None:
-            for found in list_contents(folder, ()).pictures:
-                self._by_stem.setdefault(found.path.relative_to(folder).with_suffix("").as_posix(), found.path)
+        self.contents, self._by_stem = Contents([], []), dict[str, Path]()
+        if folder is None:
+            return
+        self.contents = list_contents(folder, ())
+        for found in self.contents.pictures:
+            self._by_stem.setdefault(found.path.relative_to(folder).with_suffix("").as_posix(), found.path)
 
     def find(self, picture: Path, root: Path) -> Path | None:
         """The mask of the same name, in the same sub-folder or directly in `mask_dir`."""

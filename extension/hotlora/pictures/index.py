@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.errors import UserError
 from ..engine.files import write_text
 from ..engine.interfaces import Progress
+from .entries import list_sources
 from .reading import check_picture, read_bytes
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Seen:
 
 
 def choose_cache_folder(config: "PictureConfig") -> Path:
-    """`cache_dir`, or `.hotlora-cache` beside the pictures, or the run's own folder where that cannot be written.
+    """`cache_dir`, or `.hotlora-cache` beside the pictures of the run's first folder, or the run's own folder where that cannot be written.
 
     Raises:
         UserError: when no such folder can be written.
@@ -44,7 +45,8 @@ def choose_cache_folder(config: "PictureConfig") -> Path:
     if config.cache_dir:
         candidates = [Path(config.cache_dir).expanduser()]
     else:
-        candidates = [Path(config.train_data_dir).expanduser() / CACHE_NAME, Path(config.output_dir) / CACHE_NAME]
+        first = next((source.root for source in list_sources(config) if source.use == "train"), Path())
+        candidates = [first / CACHE_NAME, Path(config.output_dir) / CACHE_NAME]
     reasons = []
     for folder in candidates:
         try:
@@ -77,23 +79,33 @@ class PictureIndex:
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
                 for start in range(0, len(paths), _CHUNK):
                     chunk = paths[start : start + _CHUNK]
-                    found = dict(zip(chunk, pool.map(self._inspect_one, chunk), strict=True))
+                    known = {path: self._find_known(path) for path in chunk}
+                    unknown = [path for path, seen in known.items() if not seen]
+                    looked_at = dict(zip(unknown, pool.map(self._inspect_one, unknown), strict=True))
+                    found = {path: seen or looked_at[path] for path, seen in known.items()}
                     yield Progress("checking pictures", start + len(chunk), len(paths)), found
         finally:
             self._save()
 
+    def _find_known(self, path: Path) -> Seen | None:
+        """What it was when it was read last; None where it is another one since, or new."""
+        known = self._entries.get(os.path.abspath(path))
+        try:
+            status = os.stat(path) if known else None
+        except OSError:  # said by whoever reads it
+            return None
+        same = known and status and known[:2] == [status.st_size, status.st_mtime_ns]
+        return Seen(known[2], (known[3], known[4])) if known and same else None
+
     def _inspect_one(self, path: Path) -> Seen | UserError:
         try:
             key, status = os.path.abspath(path), path.stat()
-            known = self._entries.get(key)
-            if known and known[:2] == [status.st_size, status.st_mtime_ns]:
-                return Seen(known[2], (known[3], known[4]))
             data = read_bytes(path)
             seen = Seen(hashlib.sha256(data).hexdigest(), check_picture(data, path))
         except UserError as error:
             return error
         except OSError as error:
-            return UserError(f"cannot read the picture {path}: {error.strerror or error}.")
+            return UserError(f"cannot read the picture {path}: {error.strerror or error}. Mend its rights, or remove it.")
         if time.time() - status.st_mtime > _CLOCK_SECONDS:
             self._entries[key] = [status.st_size, status.st_mtime_ns, seen.digest, *seen.size]
             self._changed = True

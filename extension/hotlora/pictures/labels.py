@@ -146,12 +146,6 @@ def sentence_from_name(picture: Path) -> str:
     return "a picture"
 
 
-def decorate(sentence: str, *, trigger: str, prefix: str) -> str:
-    """`<trigger>, <prefix> <sentence>`, on one line."""
-    text = " ".join(f"{prefix} {sentence}".split())
-    return f"{trigger.strip()}, {text}" if trigger.strip() else text
-
-
 def _is_captioned_elsewhere(found: Found, others: MetadataCaptions) -> bool:
     row = others.find(found.path)
     beside = read_caption_beside(found.path, found.siblings)

@@ -18,6 +18,7 @@ import torch
 from ..engine.errors import UserError
 from ..engine.files import remove_dead_leftovers, write_bytes
 from ..engine.interfaces import Progress
+from ..engine.processes import ALONE, Processes
 from .buckets import Fit, crop_offset
 from .config import PictureConfig
 from .dataset import Example
@@ -77,8 +78,17 @@ class LatentCache:
         self._folder = folder / "latents"
         self._memory: dict[str, dict[str, torch.Tensor]] = {}
 
-    def fill(self, pictures: Iterable[tuple[Example, Fit]]) -> Iterator[Progress]:
-        """Encode whatever is not there yet, `vae_batch_size` pictures of a bucket at once.
+    def fill(
+        self,
+        pictures: Iterable[tuple[Example, Fit]],
+        is_mirrored: Callable[[Example], bool] | None = None,
+        processes: Processes = ALONE,
+    ) -> Iterator[Progress]:
+        """Encode whatever is not there yet, `vae_batch_size` pictures of a bucket at once; shared out among processes, each of which
+        then has all. Files are written by one on each computer.
+
+        Args:
+            is_mirrored: which are needed mirrored too; by the run's `flip_aug` where it is not given.
 
         Raises:
             UserError: naming the picture that cannot be read or encoded, or that changed since the data was checked.
@@ -88,16 +98,21 @@ class LatentCache:
             return
         views = {}
         for example, fit in pictures:
-            for flipped in (False, True) if self._config.flip_aug else (False,):
+            for flipped in (False, True) if (is_mirrored(example) if is_mirrored else self._config.flip_aug) else (False,):
                 view = _View(example, fit, flipped, crop_offset(fit))
                 views[self._key(view)] = view
-        missing = sorted((v.fit.bucket, k) for k, v in views.items() if not self._has(k))
-        done = len(views) - len(missing)
+        lacking = set().union(*processes.gather([key for key in views if not self._has(key)]))
+        missing = sorted((views[key].fit.bucket, key) for key in lacking)
+        done, batches = len(views) - len(missing), list(_cut_batches(missing, self._config.vae_batch_size))
         yield Progress("encoding pictures", done, len(views))
-        for keys in _cut_batches(missing, self._config.vae_batch_size):
-            for key, entry in zip(keys, self._encode([views[key] for key in keys]), strict=True):
-                self._store(key, entry)
-            done += len(keys)
+        for start in range(0, len(batches), processes.count):
+            mine = batches[start + processes.place] if start + processes.place < len(batches) else []
+            entries = self._encode([views[key] for key in mine]) if mine else []
+            for found in processes.gather(dict(zip(mine, entries, strict=True))):
+                for key, entry in found.items():
+                    if processes.is_first_here or self._config.cache_latents == "memory":
+                        self._store(key, entry)
+                done += len(found)
             yield Progress("encoding pictures", done, len(views))
 
     def get(self, example: Example, fit: Fit, flipped: bool = False, *, rng: random.Random | None = None) -> Latent:

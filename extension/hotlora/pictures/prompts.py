@@ -56,7 +56,7 @@ def read_prompt(line: str, config: PictureConfig, seed: int) -> SampleRequest:
         try:
             values[field] = kind(text.strip())
         except ValueError:
-            raise UserError(f"cannot read the sample prompt '{line}': --{letter} takes a number.") from None
+            raise UserError(f"cannot read the sample prompt '{line}': --{letter} takes a number. Write one, or leave it out.") from None
     values["width"], values["height"] = (max(8, side - side % 8) for side in (values["width"], values["height"]))
     return SampleRequest(
         prompt=_OPTION.sub("", line).strip(),

@@ -54,7 +54,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read the picture {path}: {error.strerror or error}.") from error
+        raise UserError(f"cannot read the picture {path}: {error.strerror or error}. Mend its rights, or remove it.") from error
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -149,7 +149,7 @@ def _open(file, path: Path) -> Image.Image:
     head = file.read(12)
     file.seek(0)
     if not head:
-        raise UserError(f"cannot read the picture {path}: the file is empty.")
+        raise UserError(f"cannot read the picture {path}: the file is empty. Copy it anew, or remove it.")
     if head[4:11] == b"ftypavi":
         _require_avif(path)
     elif head[4:8] == b"ftyp":

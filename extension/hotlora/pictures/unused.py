@@ -3,44 +3,93 @@
 Must not import any host.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engine.errors import UserError
 from .caption_files import MetadataCaptions, list_captions_beside, read_caption_beside
 from .config import PictureConfig
-from .folders import show_name
+from .folders import Masks, open_folder, show_name
+from .left_out import LEFT_OUT
 
 if TYPE_CHECKING:
-    from .dataset import Judged, Part
+    from .dataset import Judged
+    from .parts import Part
 
 _FIRST = 3
+_MASK_ENDINGS = ("-masklabel", "_mask", "-mask")  # OneTrainer's, and what people write
 
 
 def tell_unused(
-    parts: Mapping[str, "Part"], judged: Mapping[str, Sequence["Judged"]], captions: MetadataCaptions, config: PictureConfig
+    parts: Sequence["Part"], judged: Sequence[Sequence["Judged"]], captions: MetadataCaptions, config: PictureConfig
 ) -> list[str]:
-    """Every line there is to say; nothing for what systems, network drives and other trainers leave beside pictures."""
+    """Every line there is to say; nothing for what systems, network drives and other trainers leave beside pictures.
+
+    Args:
+        judged: the pictures of each part.
+    """
     notes: list[str] = []
-    for name, part in parts.items():
+    for part, pictures in zip(parts, judged, strict=True):
         contents = part.contents
         notes += contents.notes
         notes += _tell("picture", contents.switched_off, part.root, "left out: a folder that begins with 0_ is switched off.")
+        aside = [found.path for found in contents.left_out]
+        notes += _tell("picture", aside, part.root, f"not trained on: what lies in a folder called '{LEFT_OUT}' is left out.")
         notes += _tell("picture", contents.unread, part.root, "left out. Install pillow-heif to read HEIC, or convert to PNG or JPEG.")
         notes += _tell("file", contents.unknown, part.root, "not used: only pictures, captions and metadata are.")
-        if name == "train" and config.metadata_path:
-            used = Path(config.metadata_path).name.casefold()
+        if part.source.metadata_path:
+            used = Path(part.source.metadata_path).name.casefold()
             others = [path for path in contents.metadata if path.name.casefold() != used]
             notes += _tell("metadata file", others, part.root, "not read, because metadata_path names another.")
-        notes += _tell_captions(part, judged.get(name, ()), captions)
-    moving = [picture.found.path for picture in judged.get("train", ()) if picture.found.path.suffix.lower() == ".gif"]
-    notes += _tell("GIF", moving, parts["train"].root, "used with the first picture in it only.")
-    several = [j.found.path for j in judged.get("train", ()) if len(j.caption.splitlines()) > 1]
-    if several and not config.enable_wildcard:
-        said = "joined into one line. Set enable_wildcard to learn one of the lines each time."
-        notes += _tell("caption", several, parts["train"].root, said, what="of several lines")
+        notes += _tell_captions(part, pictures, captions)
+    for part, pictures in zip(parts, judged, strict=True):
+        if part.use == "train":
+            notes += _tell_training(part, pictures)
+    for part in parts:
+        notes += _tell_masks_among_pictures(part) if part.use == "train" else ()
+    for mask_dir in dict.fromkeys(part.source.config.mask_dir for part in parts):
+        if mask_dir:
+            notes += _tell_masks(mask_dir, [part for part in parts if part.source.config.mask_dir == mask_dir])
     return notes
+
+
+def _tell_training(part: "Part", judged: Sequence["Judged"]) -> Iterable[str]:
+    """What is odd about pictures that are trained on."""
+    moving = [picture.found.path for picture in judged if picture.found.path.suffix.lower() == ".gif"]
+    yield from _tell("GIF", moving, part.root, "used with the first picture in it only.")
+    several = [j.found.path for j in judged if len(j.caption.splitlines()) > 1]
+    if several and not part.source.config.enable_wildcard:
+        said = "joined into one line. Set enable_wildcard to learn one of the lines each time."
+        yield from _tell("caption", several, part.root, said, what="of several lines")
+
+
+def _tell_masks(mask_dir: str, parts: Sequence["Part"]) -> Iterable[str]:
+    """Masks of no picture, and pictures of no mask. ``parts``: those that look for masks there."""
+    folder = open_folder(mask_dir, "mask_dir")
+    masks, used, without = Masks(folder), set[Path | None](), list[Path]()
+    for part in parts:
+        contents = part.contents
+        used.update(masks.find(path, part.root) for path in (*contents.switched_off, *contents.unread))
+        found = {} if part.is_reg else {picture.path: masks.find(picture.path, part.root) for picture in contents.pictures}
+        used.update(found.values())
+        without += [picture for picture, mask in found.items() if not mask]
+    lonely = [mask.path for mask in masks.contents.pictures if mask.path not in used]
+    yield from _tell("mask", lonely, folder, "not used: no picture has that name, or it learns without masks, or has another.")
+    unread = [*masks.contents.unread, *masks.contents.unknown]
+    yield from _tell("file", unread, folder, "not used: masks are pictures.", what="in mask_dir")
+    said = "learned by its alpha channel, or as a whole where it has none."
+    yield from _tell("picture", without, parts[0].root, said, what="without a mask in mask_dir")
+
+
+def _tell_masks_among_pictures(part: "Part") -> Iterable[str]:
+    """Pictures that are called as the masks of others beside them, and would be learned."""
+    pictures = [found.path for found in part.contents.pictures]
+    names = {(path.parent, path.stem) for path in pictures}
+    endings = {path: next((end for end in _MASK_ENDINGS if path.stem.endswith(end)), "") for path in pictures}
+    masks = [path for path, end in endings.items() if end and (path.parent, path.stem.removesuffix(end)) in names]
+    said = "learned like any other. Move masks to a folder of their own, by their pictures' names, and set mask_dir and masked_loss."
+    yield from _tell("picture", masks, part.root, said, what="called as a mask")
 
 
 def _tell_captions(part: "Part", judged: Sequence["Judged"], captions: MetadataCaptions) -> Iterable[str]:

@@ -133,6 +133,11 @@ class ImageConfig(PictureConfig):
             )
         if not (self.train_unet or self.train_text_encoder):
             raise UserError("cannot train nothing: train_unet and train_text_encoder are both off. Switch one of them on.")
+        if self.auto_rank and self.network_type != "lora":
+            raise UserError(
+                f"cannot choose ranks by themselves for {self.network_type}: only a LoRA's layers can be cut to another rank. "
+                "Set network_type: lora or auto_rank: false."
+            )
         if self.use_dora and self.network_type != "lora":
             raise UserError(f"cannot use DoRA with {self.network_type}: it is made for LoRA. Set network_type: lora or use_dora: false.")
 

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from ..engine.errors import UserError
-from ..engine.interfaces import Target
+from ..engine.interfaces import AdapterChoice, Target
+from ..engine.redrawing import Opened
 from .config import ImageConfig
 from .fitting import check_size, refuse_misfit
 from .kohya import name_tensors
@@ -158,6 +159,22 @@ def begin(config: ImageConfig, model: ImageModel) -> Continuation | None:
         _adopt(config, file, found, model)
     found.notes += found.say_frozen(config)
     return found
+
+
+def open_fitted(path: Path, model: ImageModel) -> Opened:
+    """A finished LoRA as it is applied to the model: each layer's rank, alpha and form are the file's.
+
+    Raises:
+        UserError: where it is none, or does not fit the model.
+    """
+    found = _fit(path, read_lora(path), model)
+    targets = {}
+    for name, layer in found.layers.items():
+        shapes = None if found.kind == "lora" else found.shapes[name]
+        targets[name] = Target(layer, found.ranks[name], found.alphas[name], 0.0, frozen=True, shapes=shapes)
+    notes = [f"{len(found.kept)} tensors of '{path.name}' are not applied: this model takes no LoRA there."] if found.kept else []
+    choice = AdapterChoice(found.kind, dora_axis=found.dora_axis or "input")
+    return Opened(choice, targets, found.read(), found.dora_axis is not None, notes)
 
 
 def _fit(source: Path, file: LoraFile, model: ImageModel) -> Continuation:

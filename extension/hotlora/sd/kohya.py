@@ -6,7 +6,7 @@ weight. Metadata comes from ``metadata``; adapters from ``engine``. Must not imp
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -24,12 +24,18 @@ _LEGACY_HASH_START, _LEGACY_HASH_BYTES = 0x100000, 0x10000
 
 
 def write_lora(
-    adapters: Adapters, path: Path, metadata: Mapping[str, str], dtype: torch.dtype, kept: Mapping[str, torch.Tensor] | None = None
-) -> None:
+    adapters: Adapters,
+    path: Path,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype,
+    kept: Mapping[str, torch.Tensor] | None = None,
+    judge: Callable[[Mapping[str, torch.Tensor]], str] | None = None,
+) -> str:
     """Save adapters so that AUTOMATIC1111, ComfyUI, diffusers and sd-scripts apply what was trained.
 
     Args:
         kept: further tensors by key, which stay as they are: embeddings, layers that are not applied.
+        judge: who loads such a file, given its tensors by key; its answer goes into the metadata, and is returned.
 
     The file's own name goes into the metadata: A1111 takes ``ss_output_name`` for an alias, and two files of one alias
     lose it.
@@ -42,8 +48,12 @@ def write_lora(
     for key, tensor in (kept or {}).items():
         tensors[key] = tensor.contiguous() if key.startswith(EMBEDDINGS) else to_precision(key, tensor, dtype)
     named = {**metadata, "ss_output_name": path.stem, "modelspec.title": path.stem}
+    told = judge(tensors) if judge else ""
+    if told:
+        named["hotlora_loads"] = told
     named.update(hash_tensors(tensors, named))
     write_bytes(path, save(tensors, named))
+    return told
 
 
 def export_tensors(adapters: Adapters, dtype: torch.dtype) -> dict[str, torch.Tensor]:

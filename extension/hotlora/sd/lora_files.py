@@ -76,7 +76,7 @@ def find_weights(path: Path) -> Path:
 
 def read_layer_names(path: Path) -> set[str]:
     """The layers as the file spells them, without reading a tensor. Raises UserError as :func:`read_lora` does."""
-    with _opened(path) as file:
+    with open_lora(path) as file:
         keys = list(file.keys())
     _check_keys(path, keys)
     return {found["layer"].removesuffix("_lora") for key in keys if (found := _KEY.fullmatch(key))}
@@ -91,7 +91,7 @@ def read_lora(path: Path) -> LoraFile:
     Raises:
         UserError: when it is missing, unreadable, would need unpickling, or is something else, saying what.
     """
-    with _opened(path) as file:
+    with open_lora(path) as file:
         metadata = file.metadata() or {}
         keys = list(file.keys())
         _check_keys(path, keys)
@@ -118,8 +118,8 @@ def read_lora(path: Path) -> LoraFile:
     return LoraFile(kind, layers, ranks, {name: alphas[name] for name in layers}, metadata, embeddings, use_rslora, tuple(notes))
 
 
-def _opened(path: Path) -> Any:
-    """A safetensors file, open. Raises UserError where it cannot be read, saying what it is."""
+def open_lora(path: Path) -> Any:
+    """A LoRA's safetensors file, open. Raises UserError where it cannot be read, saying what it is."""
     weights = find_weights(path)
     try:
         return safe_open(str(weights), framework="pt", device="cpu")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
-from .names import is_plain_layer, name_outer_layers, name_unet_paths
+from .names import is_plain_layer, name_outer_paths, name_unet_paths
 
 _UNET_START = re.compile(r"(?:base_model_model_)?(?:lora_unet_|lycoris_|unet_|model_diffusion_model_|diffusion_model_)?")
 _TEXT = re.compile(
@@ -21,13 +21,17 @@ _SECOND = ("te2_", "text_encoder_2_", "clip_g_", "clip_g_transformer_")
 
 def spell_unet_names(unet: nn.Module, family: str) -> dict[str, str]:
     """Folded path -> exported name of every layer of the U-Net, for diffusers' paths and for CompVis' ones."""
-    paths = [path for path, module in unet.named_modules() if is_plain_layer(module)]
+    return spell_unet_paths([path for path, module in unet.named_modules() if is_plain_layer(module)], family)
+
+
+def spell_unet_paths(paths: Sequence[str], family: str) -> dict[str, str]:
+    """The same of a U-Net of which the layers' paths are known, in either spelling."""
     exported = name_unet_paths(paths, family)
     spelled = {}
     for spelling in ("sd1", "sdxl"):  # whose names are diffusers' and CompVis'
         for path, name in name_unet_paths(paths, spelling).items():
             spelled[name.removeprefix("lora_unet_")] = exported[path]
-    for name, (_, spellings) in name_outer_layers(unet, family).items():
+    for name, (_, spellings) in name_outer_paths(paths, family).items():
         spelled.update(dict.fromkeys(spellings, name))
     short = {alias.removesuffix("_0"): name for alias, name in spelled.items() if alias.endswith("_to_out_0")}
     return {**short, **spelled}

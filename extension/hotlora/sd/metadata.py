@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,9 @@ from .. import __version__
 from ..engine.files import write_text
 from ..engine.interfaces import Adapters
 from ..engine.options import as_plain, options_of
+from ..engine.precision import name_precision
+from ..pictures.config import PictureConfig
+from ..pictures.entries import hide_places, list_sources, list_triggers
 from .config import ImageConfig
 from .model import ImageModel
 from .sizes import Sizes
@@ -46,6 +49,17 @@ class DatasetFacts:
     reg_dataset_dirs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     tag_frequency: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # folder -> tag -> captions
     bucket_info: Mapping[str, Any] | None = None  # None without buckets
+    datasets: Sequence[Mapping[str, Any]] | None = None  # `ss_datasets`; None where the other keys say it all
+    options: Sequence[PictureConfig] = ()  # what held for each folder at each of its sizes; the run's own where there are none
+
+    def shared(self, config: ImageConfig, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """What ``read`` makes of the options, where it is the same for all folders."""
+        first, *others = [read(options) for options in self.options or [config]]
+        return {key: value for key, value in first.items() if all(other[key] == value for other in others)}
+
+    def resolution(self, config: ImageConfig) -> int:
+        """The largest that was trained at."""
+        return max(options.resolution for options in self.options or [config])
 
 
 def file_hashes(path: Path) -> FileHashes:
@@ -92,7 +106,7 @@ def build_metadata(
         **_network_values(config, Sizes.of(adapters, config), dora_axis),
         **_data_values(config, facts),
         **_model_values(config, model, hashes, vae_hashes),
-        **_modelspec_values(config, model, notes),
+        **_modelspec_values(config, model, notes, facts),
         "hotlora_config": json.dumps(_changed_options(config)),
     }
     return {key: str(value) for key, value in values.items()}
@@ -127,7 +141,7 @@ def _training_values(config: ImageConfig, model: ImageModel) -> dict[str, Any]:
         "ss_gradient_accumulation_steps": config.gradient_accumulation_steps,
         "ss_batch_size_per_device": config.batch_size,
         "ss_total_batch_size": config.batch_size * config.gradient_accumulation_steps,
-        "ss_mixed_precision": config.mixed_precision,
+        "ss_mixed_precision": name_precision(model.compute_dtype).replace("fp32", "no"),
         "ss_full_fp16": False,
         "ss_fp8_base": False,
         "ss_fp8_base_unet": False,
@@ -182,22 +196,13 @@ def _data_values(config: ImageConfig, facts: DatasetFacts) -> dict[str, Any]:
         "ss_num_reg_images": facts.num_reg_images,
         "ss_num_validation_images": facts.num_validation_images,
         "ss_num_batches_per_epoch": facts.num_batches_per_epoch,
-        "ss_resolution": (config.resolution, config.resolution),
-        "ss_enable_bucket": config.enable_bucket,
-        "ss_bucket_no_upscale": config.bucket_no_upscale,
-        "ss_min_bucket_reso": config.min_bucket_reso if config.enable_bucket else None,
-        "ss_max_bucket_reso": config.max_bucket_reso if config.enable_bucket else None,
+        **facts.shared(config, _folder_values),
         "ss_cache_latents": True,
         "ss_color_aug": False,
-        "ss_flip_aug": config.flip_aug,
         "ss_random_crop": config.crop == "random",
         "ss_face_crop_aug_range": None,
         "ss_resize_interpolation": None,
-        "ss_shuffle_caption": config.shuffle_caption,
-        "ss_keep_tokens": config.keep_tokens,
-        "ss_caption_dropout_rate": config.caption_dropout_rate,
         "ss_caption_dropout_every_n_epochs": 0,
-        "ss_caption_tag_dropout_rate": config.caption_tag_dropout_rate,
         "ss_validation_seed": None,
         "ss_validation_split": config.validation_split,
         "ss_max_validation_steps": None,
@@ -207,7 +212,24 @@ def _data_values(config: ImageConfig, facts: DatasetFacts) -> dict[str, Any]:
         "ss_dataset_dirs": json.dumps(facts.dataset_dirs),
         "ss_reg_dataset_dirs": json.dumps(facts.reg_dataset_dirs),
         "ss_tag_frequency": json.dumps(facts.tag_frequency),
-        "ss_bucket_info": json.dumps(facts.bucket_info if config.enable_bucket else None),
+        "ss_bucket_info": json.dumps(facts.bucket_info),
+        **({} if facts.datasets is None else {"ss_datasets": json.dumps(facts.datasets)}),
+    }
+
+
+def _folder_values(config: PictureConfig) -> dict[str, Any]:
+    """What may differ from folder to folder, and is then told in `ss_datasets` alone."""
+    return {
+        "ss_resolution": (config.resolution, config.resolution),
+        "ss_enable_bucket": config.enable_bucket,
+        "ss_bucket_no_upscale": config.bucket_no_upscale,
+        "ss_min_bucket_reso": config.min_bucket_reso if config.enable_bucket else None,
+        "ss_max_bucket_reso": config.max_bucket_reso if config.enable_bucket else None,
+        "ss_flip_aug": config.flip_aug,
+        "ss_shuffle_caption": config.shuffle_caption,
+        "ss_keep_tokens": config.keep_tokens,
+        "ss_caption_dropout_rate": config.caption_dropout_rate,
+        "ss_caption_tag_dropout_rate": config.caption_tag_dropout_rate,
     }
 
 
@@ -229,7 +251,7 @@ def _model_values(config: ImageConfig, model: ImageModel, hashes: FileHashes | N
     return values
 
 
-def _modelspec_values(config: ImageConfig, model: ImageModel, notes: Mapping[str, Any]) -> dict[str, Any]:
+def _modelspec_values(config: ImageConfig, model: ImageModel, notes: Mapping[str, Any], facts: DatasetFacts) -> dict[str, Any]:
     """github.com/Stability-AI/ModelSpec 1.0.1, with the values that sd-scripts gives to LoRAs."""
     predicts_v = model.prediction_type == "v_prediction"
     architecture = "stable-diffusion-v2-768-v" if model.family == "sd2" and predicts_v else _ARCHITECTURES[model.family]
@@ -239,11 +261,11 @@ def _modelspec_values(config: ImageConfig, model: ImageModel, notes: Mapping[str
         "implementation": "https://github.com/Stability-AI/generative-models" if model.family == "sdxl" else "diffusers",
         "implementation_version": f"hotlora/{__version__}",
         "title": config.name,
-        "resolution": f"{config.resolution}x{config.resolution}",
+        "resolution": "{0}x{0}".format(facts.resolution(config)),
         "date": datetime.datetime.fromtimestamp(int(notes["finished_at"])).isoformat(),
         "prediction_type": "v" if predicts_v else "epsilon",
         "description": config.training_comment or None,
-        "trigger_phrase": config.trigger_word or None,
+        "trigger_phrase": ", ".join(list_triggers(config)) or None,
         "encoder_layer": config.clip_skip if model.family != "sdxl" else None,
         "timestep_range": _timestep_range(config),
     }
@@ -259,7 +281,14 @@ def _changed_options(config: ImageConfig) -> dict[str, Any]:
     """Every option that is not at its default and tells nothing about the user's disk: enough to train like this again."""
     defaults = as_plain(type(config)())
     paths = {"output_dir", *(name for name, field in options_of(type(config)).items() if field.metadata["path"])}
-    return {key: value for key, value in as_plain(config).items() if key not in paths and value != defaults.get(key)}
+    values = {key: value for key, value in as_plain(config).items() if key not in paths and value != defaults.get(key)}
+    return {**values, "datasets": hide_places(config.datasets)} if config.datasets else values
+
+
+def _list_sizes(config: ImageConfig) -> str:
+    sources = [source for source in list_sources(config) if source.use == "train"]
+    sizes = sorted({size for source in sources for size in source.by_resolution} or {config.resolution})
+    return ", ".join(map(str, sizes))
 
 
 def write_sidecar(
@@ -270,6 +299,7 @@ def write_sidecar(
     *,
     preferred_weight: float = 1.0,
     adapters: Adapters | None = None,
+    loads: str = "",
 ) -> Path:
     """``<name>.json`` beside ``<name>.safetensors``, from which A1111's card takes what it puts into the prompt.
 
@@ -280,12 +310,14 @@ def write_sidecar(
         family: "sd1", "sd2" or "sdxl".
         notes: step and epoch.
         adapters: what was trained, where its layers may have ranks of their own.
+        loads: which programs load it, for people.
     """
     sidecar = path.with_suffix(".json")
     earlier = _read_mapping(sidecar)
     facts = [
         f"HotLoRA {__version__}: {config.network_type}, {Sizes.of(adapters, config).describe()}",
-        f"learning rate {config.learning_rate:g}, {notes['step']} steps ({notes['epoch']} epochs), {config.resolution} px",
+        f"learning rate {config.learning_rate:g}, {notes['step']} steps ({notes['epoch']} epochs), {_list_sizes(config)} px",
+        *([loads] if loads else []),
     ]
     own_notes = "" if str(earlier.get("notes", "")).startswith("HotLoRA ") else earlier.get("notes", "")
     content = {
@@ -294,7 +326,7 @@ def write_sidecar(
         "negative text": "",
         **{key: value for key, value in earlier.items() if value},
         "sd version": _SIDECAR_VERSIONS[family],
-        "activation text": config.trigger_word,
+        "activation text": ", ".join(list_triggers(config)),
         "notes": own_notes or ", ".join(facts),
     }
     write_text(sidecar, json.dumps(content, indent=4, ensure_ascii=False))

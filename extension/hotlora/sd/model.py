@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ..pictures.prompts import SampleRequest
+from ..engine.interfaces import PreviewRequest
+from ..pictures.prompts import SampleRequest, read_prompt
+from .config import ImageConfig
 
 FAMILIES = ("sd1", "sd2", "sdxl")
 
@@ -35,6 +37,12 @@ class SdSampleRequest(SampleRequest):
 
     clip_skip: int | None = None
     max_token_length: int = 75
+
+
+def read_sample(request: PreviewRequest, config: ImageConfig) -> SdSampleRequest:
+    """The sample that is asked for; what the request leaves open is as in the options."""
+    settled: dict[str, Any] = {**vars(read_prompt(request.prompt, config, request.seed)), **request.settings}
+    return SdSampleRequest(**settled, clip_skip=config.clip_skip, max_token_length=config.max_token_length)
 
 
 class ImageModel(Protocol):

@@ -89,13 +89,20 @@ def name_unet_layers(unet: nn.Module, family: str) -> dict[str, nn.Module]:
 def name_outer_layers(unet: nn.Module, family: str) -> dict[str, tuple[nn.Module, tuple[str, str]]]:
     """Exported name -> (layer, its paths in both spellings with underscores) of what stands outside the blocks: LyCORIS trains
     some of these, this program goes on with them where a file has them, and never begins them."""
-    modules = dict(unet.named_modules())
-    named: dict[str, tuple[nn.Module, tuple[str, str]]] = {}
+    modules = {path: module for path, module in unet.named_modules() if is_plain_layer(module)}
+    named = name_outer_paths(modules, family)
+    return {name: (modules[path], spellings) for name, (path, spellings) in named.items()}
+
+
+def name_outer_paths(paths: Iterable[str], family: str) -> dict[str, tuple[str, tuple[str, str]]]:
+    """Exported name -> (the layer's path, its paths in both spellings with underscores), likewise."""
+    known = set(paths)
+    named = {}
     for diffusers, compvis in _OUTER_LAYERS.items():
-        layer = modules.get(diffusers, modules.get(compvis))
-        if layer is not None and is_plain_layer(layer):
+        path = next((path for path in (diffusers, compvis) if path in known), None)
+        if path is not None:
             spellings = (diffusers.replace(".", "_"), compvis.replace(".", "_"))
-            named[f"lora_unet_{spellings[family == 'sdxl']}"] = (layer, spellings)
+            named[f"lora_unet_{spellings[family == 'sdxl']}"] = (path, spellings)
     return named
 
 

@@ -79,7 +79,7 @@ def read_blocks(option: str, values: Mapping[Any, Any], number: type, unet_layer
             checked[block] = -1
         if checked[block] < 0 or checked[block] != float(value):
             kind = "a whole number" if number is int else "a number"
-            raise UserError(f"cannot use {value!r} for {block} in {option}: it takes {kind} that is not negative.")
+            raise UserError(f"cannot use {value!r} for {block} in {option}: it takes {kind} that is not negative. Correct it.")
     return checked
 
 

@@ -4,7 +4,6 @@ Joins data, objective and file format to any :class:`~.model.ImageModel`; the sa
 """
 
 import contextlib
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +12,29 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..engine.grid import Grid
 from ..engine.interfaces import AdapterChoice, Adapters, Draws, Loss, PreviewRequest, Progress, Target
+from ..engine.precision import describe_precision
+from ..engine.processes import ALONE
+from ..engine.redrawing import Opened
 from ..engine.run import Run
-from ..pictures.batches import plan_batches
-from ..pictures.buckets import choose_bucket, crop_offset
-from ..pictures.captions import render_caption, render_fixed
-from ..pictures.dataset import Dataset, Example, scan_dataset
+from ..pictures.dataset import Dataset, scan_dataset
+from ..pictures.folder_facts import count_buckets, count_folders, count_tags, list_datasets
+from ..pictures.grid_page import write_grid_page
 from ..pictures.index import choose_cache_folder
-from ..pictures.latents import Latent, LatentCache
+from ..pictures.latents import Latent
 from ..pictures.prompts import read_prompt
 from ..pictures.sheet import Sample, draw_sheet, write_png
+from ..pictures.stock import Stock
 from . import objectives
 from .conditions import Conditions, send
 from .config import ImageConfig
-from .continuing import begin
+from .continuing import begin, open_fitted
 from .kohya import SAVE_DTYPES, write_lora
 from .metadata import DatasetFacts, build_metadata, file_hashes, write_sidecar
-from .model import ImageModel, SdSampleRequest
+from .model import ImageModel, read_sample
+from .names import is_plain_layer
+from .readers import tell_loading
 from .targets import choose_targets
 
 _VALIDATION_TIMESTEPS = 4
@@ -61,10 +66,11 @@ class ImageTrainee:
     def __init__(self, model: ImageModel, config: ImageConfig):
         self.model, self.config = model, config
         self._start = begin(config, model)
+        self._unet_paths = [path for path, layer in model.unet.named_modules() if is_plain_layer(layer)]
         self.modules: list[nn.Module] = [model.unet, *model.text_encoders]
         self.fingerprint, self.device, self.compute_dtype = model.fingerprint, model.device, model.compute_dtype
         self._conditions = Conditions(model, config)
-        self.data_fingerprint = ""
+        self.data_fingerprint, self.processes = "", ALONE
         self._loss_snr = objectives.snr(model.alphas_cumprod)
         self._alphas_cumprod = (
             objectives.rescale_zero_terminal_snr(model.alphas_cumprod) if model.zero_terminal_snr else model.alphas_cumprod
@@ -76,16 +82,24 @@ class ImageTrainee:
 
     def prepare(self) -> Iterator[Progress]:
         """Read and check the pictures, then encode those that are not in the cache."""
-        yield from self._read_data()
-        yield from self._cache.fill(list(zip(self._examples, self._fits, strict=True)))
+        if self.data_fingerprint:
+            return  # renewed
+        yield from self.processes.in_turn(self._read_data)
+        self.processes.require_same({"training data": self.data_fingerprint, "VAE": self.model.vae_fingerprint})
+        yield from self.stock.fill(self.processes)
+
+    def renew(self, config: ImageConfig) -> "ImageTrainee":
+        """The same pictures, latents and encoded captions for a run of other options; see :class:`~..engine.interfaces.Renewing`."""
+        fresh = ImageTrainee(self.model, config)
+        fresh.dataset, fresh.stock = self.dataset, self.stock.renew(config)
+        fresh._conditions, fresh.data_fingerprint = self._conditions, self.data_fingerprint
+        return fresh
 
     def _read_data(self) -> Iterator[Progress]:
         self.dataset: Dataset = yield from scan_dataset(self.config)
-        self._examples: list[Example] = [*self.dataset.train, *self.dataset.validation]
-        self.data_fingerprint = self.dataset.fingerprint()
-        self._fits = [choose_bucket(*example.size, self.config) for example in self._examples]
-        folder = choose_cache_folder(self.config)
-        self._cache = LatentCache(self.model.encode_pixels, self.model.vae_fingerprint, self.config, folder)
+        model, folder = self.model, choose_cache_folder(self.config)
+        self.stock = Stock(self.dataset, self.config, model.encode_pixels, model.vae_fingerprint, folder)
+        self.data_fingerprint = self.stock.fingerprint
 
     def warnings(self) -> list[str]:
         start = self._start.notes if self._start else []
@@ -94,7 +108,7 @@ class ImageTrainee:
     def _tell_cut_captions(self) -> list[str]:
         """A line about captions with more tokens than are read."""
         most = self.config.max_token_length
-        tokens = {example.path: self._count_tokens(self._fixed_caption(example)) for example in self._examples}
+        tokens = {example.path: self._count_tokens(self.stock.fixed_caption(example)) for example in self.stock.examples}
         cut = {path: count for path, count in tokens.items() if count > most}
         if not cut:
             return []
@@ -110,23 +124,23 @@ class ImageTrainee:
 
     def summary(self) -> dict[str, Any]:
         train = [example for example in self.dataset.train if not example.is_reg]
-        buckets = sorted({fit.bucket for fit in self._fits})
+        reg = {example.path for example in self.dataset.train if example.is_reg}
+        buckets = sorted({fit.bucket for fit in self.stock.fits})
         summary = {
             "base model": f"{self.model.name} ({self.model.family}, {self.model.prediction_type})",
-            "pictures": len(train),
+            "precision": describe_precision(self.config.mixed_precision, self.compute_dtype),
+            "pictures": len({example.path for example in train}),
             "per epoch with repeats": sum(example.repeats for example in train),
             "sizes": " ".join(f"{w}x{h}" for w, h in buckets[:6]) + (" …" if len(buckets) > 6 else ""),
         }
         if self.dataset.validation:
-            summary["kept back for validation"] = len(self.dataset.validation)
-        if len(train) < len(self.dataset.train):
-            summary["regularisation pictures"] = len(self.dataset.train) - len(train)
+            summary["kept back for validation"] = len({example.path for example in self.dataset.validation})
+        if reg:
+            summary["regularisation pictures"] = len(reg)
         return summary
 
     def batches(self, epoch: int, seed: int) -> list[ImageBatch]:
-        count = len(self.dataset.train)
-        plan = plan_batches(self._examples[:count], self._fits[:count], self.config.batch_size, epoch=epoch, seed=seed)
-        return [ImageBatch(tuple(items)) for items in plan]
+        return [ImageBatch(tuple(items)) for items in self.stock.plan(epoch=epoch, seed=seed)]
 
     # -- objective -----------------------------------------------------------------------------------------------------
 
@@ -145,49 +159,31 @@ class ImageTrainee:
 
     def foresee(self, steps: Sequence[tuple[ImageBatch, Draws]]) -> None:
         """Encode captions for all of them at once: where the text encoders wait elsewhere, they are fetched once."""
-        self._conditions.encode_ahead([self._foresee_captions(batch, draws) for batch, draws in steps])
-
-    def _foresee_captions(self, batch: ImageBatch, draws: Draws) -> list[str]:
-        """Those that :meth:`loss` will render; a picture's flip and crop are drawn before its caption."""
-        captions = []
-        for place, index in enumerate(batch.items):
-            chance = draws.chance(place)
-            self._draw_flip(chance)
-            if self.config.crop == "random":
-                crop_offset(self._fits[index], chance)
-            captions.append(self._draw_caption(index, chance))
-        return captions
+        foreseen = [
+            [self.stock.foresee_caption(item, draws.chance(place)) for place, item in enumerate(batch.items)] for batch, draws in steps
+        ]
+        self._conditions.encode_ahead(foreseen)
 
     def loss(self, batch: ImageBatch, draws: Draws) -> Loss:
         """Sum over the batch of each picture's weighted denoising error; see ``objectives`` for the formulas."""
         latents, noises, inputs, timesteps, cached, captions = [], [], [], [], [], []
         for place, index in enumerate(batch.items):
             generator, chance = draws.generator(place), draws.chance(place)
-            latent = self._latent(index, chance)
+            latent = self.stock.latent(index, chance)
             x = self.model.scaling_factor * (latent.mean + latent.std * torch.randn(latent.mean.shape, generator=generator))
             noise = objectives.draw_noise(tuple(x.shape), self.config, generator)
             timesteps.append(objectives.draw_timestep(self.config, generator))
             inputs.append(objectives.perturb_noise(noise, self.config, generator))
-            captions.append(self._draw_caption(index, chance))
+            captions.append(self.stock.caption(index, chance))
             latents.append(x)
             noises.append(noise)
             cached.append(latent)
         steps = torch.tensor(timesteps)
         weights = objectives.loss_weights(steps, self._loss_snr, self.config, self.model.prediction_type)
-        weights = weights * torch.tensor([self.config.prior_loss_weight if self._examples[i].is_reg else 1.0 for i in batch.items])
+        weights = weights * torch.tensor([self.stock.weight(index) for index in batch.items])
         weights = send(weights, self.device)
         losses = self._losses(torch.stack(latents), torch.stack(noises), torch.stack(inputs), steps, captions, cached)
         return Loss((losses * weights).sum(), batch.count)
-
-    def _latent(self, index: int, chance) -> Latent:
-        return self._cache.get(self._examples[index], self._fits[index], self._draw_flip(chance), rng=chance)
-
-    def _draw_flip(self, chance) -> bool:
-        return self.config.flip_aug and chance.random() < 0.5
-
-    def _draw_caption(self, index: int, chance) -> str:
-        example = self._examples[index]
-        return render_caption(example.caption, self.config, chance, with_trigger=not example.is_reg)
 
     def _losses(self, latents, noises, inputs, steps, captions, cached) -> torch.Tensor:
         """[batch] errors of the model's answers; all tensors [batch, 4, h, w] on the CPU."""
@@ -208,6 +204,21 @@ class ImageTrainee:
         indices = range(first, first + len(self.dataset.validation))
         return [ImageBatch((index,)) for index in indices]
 
+    def spread_training(self, count: int) -> list[ImageBatch]:
+        """So many training pictures, evenly over all, one by one: to be judged as those that were kept back."""
+        indices = [index for index, example in enumerate(self.dataset.train) if not example.is_reg]
+        count = min(count, len(indices))
+        return [ImageBatch((indices[place * len(indices) // count],)) for place in range(count)]
+
+    def known_examples(self, *, kept_back: bool) -> Iterator[tuple[str, str, torch.Tensor]]:
+        """(file name, caption without chance, the VAE's mean [4, h, w]) of every training picture but regularisation's, or of those that
+        were kept back."""
+        first = len(self.dataset.train)
+        for place in range(first, len(self.stock.examples)) if kept_back else range(first):
+            example = self.stock.examples[place]
+            if not example.is_reg:
+                yield example.path.name, self.stock.fixed_caption(example), self.stock.fixed_latent(place).mean
+
     def validation_loss(self, batch: ImageBatch) -> Loss:
         """Mean error at four timesteps spread over the trained range, on noise fixed by picture and timestep; without
         timestep weights, so that runs with different options can be compared."""
@@ -215,19 +226,15 @@ class ImageTrainee:
         steps = [round(low + (high - low) * (i + 1) / (_VALIDATION_TIMESTEPS + 1)) for i in range(_VALIDATION_TIMESTEPS)]
         total = torch.zeros(())
         for index in batch.items:
-            example = self._examples[index]
-            latent = self._cache.get(example, self._fits[index], rng=random.Random(0))
+            example, latent = self.stock.examples[index], self.stock.fixed_latent(index)
             x = (self.model.scaling_factor * latent.mean).expand(len(steps), -1, -1, -1)
             generator = torch.Generator().manual_seed(int(example.digest[:12], 16))
             noise = torch.randn(x.shape, generator=generator)
-            caption = self._fixed_caption(example)
+            caption = self.stock.fixed_caption(example)
             count = len(steps)
             losses = self._losses(x, noise, noise, torch.tensor(steps), [caption] * count, [latent] * count)
             total = total + losses.mean().cpu()
         return Loss(total, batch.count)
-
-    def _fixed_caption(self, example: Example) -> str:
-        return render_fixed(example.caption, self.config, with_trigger=not example.is_reg)
 
     # -- samples -------------------------------------------------------------------------------------------------------
 
@@ -235,13 +242,26 @@ class ImageTrainee:
         prompts = [str(prompt) for prompt in self.config.sample_prompts]
         if not prompts:
             first = next(example for example in self.dataset.train if not example.is_reg)
-            prompts = [self._fixed_caption(first)]
+            prompts = [self.stock.fixed_caption(first)]
         return [PreviewRequest(prompt, self.config.sample_seed) for prompt in prompts]
 
     def preview(self, request: PreviewRequest) -> Sample:
-        plain, config = read_prompt(request.prompt, self.config, request.seed), self.config
-        wanted = SdSampleRequest(**vars(plain), clip_skip=config.clip_skip, max_token_length=config.max_token_length)
-        return Sample(self.model.sample(wanted), wanted, f"<lora:{self.config.name}:{request.weight:g}>")
+        wanted = read_sample(request, self.config)
+        return Sample(self.model.sample(wanted), wanted, f"<lora:{request.adapter or self.config.name}:{request.weight:g}>")
+
+    def settle(self, request: PreviewRequest) -> dict[str, Any]:
+        """All that a picture follows from beside the U-Net, the text encoders and the adapter. Not the program's own settings."""
+        model, dtype = self.model, str(self.compute_dtype)
+        read_as = [type(model).__name__, model.vae_fingerprint, model.prediction_type, model.zero_terminal_snr, dtype]
+        return {**vars(read_sample(request, self.config)), "read as": read_as}
+
+    def open(self, path: Path) -> Opened:
+        """A finished LoRA, fitted to the model."""
+        return open_fitted(path, self.model)
+
+    def write_grid(self, grid: Grid) -> Path:
+        """A page with all pictures in it."""
+        return write_grid_page(grid, f"{grid.title} on {self.model.name}")
 
     def write_comparison(self, rows: Sequence[Sequence[tuple[PreviewRequest, Sample]]], run: Run) -> dict[str, Path]:
         """The sheet, and as cover the first prompt's sample at the highest weight up to 1."""
@@ -266,21 +286,29 @@ class ImageTrainee:
             adapters=adapters,
             dora_axis=self.adapter_choice().dora_axis,
         )
-        write_lora(adapters, path, metadata, SAVE_DTYPES[self.config.save_precision], self._start.kept if self._start else None)
-        write_sidecar(path, self.config, self.model.family, notes, adapters=adapters)
+        dtype, kept = SAVE_DTYPES[self.config.save_precision], self._start.kept if self._start else None
+        loads = write_lora(adapters, path, metadata, dtype, kept, self._judge_loading)
+        write_sidecar(path, self.config, self.model.family, notes, adapters=adapters, loads=loads)
         return path
 
+    def _judge_loading(self, tensors: Mapping[str, torch.Tensor]) -> str:
+        return tell_loading(tensors, self.model.family, self._unet_paths)
+
     def _facts(self) -> DatasetFacts:
-        data = self.dataset
+        data, fits = self.dataset, self.stock.fits[: len(self.dataset.train)]
+        trained = [source for source in data.sources if source.use == "train"]
+        options = [options for source in trained for options in source.by_resolution.values()]
         return DatasetFacts(
             num_train_images=data.count(),
             num_reg_images=data.count(is_reg=True),
             num_validation_images=len(data.validation),
             num_batches_per_epoch=len(self.batches(0, self.config.seed)),
-            dataset_dirs=data.folders(),
-            reg_dataset_dirs=data.folders(is_reg=True),
-            tag_frequency=data.tags(self.config),
-            bucket_info=data.buckets(self._fits[: len(data.train)]) if self.config.enable_bucket else None,
+            dataset_dirs=count_folders(data),
+            reg_dataset_dirs=count_folders(data, is_reg=True),
+            tag_frequency=count_tags(data),
+            bucket_info=count_buckets(data, fits),
+            datasets=list_datasets(data, fits, self.config.batch_size) if self.config.datasets or len(options) > 1 else None,
+            options=options,
         )
 
     def read(self, path: Path) -> dict[str, dict[str, torch.Tensor]]:

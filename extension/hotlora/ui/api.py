@@ -4,17 +4,13 @@ Handlers run in the server's threads and return at once; what takes long is star
 dicts: old and new versions of pydantic describe its classes differently.
 """
 
-import base64
 import json
-import re
 import secrets
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Body, Depends, File, HTTPException, Query, Request, UploadFile
+from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
@@ -25,12 +21,12 @@ from ..engine.errors import UserError
 from ..engine.options import as_plain, options_of
 from ..engine.outlook import Outlook
 from .answers import describe_all, describe_details, describe_outlook, describe_run, explain, find_sheet, printable, read_lines
+from .api_data import add_data
+from .api_grid import add_grid
 from .api_queue import add_queue
-from .datasets import add_to_data_set, list_data_sets
 from .presets import list_presets, read_preset
 from .studio import Studio
 from .web_safety import find_stranger, is_same_place
-from .zip_files import clean_place
 
 _MOST_EVENTS = 1000
 _RUN = InPath(..., description="The run's name.")
@@ -121,10 +117,11 @@ def build_router(studio: Studio, authorize: Callable | None, is_allowed: Callabl
         responses=_REFUSALS,
     )
     _add_runs(router, studio)
+    add_grid(router, studio.jobs)  # before the actions, as which it would be taken
     _add_actions(router, studio)
     add_queue(router, studio.jobs)
     _add_look_ahead(router, studio)
-    _add_data(router, studio)
+    add_data(router, studio)
     _add_recipes(router, studio)
     return router
 
@@ -144,7 +141,7 @@ def _add_runs(router: APIRouter, studio: Studio) -> None:
     def start(options: dict = _OPTIONS) -> dict:
         """``output_name`` names the run. It trains at once, or waits until those before it are done.
 
-        The answer: ``name``; ``status``, which is one of waiting, preparing, training, paused, done, stopped, failed, interrupted,
+        The answer: ``name``; ``status``, which is one of waiting, preparing, training, drawing, paused, done, stopped, failed, interrupted,
         not started; ``step`` of ``total_steps``; ``seconds_left``; ``share_of_time``: how much of the
         last minute it had the model, 0 to 1; ``loss``, averaged; ``validation_loss``, the lowest;
         ``started_at`` in seconds since 1970; ``message``, where the status needs an explanation. What is not known yet is null.
@@ -248,54 +245,6 @@ def _add_look_ahead(router: APIRouter, studio: Studio) -> None:
         if jobs.outlook is None:
             raise HTTPException(404, "cannot tell: nobody has asked yet. POST the run's options to /check first.")
         return jobs.outlook
-
-
-# -- data --------------------------------------------------------------------------------------------------------------
-
-
-def _add_data(router: APIRouter, studio: Studio) -> None:
-    @router.post("/data", summary="What a run with these options would train on")
-    def look_at_data(options: dict = _OPTIONS, thumbnails: bool = Query(False, description="With small pictures, as data URIs.")) -> dict:
-        """The first examples, those with problems before the others: ``name``, ``text`` as it would be trained on, ``problem``.
-        ``facts`` and ``notes`` are about all ``count`` of them."""
-        values = dict(studio.settings()) | options
-        values["output_name"] = values.get("output_name") or "unnamed"
-        view = studio.look_at(studio.jobs.build_config(values))
-        examples = [{"name": e.name, "text": e.text, "problem": e.problem or None} for e in view.examples]
-        if thumbnails:
-            for example, seen in zip(examples, view.examples, strict=True):
-                data = base64.b64encode(seen.thumbnail).decode("ascii")
-                example["thumbnail"] = f"data:image/jpeg;base64,{data}" if data else None
-        return {"count": view.count, "facts": dict(view.facts), "notes": list(view.notes), "examples": examples}
-
-    @router.get("/datasets", summary="All uploaded data sets")
-    def list_sets() -> list:
-        return [{"name": name, "folder": str(studio.datasets / name)} for name in list_data_sets(studio.datasets)]
-
-    @router.post("/datasets/{name}", status_code=201, summary="Upload files into a data set")
-    def upload(
-        name: str = InPath(..., description="A new one, or one that is there."),
-        files: list[UploadFile] = File(..., description="Pictures, captions of the same name, tables of captions, ZIP files of those."),  # noqa: B008
-    ) -> dict:
-        """As multipart form: ``curl -F files=@a.png -F files=@a.txt …``. Set ``train_data_dir`` to the answer's ``folder``."""
-        with tempfile.TemporaryDirectory() as received:
-            folder, told = add_to_data_set(studio.datasets, name, _receive(files, Path(received)), studio.upload_suffixes)
-        return {"name": folder.name, "folder": str(folder), "message": told}
-
-
-def _receive(files: list[UploadFile], folder: Path) -> list[Path]:
-    """The files' content under their own names, a folder each."""
-    paths = []
-    for number, file in enumerate(files):
-        name = re.split(r"[/\\]", file.filename or "")[-1]
-        if name in ("", ".", ".."):
-            raise UserError("cannot take an upload without a file name. Give each file one.")
-        path = folder / str(number) / clean_place([name], "cannot take an upload")
-        path.parent.mkdir()
-        with open(path, "wb") as copy:
-            shutil.copyfileobj(file.file, copy)
-        paths.append(path)
-    return paths
 
 
 # -- recipes -----------------------------------------------------------------------------------------------------------

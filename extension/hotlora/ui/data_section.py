@@ -1,19 +1,25 @@
 """The first place: which data. A folder, or files dropped into a named data set; what is in it, and what is wrong with it."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from ..engine.examples import Finding
+from .album_section import AlbumSection, Looked
+from .caption_section import CaptionSection
 from .compat import answer, listen, message, tell_answered, uploaded_paths
 from .datasets import add_to_data_set, list_data_sets
 from .draw import hint
 from .studio import Studio
-from .views import show_data
+from .views import show_data, show_findings, show_place
 from .widgets import OptionWidgets
 
 _SHOWN = {"pictures": "with their captions"}
+_EXAMINE_SECONDS = 20.0
 _CLOSED = gr.update(visible=False)
 
 
@@ -22,12 +28,15 @@ class DataSection:
 
     def __init__(self, studio: Studio, said: Any):
         self._studio, self._said = studio, said
+        self._album = AlbumSection(studio.editor, said, self._read_config) if studio.editor else None
 
     def build(self, options: OptionWidgets) -> None:
         """Make the widgets."""
         word = self._studio.data_word
         gr.HTML(f"<h3><i>1</i> <span>{word.capitalize()}</span></h3>")
         self.folder = options.make("train_data_dir", placeholder="a folder on this computer")
+        if "datasets" in options.fields:
+            options.make("datasets")  # the script makes a table of it (javascript/hotlora_folders.js)
         with gr.Row():
             self.upload = gr.File(
                 label="or drop files here", file_count="multiple", elem_id="hotlora_upload", scale=3, elem_classes=["hotlora-drop"]
@@ -43,20 +52,39 @@ class DataSection:
                     interactive=True,
                 )
                 self.look = gr.Button("Look at them", elem_id="hotlora_look", size="sm")
+                self.examine = gr.Button("Health report", elem_id="hotlora_examine", size="sm", visible=self._studio.report is not None)
+        self.health = gr.HTML(elem_id="hotlora_health")
+        if self._album:
+            self._album.build_tools()
         self.album = gr.HTML(
             hint(f"Your {word} appear here, {_SHOWN.get(word, 'as the model will see them')}, and with what is wrong with them."),
             elem_id="hotlora_album",
         )
-        with gr.Group(visible=False) as self.editor:
-            self.caption = gr.Textbox(label="Caption", lines=3, elem_id="hotlora_caption", interactive=True)
-            self.keep = gr.Button("Save caption", size="sm", elem_id="hotlora_save_caption")
+        if self._album:
+            self._album.build_pager()
+        self._build_editor()
+        self._captions = CaptionSection(self._studio, self._said) if self._studio.captions else None
+        if self._captions:
+            self._captions.build()
         self._pick = gr.Button("pick", elem_id="hotlora_pick", elem_classes=["hotlora-hidden"])
         self._picked = gr.Textbox(elem_id="hotlora_picked", elem_classes=["hotlora-hidden"])
+        self._look_again = gr.Button("look again", elem_id="hotlora_look_again", elem_classes=["hotlora-hidden"])
         self._edited = gr.State(None)  # (folder, name) of the example whose caption is shown
+        self._shown = gr.State(None)  # Looked: what is in the album
+
+    def _build_editor(self) -> None:
+        """Opens below the album, with the picture in it."""
+        with gr.Group(visible=False, elem_id="hotlora_editor") as self.editor:
+            self._place = gr.HTML("", elem_id="hotlora_editor_place")
+            self.caption = gr.Textbox(label="Caption", lines=3, elem_id="hotlora_caption", interactive=True)
+            with gr.Row(elem_classes=["hotlora-buttons"]):
+                self._previous = gr.Button("← Previous", size="sm", elem_id="hotlora_previous")
+                self.keep = gr.Button("Save caption", size="sm", elem_id="hotlora_save_caption")
+                self._next = gr.Button("Next →", size="sm", elem_id="hotlora_next")
 
     def connect(self, recipe: Any) -> None:
         """Answer what is done with the widgets."""
-        everything, looked = recipe.options.widgets, [self._said, self.album, self.editor]
+        everything, looked = recipe.options.widgets, [self._said, self.album, self._shown, self.editor]
         self._recipe = recipe
         answer(
             self.upload.upload,
@@ -64,45 +92,83 @@ class DataSection:
             [self.upload, self.data_set, *everything],
             [*looked, self.upload, self.data_set, self.folder],
         )
+        if self._captions:
+            self._captions.connect(recipe)
         answer(self.data_set.input, self._choose, [self.data_set, *everything], [*looked, self.folder])
         tell_answered(answer(self.look.click, self._look_at, everything, looked), "hotlora_look")
+        tell_answered(answer(self.examine.click, self._examine, everything, [self._said, self.health]), "hotlora_examine")
         answer(self.folder.submit, self._look_at, everything, looked)
-        if self._studio.read_caption:
-            picked = f"(...values) => [window.hotloraPicked || '', ...values.slice(1, {1 + len(everything)})]"
-            opened = [self._said, self._edited, self.editor, self.caption]
-            answer(self._pick.click, self._open_caption, [self._picked, *everything], opened, js=picked)
-            kept = answer(self.keep.click, self._keep_caption, [self._edited, self.caption, *everything], [self._said, self.album])
-            listen(kept.then, None, js="() => { hotloraGoBack(); }")
+        if self._album:
+            self._album.connect(self.album, self._shown, everything)
+            picked = f"(...values) => [window.hotloraPicked || '', ...values.slice(1, {2 + len(everything)})]"
+            opened = [self._said, self._edited, self.editor, self._place, self.caption]
+            opening = answer(self._pick.click, self._open_caption, [self._picked, self._shown, *everything], opened, js=picked)
+            listen(opening.then, None, js="() => { hotloraOpened(); }")
+            saved = [self._said, self.album, self._shown, self._place]
+            kept = answer(self.keep.click, self._keep_caption, [self._edited, self._shown, self.caption, *everything], saved)
+            listen(kept.then, None, js="() => { hotloraSaved(); }")
+            listen(self._previous.click, None, js="() => { hotloraStep(-1); }")
+            listen(self._next.click, None, js="() => { hotloraStep(1); }")
+        answer(self._look_again.click, self._follow, [self._shown, *everything], [self._said, self.album, self._shown])
 
     def _add_files(self, files: Any, name: str | None, *shown: Any) -> tuple:
         name = (name or "").strip() or f"my {self._studio.data_word}"
         folder, told = add_to_data_set(self._studio.datasets, name, uploaded_paths(files), self._studio.upload_suffixes)
         names = list_data_sets(self._studio.datasets)
         choice = gr.update(choices=names, value=folder.name)
-        return message(told), self._show(shown, folder), _CLOSED, None, choice, str(folder)
+        return message(told), *self._show(shown, folder), _CLOSED, None, choice, str(folder)
 
     def _choose(self, name: str | None, *shown: Any) -> tuple:
         if name not in list_data_sets(self._studio.datasets):
-            return "", gr.update(), gr.update(), gr.update()  # a new name, for files that are to come
+            return "", gr.update(), gr.update(), gr.update(), gr.update()  # a new name, for files that are to come
         folder = self._studio.datasets / name
-        return "", self._show(shown, folder), _CLOSED, str(folder)
+        return "", *self._show(shown, folder), _CLOSED, str(folder)
 
     def _look_at(self, *shown: Any) -> tuple:
-        return "", self._show(shown), _CLOSED
+        return "", *self._show(shown), _CLOSED
 
-    def _show(self, shown: Sequence[Any], folder: Path | None = None) -> str:
-        """The album of a folder; of the one that the page names, where none is given."""
-        view = self._studio.look_at(self._recipe.read_config(shown, named=False, folder=folder))
-        return show_data(view, editable=self._studio.read_caption is not None)
+    def _examine(self, *shown: Any) -> tuple:
+        """The findings; how far it is, where the pictures are too many to be looked at while somebody waits."""
+        assert self._studio.report
+        until = time.monotonic() + _EXAMINE_SECONDS
+        findings: list[Finding] = []
+        for progress, found in self._studio.report(self._recipe.read_config(shown, named=False)):
+            findings += found
+            if time.monotonic() > until and progress.done < progress.total:
+                return message(f"{progress.done} of {progress.total} are looked at. Press Health report again to go on."), gr.update()
+        return "", show_findings(findings)
 
-    def _open_caption(self, name: str, *shown: Any) -> tuple:
-        config = self._recipe.read_config(shown, named=False)
-        text = self._studio.read_caption(config, name) if self._studio.read_caption else ""
-        return "", (config.train_data_dir, name), gr.update(visible=True), gr.update(value=text, info=name)
+    def _follow(self, looked: Looked | None, *shown: Any) -> tuple:
+        """What is in the album, by the options as they are now."""
+        if not looked:
+            return gr.update(), gr.update(), gr.update()
+        return gr.update(), *self._show(shown, looked.folder, looked)
 
-    def _keep_caption(self, edited: tuple[str, str], text: str, *shown: Any) -> tuple:
+    def _read_config(self, shown: Sequence[Any], folder: Path | str | None = None) -> Any:
+        return self._recipe.read_config(shown, named=False, folder=folder)
+
+    def _show(self, shown: Sequence[Any], folder: Path | str | None = None, looked: Looked | None = None) -> tuple[str, Looked]:
+        """The album of a folder, and what is in it; of the folder that the page names, where none is given.
+
+        Args:
+            looked: what is in the album already, and stays in its place.
+        """
+        config = self._read_config(shown, folder)
+        now = replace(looked or Looked(""), folder=str(folder or config.train_data_dir))
+        if self._album:
+            return self._album.show(config, now, is_kept=looked is not None)
+        return show_data(self._studio.look_at(config)), now
+
+    def _open_caption(self, name: str, looked: Looked | None, *shown: Any) -> tuple:
+        assert self._studio.editor
+        config = self._read_config(shown, looked.folder if looked else None)
+        text = self._studio.editor.read(config, name)
+        return "", (config.train_data_dir, name), gr.update(visible=True), show_place(name, text), gr.update(value=text, info=name)
+
+    def _keep_caption(self, edited: tuple[str, str], looked: Looked | None, text: str, *shown: Any) -> tuple:
         """Into the folder that it was read from, whatever the page names by now."""
+        assert self._studio.editor
         folder, name = edited
-        if self._studio.write_caption:
-            self._studio.write_caption(self._recipe.read_config(shown, named=False, folder=Path(folder)), name, text or "")
-        return message("Caption saved."), self._show(shown, Path(folder))
+        self._studio.editor.write(self._read_config(shown, folder), name, text or "")
+        stays = looked if looked and looked.folder == folder else None
+        return message("Caption saved."), *self._show(shown, folder, stays), show_place(name, text or "")

@@ -79,7 +79,9 @@ def add_to_data_set(root: Path, name: str, files: Sequence[Path], suffixes: Sequ
                 done = _Placing(folder).place_all(wanted)
             except OSError as error:
                 at = Path(error.filename2 or error.filename or folder).name
-                raise UserError(f"cannot write '{at[:40]}' into the data set '{folder.name}': {error.strerror}.") from error
+                raise UserError(
+                    f"cannot write '{at[:40]}' into the data set '{folder.name}': {error.strerror}. Mend that, and add it again."
+                ) from error
     return folder, _tell(done, names, folder.name, suffixes)
 
 

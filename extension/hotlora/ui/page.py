@@ -54,7 +54,7 @@ def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_
         recipe.connect(watch)
         watch.connect(recipe, shelf)
         if shelf:
-            shelf.connect()
+            shelf.connect(watch.sent)
     leave_out_of_host_settings(blocks)
     blocks.hotlora = Page(data, recipe, watch, shelf)
     return blocks

@@ -104,6 +104,7 @@ class RecipeSection:
         self._set = gr.Button("set", elem_id="hotlora_set", **hidden)
         self._keep = gr.Button("keep", elem_id="hotlora_keep", **hidden)
         self._restore = gr.Button("restore", elem_id="hotlora_restore", **hidden)
+        self._brought = gr.HTML(elem_id="hotlora_kept", **hidden)
         self._wish = gr.Textbox(elem_id="hotlora_wish", **hidden)
 
     def _build_advanced(self, borrowed: BorrowedPrompt | None) -> None:
@@ -147,7 +148,7 @@ class RecipeSection:
         wish = "(...values) => [JSON.stringify(window.hotloraWish || []), ...values.slice(1, 2)]"
         answer(self._set.click, self._set_one, [self._wish, self.preset], [said, *widgets], js=wish)
         answer(self._keep.click, self._keep_form, [self.preset, *widgets], [said])
-        restored = answer(self._restore.click, self._restore_form, [], [said, self.preset, self._baseline, *widgets])
+        restored = answer(self._restore.click, self._restore_form, [], [said, self._brought, self.preset, self._baseline, *widgets])
         listen(restored.then, None, js="() => { hotloraRestored(); }")
 
     def show_model(self) -> str:
@@ -162,7 +163,7 @@ class RecipeSection:
         waits = self._studio.waits_for()
         return f"<p><b>Trains on</b> <code>{escape(name)}</code></p>{hint(waits) if waits else ''}"
 
-    def read_config(self, shown: Sequence[Any], *, named: bool = True, folder: Path | None = None) -> RunConfig:
+    def read_config(self, shown: Sequence[Any], *, named: bool = True, folder: Path | str | None = None) -> RunConfig:
         """Checked options from what the widgets show, but for the data's folder where one is given. Raises UserError."""
         values = self._read(shown, named=named)
         return self._studio.jobs.build_config(values | {"train_data_dir": str(folder)} if folder else values)
@@ -207,9 +208,10 @@ class RecipeSection:
     def _restore_form(self) -> list[Any]:
         preset, shown = self._form.read()
         updates = [gr.update(value=shown[name]) if name in shown else gr.update() for name in self.options.names]
+        brought = f'<i data-kept="{escape(json.dumps(shown))}"></i>'
         if preset not in list_presets(self._studio):
-            return [gr.update(), gr.update(), gr.update(), *updates]
-        return [gr.update(), preset, self._describe_preset(preset), *updates]
+            return [gr.update(), brought, gr.update(), gr.update(), *updates]
+        return [gr.update(), brought, preset, self._describe_preset(preset), *updates]
 
     def _keep_preset(self, name: str, *shown: Any) -> tuple:
         path = save_preset(name, build(self._config_class, self.options.values(shown)), self._studio)

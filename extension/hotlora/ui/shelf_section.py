@@ -9,6 +9,7 @@ from .studio import Live, Shelf
 
 _AT_ONCE = 3
 _NONE = "none"
+_ALONE = "Answers come from the model alone."
 
 
 class ShelfSection:
@@ -59,13 +60,13 @@ class ShelfSection:
                 interactive=True,
             )
 
-    def connect(self) -> None:
-        """Answer what is done with the widgets."""
-        shown = [*self.names, *self.weights]
-        answer(self.apply.click, self._apply, shown, [self._said])
+    def connect(self, sent: Any) -> None:
+        """Answer what is done with the widgets. ``sent``: the page's mark of what it was sent; see :meth:`list_changes`."""
+        shown = [sent, *self.names, *self.weights]
+        answer(self.apply.click, self._apply, shown, [self._said, sent])
         for slider in self.weights:
-            answer(slider.release, self._change_weight, shown, [self._said])
-        answer(self.clear.click, self._clear, [], [self._said, *self.names])
+            answer(slider.release, self._change_weight, shown, [self._said, sent])
+        answer(self.clear.click, self._clear, [sent], [self._said, sent, *self.names])
         if self._live:
             answer(self.live.input, self._set_live, [self.live], [self._said])
 
@@ -94,24 +95,29 @@ class ShelfSection:
         pairs = zip(shown[:_AT_ONCE], shown[_AT_ONCE:], strict=True)
         return {name: float(weight) for name, weight in pairs if name and name != _NONE}
 
-    def _apply(self, *shown: Any) -> str:
-        weights = self._read(shown)
+    def _put_on(self, sent: dict[Any, str], weights: dict[str, float]) -> list[Any]:
+        """What is told of it, and ``sent`` with the mark that this page shows it already: what is sent again takes back what
+        somebody has typed meanwhile."""
         told = self._shelf.apply(weights)
-        said = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
-        return (
-            message(told, bad=True) if told else message(f"Answers come with {said} now." if said else "Answers come from the model alone.")
-        )
+        applied = self._shelf.applied()
+        return [told, {**sent, "applied": repr(applied)} if applied == weights else sent]
 
-    def _change_weight(self, *shown: Any) -> str:
+    def _apply(self, sent: dict[Any, str], *shown: Any) -> list[Any]:
+        weights = self._read(shown)
+        told, sent = self._put_on(sent, weights)
+        said = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+        return [message(told, bad=True) if told else message(f"Answers come with {said} now." if said else _ALONE), sent]
+
+    def _change_weight(self, sent: dict[Any, str], *shown: Any) -> list[Any]:
         """At once, where the same adapters are on the model already."""
         weights = self._read(shown)
         if weights and list(weights) == list(self._shelf.applied()):
-            return self._apply(*shown)
-        return ""
+            return self._apply(sent, *shown)
+        return ["", sent]
 
-    def _clear(self) -> list[Any]:
-        self._shelf.apply({})
-        return [message("Answers come from the model alone."), *(gr.update(value=_NONE) for _ in range(_AT_ONCE))]
+    def _clear(self, sent: dict[Any, str]) -> list[Any]:
+        _, sent = self._put_on(sent, {})
+        return [message(_ALONE), sent, *(gr.update(value=_NONE) for _ in range(_AT_ONCE))]
 
     def _set_live(self, wanted: bool) -> str:
         if self._live:

@@ -1,13 +1,14 @@
 """What the page and the HTTP API work with: one :class:`Studio` per program, made where a host is joined to them."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..engine.config import RunConfig
-from ..engine.examples import DataView
+from ..engine.examples import DataView, Finding
+from ..engine.interfaces import Progress
 from ..engine.jobs import Jobs
 from ..tasks import Task
 
@@ -28,6 +29,83 @@ class Shelf(Protocol):
         ...
 
 
+class Editor(Protocol):
+    """How the examples of a data set are edited; each method raises UserError. Documented in ``pictures.editor``."""
+
+    def look(
+        self, config: Any, *, query: str = "", start: int = 0, aside: bool = False, order: Sequence[str] = (), is_kept: bool = False
+    ) -> Any:
+        """A page of a filter's: ``count``, ``names``, ``shown``, ``start``, ``tags``, ``left_out``, ``steps``, ``facts``, ``notes``."""
+        ...
+
+    def find_thumbnails(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Of the first keys, as many as are made in a moment."""
+        ...
+
+    def list_operations(self) -> list[tuple[str, str]]:
+        """(key, label)."""
+        ...
+
+    def count_tokens(self, config: Any, text: str) -> int:
+        """Of a text as it would be learned."""
+        ...
+
+    def read(self, config: Any, name: str) -> str:
+        """An example's text, as it is written."""
+        ...
+
+    def write(self, config: Any, name: str, text: str) -> None:
+        """The reverse."""
+        ...
+
+    def change(self, config: Any, values: Mapping[str, Any], names: Sequence[str] | None = None, query: str = "") -> str:
+        """Many at once; returns what was done."""
+        ...
+
+    def undo(self, config: Any) -> str:
+        """The last change; returns what it was."""
+        ...
+
+    def leave_out(self, config: Any, names: Sequence[str]) -> str:
+        """Move them where they are not trained on."""
+        ...
+
+    def bring_back(self, config: Any, names: Sequence[str]) -> str:
+        """The reverse."""
+        ...
+
+
+class Captions(Protocol):
+    """Who writes captions for a data set, and what they propose; each method raises UserError. What the page does not look into is Any."""
+
+    settings_class: type
+
+    @property
+    def status(self) -> Any:
+        """``busy``, ``done`` of ``total``, ``written``, ``proposed``, ``message``, ``problems``."""
+        ...
+
+    def list_kinds(self) -> list[tuple[str, str]]:
+        """(key, label) of each captioner."""
+        ...
+
+    def start(self, config: Any, values: Mapping[str, Any]) -> Any:
+        """Begin, or go on; returns the status."""
+        ...
+
+    def stop(self) -> None:
+        """After the pictures that are looked at now."""
+        ...
+
+    def list_proposals(self, config: Any) -> Sequence[Any]:
+        """Each with ``name``, ``caption`` and ``proposed``."""
+        ...
+
+    def decide(self, config: Any, names: Sequence[str] | None, *, accept: bool) -> str:
+        """About some proposals, or all; returns what was done."""
+        ...
+
+
 class Live(Protocol):
     """Whether a program's model answers with the run in training."""
 
@@ -44,8 +122,9 @@ class Studio:
     presets: Path  # the user's own, a YAML file each
     shipped_presets: Mapping[str, Path]  # name -> file
     upload_suffixes: Sequence[str]  # what a data set may hold
-    read_caption: Callable[[RunConfig, str], str] | None = None  # of the example of that name; None where there is nothing to edit
-    write_caption: Callable[[RunConfig, str, str], Any] | None = None
+    editor: Editor | None = None  # where examples can be edited
+    report: Callable[[RunConfig], Iterator[tuple[Progress, list[Finding]]]] | None = None  # what commonly goes wrong with such data
+    captions: Captions | None = None  # where captions can be written by a machine
     data_word: str = "pictures"  # what the data is called on the page
     model_name: Callable[[], str] = lambda: ""  # what is loaded now; empty where nothing is
     why_not: Callable[[], str] = lambda: ""  # a sentence where what is loaded cannot be trained on now
@@ -65,8 +144,8 @@ def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> 
     """The studio of a program that trains this task: what the task says of itself, and what the program says beyond or instead."""
     of_the_task: dict[str, Any] = {
         "look_at": task.look_at,
-        "read_caption": task.read_caption,
-        "write_caption": task.write_caption,
+        "editor": task.make_editor(),
+        "report": task.report,
         "shipped_presets": task.presets,
         "upload_suffixes": task.list_suffixes(),
         "data_word": task.data_word,

@@ -1,14 +1,15 @@
 """What the page shows of data and runs, as HTML. Reads histories; starts nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..engine.entries import Entry
 from ..engine.events import Failed, Paused, Preparing
-from ..engine.examples import DataView, Example
+from ..engine.examples import DataView, Example, Finding
 from ..engine.history import History, clock
 from ..engine.line import Left
+from ..engine.marks import Marks
 from ..engine.outlook import Outlook
 from .draw import duration, escape, facts, gigabytes, hint, jpeg_source, notes
 from .smoothing import recent_loss
@@ -16,22 +17,41 @@ from .smoothing import recent_loss
 _LOG_LINES = 200
 
 
-def show_data(view: DataView, *, editable: bool = False) -> str:
-    """The first examples of a data set, problems first to be seen. ``editable``: a click on one opens its text."""
-    cards = []
-    for example in view.examples:
-        picture = f'<img loading="lazy" src="{jpeg_source(example.thumbnail)}" alt="">' if example.thumbnail else ""
-        problem = f'<b class="hotlora-problem">{escape(example.problem)}</b>' if example.problem else ""
-        text = _show_text(example)
-        bad = " hotlora-bad" if example.problem else ""
-        below = f"<figcaption>{problem}<span>{text}</span></figcaption>"
-        name = escape(example.name)
-        button = f' role="button" tabindex="0" data-name="{name}"' if editable else ""
-        cards.append(f'<figure class="{bad.strip()}" title="{name}"{button}>{picture}{below}</figure>')
+_ALL_OF_IT = 0.95  # a turn's beginning and end take some
+
+
+def show_data(view: DataView) -> str:
+    """The first examples of a data set, problems first to be seen."""
+    cards = [_show_example(example) for example in view.examples]
     more = view.count - len(view.examples)
     rest = f'<p class="hotlora-muted">+ {more}</p>' if more > 0 else ""
     texts = " hotlora-texts" if any(example.spans for example in view.examples) else ""
     return f'{facts(view.facts)}{notes(view.notes)}<div class="hotlora-album{texts}" tabindex="0">{"".join(cards)}{rest}</div>'
+
+
+def _show_example(example: Example) -> str:
+    """Red where it cannot be trained on, amber where something is odd; a sign says the same as the colour."""
+    picture = f'<img loading="lazy" src="{jpeg_source(example.thumbnail)}" alt="">' if example.thumbnail else ""
+    problem = f'<b class="hotlora-problem">{escape(example.problem)}</b>' if example.problem else ""
+    warning = f'<b class="hotlora-warning">{escape(example.warning)}</b>' if example.warning else ""
+    frame = "hotlora-bad" if example.problem else "hotlora-odd" if example.warning else ""
+    name = escape(example.name)
+    below = f"<figcaption>{problem}<span>{_show_text(example)}</span>{warning}</figcaption>"
+    return f'<figure class="{frame}" title="{name}">{picture}{below}</figure>'
+
+
+def show_findings(findings: Sequence[Finding]) -> str:
+    """What is likely to go wrong, a line each."""
+    title = "<h4>Health report</h4>"
+    if not findings:
+        return f'<div class="hotlora-card">{title}<p>Nothing was found that commonly goes wrong.</p></div>'
+    return f'<div class="hotlora-card">{title}{notes(finding.said for finding in findings)}</div>'
+
+
+def show_place(name: str, text: str) -> str:
+    """Which example is being edited, and its text as it was read; the page's script adds its picture and where it stands."""
+    about = f'data-name="{escape(name)}" data-text="{escape(text)}"'
+    return f'<div class="hotlora-place" {about}><img alt=""><b>{escape(name)}</b> <span></span> <em></em></div>'
 
 
 def _show_text(example: Example) -> str:
@@ -66,8 +86,13 @@ def show_outlook(outlook: Outlook | None) -> str:
     return f'<div class="hotlora-card" data-state="done">{title}{facts([*found, *known])}{notes(outlook.warnings)}</div>'
 
 
-def show_status(name: str, status: str, history: History, held_up: str = "") -> str:
-    """Where the run is, in one look. ``held_up``: what holds up those that wait."""
+def show_status(name: str, status: str, history: History, held_up: str = "", had: float | None = None) -> str:
+    """Where the run is, in one look.
+
+    Args:
+        held_up: what holds up those that wait.
+        had: how much of the last minute the run had the model; told where others had a part of it.
+    """
     total = history.started.total_steps if history.started else 0
     share = history.step / total if total else 0.0
     if status == "preparing" and isinstance(history.latest, Preparing) and history.latest.total:
@@ -82,6 +107,7 @@ def show_status(name: str, status: str, history: History, held_up: str = "") -> 
         ("epoch", f"{history.steps[-1].epoch:.1f}" if history.steps else ""),
         ("time left", duration(history.seconds_left) if running else ""),
         ("speed", _speed(rate) if rate else ""),
+        ("time with the model", f"{had:.0%} of the last minute" if running and had is not None and had < _ALL_OF_IT else ""),
         ("loss", f"{recent_loss(history):.4f}" if history.steps else ""),
         ("memory in use", gigabytes(history.steps[-1].memory_bytes) if history.steps else ""),
         *_show_grades(history),
@@ -89,7 +115,8 @@ def show_status(name: str, status: str, history: History, held_up: str = "") -> 
     return (
         f'<div class="hotlora-status" data-status="{escape(status)}"><div class="hotlora-title"><strong>{escape(name)}</strong>'
         f'<em class="hotlora-badge hotlora-{escape(status.replace(" ", "-"))}">{escape(status)}</em></div>'
-        f'<div class="hotlora-bar" role="progressbar" aria-valuenow="{share:.0%}"><i style="width:{share:.1%}"></i></div>'
+        f'<div class="hotlora-bar" role="progressbar" aria-label="{escape(name)}" aria-valuenow="{share * 100:.0f}">'
+        f'<i style="width:{share:.1%}"></i></div>'
         f"{line}{facts(pairs)}</div>"
     )
 
@@ -159,30 +186,44 @@ class Row(NamedTuple):
     step: str
     loss: str
     validation: str
+    share: float = 0.0  # of its steps, how many are done
+    worked: str = ""  # how long
+    score: str = ""  # the newest
+    picture: str = ""  # its newest sample, as the ``src`` of an image
+    marks: Marks = Marks()
+    is_away: bool = False  # it waits for its model
     place: int = 0  # among those that wait, from 1
 
 
-def describe_rows(entries: Sequence[Entry], line: Sequence[str]) -> list[Row]:
+def describe_rows(entries: Sequence[Entry], line: Sequence[str], picture_of: Callable[[History], str] = lambda outline: "") -> list[Row]:
     """What the table shows: the run that has the model, those that wait in their order, then the others as they come.
 
     Args:
         line: the names of those in line; the first has the model.
+        picture_of: a run's newest sample, as the ``src`` of an image; empty where there is none.
     """
     places = {name: place for place, name in enumerate(line)}
     ordered = sorted(entries, key=lambda entry: places.get(entry.name, len(line)))
-    return [describe_row(entry)._replace(place=places.get(entry.name, 0)) for entry in ordered]
+    return [describe_row(entry)._replace(place=places.get(entry.name, 0), picture=picture_of(entry.outline)) for entry in ordered]
 
 
 def describe_row(entry: Entry) -> Row:
     """What the table shows of a run."""
     outline = entry.outline
     total = outline.started.total_steps if outline.started else 0
+    worked = outline.worked_seconds
+    scores = outline.grades[-1].scores if outline.grades else {}
     return Row(
         entry.name,
         entry.status or "unreadable",
         f"{outline.step:,} / {total:,}" if total else "",
         f"{recent_loss(outline):.4f}" if outline.steps else "",
         f"{min(judged.loss for judged in outline.validations):.4f}" if outline.validations else "",
+        share=min(outline.step / total, 1.0) if total else 0.0,
+        worked=duration(worked) if worked >= 1 else "",
+        score=next((f"{score:.0%}" for score in scores.values()), ""),
+        marks=entry.marks,
+        is_away=entry.status == "paused" and isinstance(outline.latest, Paused) and bool(outline.latest.message),
     )
 
 
@@ -190,13 +231,20 @@ def show_runs(rows: Sequence[Row]) -> str:
     """A table of all runs."""
     if not rows:
         return hint("Your runs will be listed here.")
-    lines = []
-    for row in rows:
-        badge = f'<em class="hotlora-badge hotlora-{escape(row.status.replace(" ", "-"))}">{escape(row.status)}</em>'
-        cells = (escape(row.name), badge + _show_moves(row), row.step, row.loss, row.validation)
-        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    heads = "".join(f"<th>{head}</th>" for head in ("run", "status", "step", "loss", "validation"))
-    return f'<table class="hotlora-runs"><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    heads = "".join(f"<th>{head}</th>" for head in ("", "run", "status", "step", "duration", "loss", "validation", "score"))
+    table = f'<table class="hotlora-runs"><thead><tr>{heads}</tr></thead><tbody>{"".join(map(_show_row, rows))}</tbody></table>'
+    return f'<div class="hotlora-runs-frame" tabindex="0">{table}</div>'
+
+
+def _show_row(row: Row) -> str:
+    badge = f'<em class="hotlora-badge hotlora-{escape(row.status.replace(" ", "-"))}">{escape(row.status)}</em>'
+    picture = f'<img loading="lazy" src="{row.picture}" alt="">' if row.picture else ""
+    away = ' <em class="hotlora-muted">archived</em>' if row.marks.archived else ""
+    note = f'<p class="hotlora-muted">{escape(row.marks.note)}</p>' if row.marks.note else ""
+    bar = f'<div class="hotlora-bar"><i style="width:{row.share:.0%}"></i></div>' if row.step else ""
+    cells = (picture, escape(row.name) + away + note, badge + _show_moves(row), row.step + bar)
+    told = f'data-name="{escape(row.name)}" data-status="{escape(row.status)}" data-away="{"yes" if row.is_away else "no"}"'
+    return f"<tr {told}>" + "".join(f"<td>{cell}</td>" for cell in (*cells, row.worked, row.loss, row.validation, row.score)) + "</tr>"
 
 
 def _show_moves(row: Row) -> str:

@@ -12,18 +12,21 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from ..engine.entries import tell_share
 from ..engine.errors import UserError
 from ..engine.history import History
 from .charts import ALSO, draw_losses
 from .compat import answer, listen, message, tell_answered
 from .draw import escape, hint
+from .keeping_section import KeepingSection
 from .now import show_now
 from .samples import mark_samples, show_samples
 from .studio import Studio
+from .thumbnails import Thumbnails
 from .views import describe_rows, show_left, show_log, show_outlook, show_runs, show_status
 
 _SMOOTHING = 0.9
-_ALIVE = ("preparing", "training", "paused", "stopping")
+_ALIVE = ("preparing", "training", "drawing", "paused", "stopping")
 _RESUMABLE = ("stopped", "failed", "interrupted", "not started")
 
 
@@ -39,6 +42,7 @@ class WatchSection:
 
     def __init__(self, studio: Studio, said: Any):
         self._studio, self._jobs, self._said = studio, studio.jobs, said
+        self._keeping, self._thumbnails = KeepingSection(studio, said), Thumbnails()
 
     def build(self) -> None:
         """Make the widgets."""
@@ -57,6 +61,8 @@ class WatchSection:
             self.save = gr.Button("Save now", size="sm", elem_id="hotlora_save", interactive=False)
             word, visible = ("Use now", True) if self._studio.shelf else ("Use in txt2img", self._studio.uses_tag)
             self.use = gr.Button(word, size="sm", elem_id="hotlora_use", interactive=False, visible=visible, variant="primary")
+            tell = gr.Button("Tell me when it ends", size="sm", elem_id="hotlora_tell")
+        listen(tell.click, None, js="() => { hotloraTell(); }")
         self.chart = gr.HTML(elem_id="hotlora_chart", elem_classes=["hotlora-live"])
         with gr.Row(elem_id="hotlora_chart_options"):
             self.smoothing = gr.Slider(
@@ -92,9 +98,10 @@ class WatchSection:
                 elem_id="hotlora_copies",
                 interactive=True,
             )
+            self._keeping.build()
         self._tick = gr.Button("tick", elem_id="hotlora_tick", elem_classes=["hotlora-hidden"])
         self._beat = gr.HTML(elem_id="hotlora_beat", elem_classes=["hotlora-hidden"])
-        self._sent = gr.State({})
+        self.sent = gr.State({})
         self._move = gr.Button("move", elem_id="hotlora_move", elem_classes=["hotlora-hidden"])
         self._moved = gr.Textbox(elem_id="hotlora_moved", elem_classes=["hotlora-hidden"])
 
@@ -106,14 +113,15 @@ class WatchSection:
             *(run, self.compare, self.pause, self.stop, self.sample, self.save, self.use),
             *(self.resume, self.go_on_from, self.take_recipe, self.delete),
             *(self.left, self.left_runs, self.now),
+            *self._keeping.drawn,
         ]
         self._shelf = shelf
         shelved = [*shelf.names, *shelf.weights] if shelf else []
         listen(
             self._tick.click,
             self.draw,
-            [run, self.compare, self._sent, self.smoothing, self.also],
-            [self._beat, self._sent, *self._drawn, *shelved],
+            [run, self.compare, self.sent, self.smoothing, self.also, self._keeping.show_archived],
+            [self._beat, self.sent, *self._drawn, *shelved],
         )
         answer(self.pause.click, self._pause_or_go_on, [run], [said])
         answer(self.stop.click, self._stop, [run], [said])
@@ -132,6 +140,7 @@ class WatchSection:
             answer(self.use.click, self._use_now, [run], [said, *shelf.names, *shelf.weights])
         else:
             listen(self.use.click, None, js="() => { hotloraUse(); }")
+        self._keeping.connect(run)
         self._recipe = recipe
 
     # -- drawing -------------------------------------------------------------------------------------------------------
@@ -143,11 +152,13 @@ class WatchSection:
         sent: Mapping[Any, Any],
         smoothing: float = _SMOOTHING,
         also: Sequence[str] = ALSO[:1],
+        archived: bool = False,
     ) -> list[Any]:
         """All that has changed since it was sent last."""
         chart = (float(smoothing or 0), tuple(also or ()))
         sent, answers = dict(sent), []
-        for place, (shows, draw) in enumerate(self._describe(selected, [name for name in compared or [] if name], chart)):
+        described = self._describe(selected, [name for name in compared or [] if name], chart, archived=bool(archived))
+        for place, (shows, draw) in enumerate(described):
             mark = hashlib.blake2b(repr(shows).encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
             answers.append(draw() if sent.get(place) != mark else gr.update())
             sent[place] = mark
@@ -156,9 +167,12 @@ class WatchSection:
         shelved = self._shelf.list_changes(sent) if self._shelf else []
         return [f"<i>{looks}</i>", sent, *answers, *shelved]
 
-    def _describe(self, selected: str | None, compared: list[str], chart: tuple[float, tuple[str, ...]]) -> Iterator[Drawing]:
-        """The content of each widget of ``_drawn``, in their order."""
-        jobs, entries = self._jobs, self._jobs.list_all()
+    def _describe(
+        self, selected: str | None, compared: list[str], chart: tuple[float, tuple[str, ...]], *, archived: bool
+    ) -> Iterator[Drawing]:
+        """The content of each widget of ``_drawn``, in their order. ``archived``: runs that were put away are shown too."""
+        jobs, line = self._jobs, self._jobs.list_line()
+        entries = [entry for entry in jobs.list_all() if archived or not entry.marks.archived or entry.name in line]
         names = [entry.name for entry in entries]
         current = jobs.current.name if jobs.current else None
         name = selected if selected in names else current or (names[0] if names else None)
@@ -167,15 +181,19 @@ class WatchSection:
         yield self._describe_outlook()
         status, has_files, drawings = self._describe_run(name, compared, chart)
         yield from drawings
-        rows = describe_rows(entries, jobs.list_line())
+        self._thumbnails.begin()
+        rows = describe_rows(entries, line, self._thumbnails.find)
         yield Drawing(rows, lambda: gr.update(value=show_runs(rows)))
-        yield _widget(choices=names, value=name)
-        yield _widget(choices=names, value=[other for other in compared if other in names])
+        yield _menu(names, name, selected)
+        yield _menu(names, [other for other in compared if other in names], compared)
         yield from self._describe_buttons(status, has_files, self._is_live(status))
         left = jobs.list_left()
         yield _widget(visible=bool(left))
         yield _text(show_left(left))
         yield _text(show_now(jobs))
+        shown = next((entry for entry in entries if entry.name == name), None)
+        for shows, properties in self._keeping.describe(shown, entries, busy=status in (*_ALIVE, "waiting")):
+            yield _widget(**properties)._replace(shows=shows)
 
     def _describe_cancelling(self) -> Drawing:
         """With the look's number, because a press on *What will happen?* shows the button too."""
@@ -196,7 +214,8 @@ class WatchSection:
             return "", False, [_text(text) for text in (hint("Press Train, and watch it here."), "", "", "")]
         try:
             history, status, folder = jobs.history(name), jobs.status(name), jobs.find_folder(name)
-            now = self._show_use(name, status, history) + show_status(name, status, history, jobs.explain_wait())
+            had = tell_share(jobs.find_job(name))
+            now = self._show_use(name, status, history) + show_status(name, status, history, jobs.explain_wait(), had)
         except UserError as error:  # it cannot be read, or has just been deleted
             return "unreadable", False, [_text(text) for text in (message(str(error), bad=True), "", "", "")]
         others = self._read_others(name, compared)
@@ -222,10 +241,11 @@ class WatchSection:
 
     def _describe_buttons(self, status: str, has_files: bool, live: bool) -> list[Drawing]:
         alive, waiting = status in _ALIVE, status == "waiting"
+        trains = alive and status != "drawing"
         able = (
             alive or waiting,
-            alive,
-            alive,
+            trains,
+            trains,
             has_files or live,
             status in _RESUMABLE,
             has_files,
@@ -242,7 +262,9 @@ class WatchSection:
         """What the script puts into the prompt box: the finished LoRA, or what else of the run the program knows."""
         newest = next((file for file in reversed(history.files) if file.kind == "final"), history.files[-1] if history.files else None)
         called = f"{name}-live" if self._is_live(status) else Path(newest.path).stem if newest else name
-        trigger = str(self._jobs.values(name).get("trigger_word", ""))
+        values = self._jobs.values(name)
+        folders = [values, *(entry for entry in values.get("datasets") or [])]
+        trigger = ", ".join(dict.fromkeys(str(folder["trigger_word"]) for folder in folders if folder.get("trigger_word")))
         return f'<span id="hotlora_tag" hidden data-tag="{escape(f"<lora:{called}:0.8>")}" data-trigger="{escape(trigger)}"></span>'
 
     # -- answering -----------------------------------------------------------------------------------------------------
@@ -260,8 +282,6 @@ class WatchSection:
         return message("Stopping after this step, and saving.")
 
     def _sample(self, name: str) -> str:
-        if not self._jobs.values(name).get("sample_prompts"):
-            return message("There is nothing to sample: the run has no sample_prompts.", bad=True)
         self._jobs.control(name).sample_now()
         return message("Sampling after this step.")
 
@@ -314,6 +334,12 @@ def _text(text: str) -> Drawing:
 
 def _widget(**properties: Any) -> Drawing:
     return Drawing(properties, lambda: gr.update(**properties))
+
+
+def _menu(choices: list[str], value: Any, selected: Any) -> Drawing:
+    """The value goes along only where it is not what was selected: a late answer must not take back what was chosen since it was asked."""
+    properties = {"choices": choices} if value == selected else {"choices": choices, "value": value}
+    return Drawing((choices, value), lambda: gr.update(**properties))
 
 
 def _moment(history: History) -> tuple[int, float]:

@@ -1,6 +1,7 @@
 """From options to widgets and back: every widget of the recipe is made from the config class's own field, documentation and all."""
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +74,7 @@ class OptionWidgets:
         if value is None or value == [] or value == {}:
             return ""
         if kind is list:
-            return "\n".join(" ".join(str(item).splitlines()) for item in value)  # a line each
+            return "\n".join(" ".join(_write_item(item).splitlines()) for item in value)  # a line each
         if kind is dict:
             return yaml.safe_dump(value, default_flow_style=True).strip()
         if self.fields[name].metadata["choices"]:
@@ -100,7 +101,7 @@ class OptionWidgets:
             return None if kind in (bool, int, float) or self.fields[name].default is None else kind()
         if kind is list:
             lines = [line.strip() for line in raw.splitlines() if line.strip()]
-            return [_read_yaml(line) for line in lines] if _holds_numbers(self.fields[name]) else lines
+            return lines if self.fields[name].metadata["items"] is str else [_read_yaml(line) for line in lines]
         return _read_yaml(raw) if isinstance(raw, str) and kind is not str else raw
 
     def show(self, values: Mapping[str, Any]) -> list[Any]:
@@ -114,8 +115,9 @@ def _plain_type(hint: Any) -> type:
     return typing.get_origin(hint) or hint
 
 
-def _holds_numbers(field: dataclasses.Field) -> bool:
-    return any(isinstance(item, (int, float)) for item in default_of(field))
+def _write_item(item: Any) -> str:
+    """An item of a list, in a line; a mapping as JSON, which is YAML too and which the page's script reads."""
+    return json.dumps(item, ensure_ascii=False) if isinstance(item, dict) else str(item)
 
 
 def _read_yaml(text: str) -> Any:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hotlora.engine.control import Control
 from hotlora.engine.errors import ModelAway, UserError
 from hotlora.engine.options import build
 from hotlora.hosts.a1111.checkpoint import check_usable
@@ -118,6 +119,34 @@ def test_whoever_waits_comes_first(host, webui):
     assert len(waited) == 20
     assert max(waited) <= 2, waited  # the turn that was going on, and one for a thread that was slow to wake
     assert sum(waited) <= 25, waited
+
+
+def test_training_has_its_share_among_people_who_draw_without_a_pause(host, webui):
+    """And no picture waits for it longer than that share and a step."""
+    control, step, picture, turns = Control(host, None, 60.0, 0.1), 0.01, 0.12, []
+    end = time.monotonic() + 3.0
+
+    def draw():
+        while time.monotonic() < end:
+            with webui.call_queue.queue_lock:
+                time.sleep(picture)
+
+    people = [threading.Thread(target=draw) for _ in range(2)]
+    for person in people:
+        person.start()
+    while time.monotonic() < end:
+        asked = time.monotonic()
+        with control.turn():
+            began = time.monotonic()
+            time.sleep(step)
+            while time.monotonic() < end and not control.turn_over():
+                time.sleep(step)
+            turns.append((time.monotonic() - began, (began - asked) / 9))
+    for person in people:
+        person.join()
+    assert 0.05 < control.share_of_time() < 0.25 and len(turns) >= 5
+    late = [(had, share) for had, share in turns[1:] if had > share + step + 0.04]
+    assert len(late) <= 1, turns  # the machine has other work
 
 
 def refuse_turn(host, match):

@@ -1,16 +1,21 @@
 """The model that A1111 holds, in its original classes, gives the numbers that the stand-alone host's twin gives."""
 
+from dataclasses import asdict
+
 import pytest
 import tiny
 import torch
+from hotlora.engine.adapters import AdapterSet
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
 from hotlora.engine.run import Run
 from hotlora.engine.session import Session
+from hotlora.engine.writing import write_usable
 from hotlora.hosts.a1111 import model as a1111_model
 from hotlora.hosts.a1111.foreign import plain_of_others, warn_of_others
 from hotlora.hosts.a1111.host import A1111Host
 from hotlora.hosts.a1111.model import A1111Model
+from hotlora.hosts.shared import devices
 from hotlora.hosts.standalone.images import DiffusersHost
 from hotlora.sd.config import ImageConfig
 from hotlora.sd.model import Conditioning
@@ -147,6 +152,37 @@ def test_a_training_step_equals_the_stand_alone_hosts(tmp_path, loaded, checkpoi
             assert torch.allclose(tensor, theirs[2][name][key], atol=1e-6), name
 
 
+def test_a_saved_file_gives_the_twins_answer_and_leaves_every_bit_of_the_model(tmp_path, loaded, checkpoint):
+    """What a grid draws with."""
+    config = step_config(tmp_path, checkpoint, save_precision="fp32", learning_rate=1e-2)
+    session = make_session(tmp_path, DiffusersHost().borrow(config), config, "alone")
+    step_of(session)
+    path = write_usable(session, session.run.checkpoint_path("step00000001"))
+    host = make_model(loaded)
+    trees = (host.unet, host.vae, *host.text_encoders)
+    before = {key: tensor.clone() for tree in trees for key, tensor in tree.state_dict().items()}
+    noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    answers = []
+    for model in (DiffusersHost().borrow(config).model, A1111Model(loaded, config, device=torch.device("cpu"))):
+        trainee = ImageTrainee(model, config)
+
+        def answer(model=model):
+            with torch.no_grad():
+                cond = model.encode_text(["a cat"], clip_skip=None, max_token_length=75)
+                return model.predict(noisy, torch.tensor([500]), cond, None)
+
+        plain = answer()
+        found = trainee.open(path)
+        adapters = AdapterSet(found.targets, **asdict(found.choice))
+        adapters.load(found.tensors)
+        with adapters.attached(trainee.modules), adapters.at_weight(0.8):
+            answers.append(answer())
+        assert torch.equal(answer(), plain) and not torch.allclose(answers[-1], plain, atol=1e-3)
+    assert torch.allclose(*answers, atol=1e-5)
+    after = {key: tensor for tree in trees for key, tensor in tree.state_dict().items()}
+    assert after.keys() == before.keys() and all(torch.equal(after[key], before[key]) for key in before)
+
+
 def keep_lora_in(net):
     """As sd-webui-additional-networks leaves the last picture's LoRA in a network."""
     for layer in net.modules():
@@ -187,7 +223,6 @@ def test_checkpointing_saves_activations_and_leaves_no_trace(loaded):
     [
         ({"vae": "other.pt"}, "cannot use the option vae in the WebUI"),
         ({"clip_skip": 9}, "this text encoder has 3 layers"),
-        ({"mixed_precision": "fp16"}, "that needs a GPU"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(loaded, options, sentence):
@@ -195,7 +230,8 @@ def test_options_that_do_not_fit_are_refused(loaded, options, sentence):
         make_model(loaded, **options)
 
 
-def test_a_model_in_half_precision_is_refused_where_the_device_cannot_train_it(loaded):
+def test_a_model_in_half_precision_is_refused_where_the_device_cannot_train_it(loaded, monkeypatch):
+    monkeypatch.setattr(devices, "can_compute", lambda device, dtype: False)
     loaded.model.half()
     with pytest.raises(UserError, match="Start the WebUI with --no-half"):
         make_model(loaded)

@@ -118,6 +118,19 @@ def test_people_have_it_between_turns_however_eagerly_a_run_asks(lock):
     assert len(waited) == 10 and max(waited) <= 2, waited
 
 
+def test_who_was_woken_and_found_it_taken_is_seen(lock):
+    """They stand in no queue any more, and wait within it."""
+    turns = Turns(lambda: QueueLock(lock))
+    with turns.take():
+        late = threading.Thread(target=lambda: lock._lock.acquire())
+        late.start()
+        wait_until(turns.somebody_waits)
+    late.join(30)
+    assert lock._lock.locked() and not turns.somebody_waits()
+    lock.release()
+    assert QueueLock(lock).locked() is False
+
+
 def test_the_turn_belongs_to_one_thread(lock):
     turns = Turns(lambda: QueueLock(lock))
     with pytest.raises(RuntimeError):

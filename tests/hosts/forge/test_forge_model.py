@@ -172,7 +172,6 @@ def test_attention_without_a_backward_pass_is_replaced_for_the_turn(web, monkeyp
     [
         ({"vae": "other.pt"}, "cannot use the option vae in the WebUI"),
         ({"clip_skip": 9}, "this text encoder has 3 layers"),
-        ({"mixed_precision": "fp16"}, "that needs a GPU"),
         ({"network_type": "lokr", "conv_rank": 2}, "cannot train LoKr with convolutions"),
     ],
 )

@@ -8,7 +8,6 @@ import tiny
 import torch
 from hotlora.engine.errors import UserError
 from hotlora.engine.interfaces import Host
-from hotlora.hosts.shared.devices import choose_dtype
 from hotlora.hosts.standalone import images as host
 from hotlora.hosts.standalone.checkpoints.recognising import describe
 from hotlora.hosts.standalone.images import DiffusersHost, DiffusersModel
@@ -57,13 +56,6 @@ def test_reduced_precision_is_close_to_full(loaded, models, family):
     assert rough.dtype == torch.float32
     assert not torch.equal(rough, exact)
     assert (rough - exact).norm() < 0.05 * exact.norm()
-
-
-def test_half_precision_on_a_processor_is_refused():
-    assert choose_dtype("no", CPU) == torch.float32
-    assert choose_dtype("bf16", CPU) == torch.bfloat16
-    with pytest.raises(UserError, match="mixed_precision"):
-        choose_dtype("fp16", CPU)
 
 
 def test_noise_schedule_is_the_published_one(loaded):

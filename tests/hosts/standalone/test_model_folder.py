@@ -89,8 +89,9 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("kind", SPOILED)
-def test_what_is_wrong_with_a_folder_is_a_sentence(folder, kind):
+def test_what_is_wrong_with_a_folder_is_a_sentence(folder, kind, monkeypatch):
     spoil, words = SPOILED[kind]
+    monkeypatch.setattr("hotlora.hosts.standalone.model_folder._is_installed", lambda name: False)  # what unpacks weights
     spoil(folder)
     with pytest.raises(UserError, match=words) as caught:
         TransformersHost().borrow(build(TextConfig, {"base_model": str(folder), "output_name": "x"}))

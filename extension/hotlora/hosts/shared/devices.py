@@ -1,24 +1,46 @@
 """Where a model computes, and in what precision: the same answer for every host. Must not import any library of models."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 
 import torch
 
 from ...engine.errors import UserError
+from ...engine.launch import count_launched, place_here
 
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_FIRST_WITH_BF16 = (8, 0)  # compute capability: from the RTX 30 series on; older cards only imitate it, slowly
+_NO_HALF = "GTX 16"  # whose fp16 gives pictures that are no numbers
 
 
 def choose_device() -> torch.device:
-    """The fastest that is there."""
+    """The fastest that is there; of several processes, each its own.
+
+    Raises:
+        UserError: when there are fewer than processes.
+    """
+    found = "cpu"
     if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    if hasattr(torch, "xpu") and torch.xpu.is_available():
-        return torch.device("xpu")
-    return torch.device("cpu")
+        found = "cuda"
+    elif torch.backends.mps.is_available():
+        found = "mps"
+    elif hasattr(torch, "xpu") and torch.xpu.is_available():
+        found = "xpu"
+    return torch.device(found) if found == "cpu" or count_launched() == 1 else _choose_card(found)
+
+
+def _choose_card(kind: str) -> torch.device:
+    place, processes = place_here()
+    cards = 1 if kind == "mps" else getattr(torch, kind).device_count()
+    if processes > cards:
+        raise UserError(
+            f"cannot train in {processes} processes on this computer: it has {cards} GPU{'s' * (cards != 1)}, and each needs one. "
+            f"Start {cards} (--nproc_per_node {cards})."
+        )
+    if kind != "mps":
+        getattr(torch, kind).set_device(place)  # for libraries that ask for no more than "cuda"
+    return torch.device(kind, place)
 
 
 def choose_dtype(mixed_precision: str, device: torch.device) -> torch.dtype:
@@ -27,16 +49,39 @@ def choose_dtype(mixed_precision: str, device: torch.device) -> torch.dtype:
     Raises:
         UserError: when the device cannot do it.
     """
+    if mixed_precision == "auto":
+        return _choose_best(device)
     dtype = _DTYPES[mixed_precision]
-    if dtype == torch.float32:
+    if dtype == torch.float32 or can_compute(device, dtype):
         return dtype
-    if device.type == "cpu" and dtype == torch.float16:
-        raise UserError("cannot train with mixed_precision fp16 on a processor: that needs a GPU. Set mixed_precision: no (or bf16).")
+    where = f"a processor with torch {torch.__version__}" if device.type == "cpu" else f"this device ({device.type})"
+    instead = "no (or bf16)" if dtype == torch.float16 and can_compute(device, torch.bfloat16) else "no"
+    raise UserError(f"cannot train with mixed_precision {mixed_precision} on {where}: it does not compute in that. Set it to {instead}.")
+
+
+def _choose_best(device: torch.device) -> torch.dtype:
+    """bf16 on cards that are made for it, fp16 on older ones; fp32 elsewhere, where half precision is not known to be faster."""
+    if device.type != "cuda":
+        return torch.float32
+    if torch.version.hip:
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if torch.cuda.get_device_capability(device) >= _FIRST_WITH_BF16:
+        return torch.bfloat16
+    return torch.float32 if _NO_HALF in torch.cuda.get_device_name(device) else torch.float16
+
+
+def can_compute(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether mixed precision works there: autocast in this version of torch, and for fp16 a scaler of gradients."""
+    if dtype == torch.float16 and device.type == "cpu" and not hasattr(torch.amp, "GradScaler"):
+        return False
+    value = torch.ones(2, 2, device=device)
     try:
-        torch.autocast(device.type, dtype)
-    except RuntimeError as error:
-        raise UserError(f"cannot train with mixed_precision {mixed_precision} on this device: {error}. Set mixed_precision: no.") from error
-    return dtype
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # some versions warn, and compute in fp32
+            with torch.autocast(device.type, dtype):
+                return (value @ value).dtype == dtype
+    except (RuntimeError, UserWarning):
+        return False
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:

@@ -9,7 +9,7 @@ import json
 import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class TensorFile:
     shapes: Mapping[str, tuple[int, ...]]
     metadata: Mapping[str, str]
     get: Callable[[str], torch.Tensor]
+    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)  # of every tensor
 
 
 def open_tensor_file(path: Path) -> TensorFile:
@@ -94,7 +95,8 @@ def open_tensor_files(paths: Sequence[Path]) -> TensorFile:
     files = [open_tensor_file(path) for path in paths]
     holder = {name: file for file in files for name in file.shapes}
     shapes = {name: file.shapes[name] for name, file in holder.items()}
-    return TensorFile(files[0].path, shapes, files[0].metadata, lambda name: holder[name].get(name))
+    dtypes = {name: file.dtypes[name] for name, file in holder.items()}
+    return TensorFile(files[0].path, shapes, files[0].metadata, lambda name: holder[name].get(name), dtypes)
 
 
 def _open_safetensors(path: Path) -> TensorFile:
@@ -128,7 +130,31 @@ def _open_safetensors(path: Path) -> TensorFile:
             file.readinto(data)
         return torch.frombuffer(data, dtype=_DTYPES[entry["dtype"]]).reshape(entry["shape"]) if data else torch.empty(entry["shape"])
 
-    return TensorFile(path, shapes, metadata, read)
+    return TensorFile(path, shapes, metadata, read, {name: _DTYPES[entry["dtype"]] for name, entry in header.items()})
+
+
+def write_tensor_file(path: Path, file: TensorFile, tensors: Callable[[str], torch.Tensor], dtypes: Mapping[str, torch.dtype]) -> None:
+    """A ``.safetensors`` file with the names, shapes and metadata of another, one tensor in memory at a time.
+
+    Args:
+        path: to write to; whoever calls puts it into its place (see ``engine.files.replacing``).
+        tensors: name -> the tensor to write, of the file's shape.
+        dtypes: name -> as it is written.
+    """
+    names = {dtype: name for name, dtype in _DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": {key: str(value) for key, value in file.metadata.items()}}
+    end = 0
+    for name, shape in file.shapes.items():
+        first, end = end, end + math.prod(shape) * torch.empty(0, dtype=dtypes[name]).element_size()
+        header[name] = {"dtype": names[dtypes[name]], "shape": list(shape), "data_offsets": [first, end]}
+    text = json.dumps(header, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)  # so that numbers begin at a multiple of 8 bytes
+    with open(path, "wb") as output:
+        output.write(len(text).to_bytes(8, "little"))
+        output.write(text)
+        for name in file.shapes:
+            made = tensors(name).to(dtypes[name]).contiguous()
+            output.write(made.reshape(-1).view(torch.uint8).numpy().data if made.numel() else b"")
 
 
 def _is_entry(entry: Any) -> bool:
@@ -177,4 +203,5 @@ def _open_pickled(path: Path) -> TensorFile:
         raise UserError(f"cannot read '{path}': it is broken or incomplete ({error}). Get it again.") from error
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    return TensorFile(path, {name: tuple(value.shape) for name, value in tensors.items()}, {}, lambda name: tensors[name].clone())
+    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
+    return TensorFile(path, shapes, {}, lambda name: tensors[name].clone(), {name: value.dtype for name, value in tensors.items()})

@@ -44,7 +44,9 @@ def check_model_folder(folder: Path, *, trust_remote_code: bool = False) -> dict
             f"cannot find the model '{folder}': there is no such folder. Set base_model to the folder that holds its config.json."
         )
     if not (folder / "config.json").is_file():
-        raise UserError(f"cannot train on '{folder}': it has no config.json, so it is {_say_what(folder)}.")
+        raise UserError(
+            f"cannot train on '{folder}': it has no config.json, so it is {_say_what(folder)}. Set base_model to a language model's folder."
+        )
     config = _read_config(folder)
     if (folder / "adapter_config.json").is_file():
         raise UserError(

@@ -55,7 +55,7 @@ class AppliedAdapters:
                 raise UserError(reason)
             unknown = [name for name in weights if name not in self.names()]
             if unknown:
-                raise UserError(f"cannot apply '{unknown[0]}': there is no such adapter in '{lora_folder()}'.")
+                raise UserError(f"cannot apply '{unknown[0]}': there is no such adapter in '{lora_folder()}'. Choose one that is there.")
             if list(weights) != shared.lora_names or "__merged" in getattr(shared.model, "peft_config", {}):
                 self._take_off()
                 self._put_on(list(weights))

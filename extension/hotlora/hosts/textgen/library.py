@@ -12,6 +12,10 @@ from .host import lora_folder
 class LoraLibrary:
     """Implements :class:`hotlora.engine.interfaces.Library`."""
 
+    def folder(self) -> Path:
+        """The program's own."""
+        return lora_folder()
+
     def check_name(self, name: str) -> None:
         """Raises UserError where there is a LoRA of that name, which the run's would replace."""
         place = lora_folder() / name

@@ -14,6 +14,11 @@ _ENDINGS = (".safetensors", ".json", ".png", ".preview.png", ".txt", ".civitai.i
 class LoraLibrary:
     """Implements :class:`hotlora.engine.interfaces.Library`."""
 
+    def folder(self) -> Path:
+        """The WebUI looks again for names that it does not know."""
+        own_folder().mkdir(parents=True, exist_ok=True)
+        return own_folder()
+
     def check_name(self, name: str) -> None:
         """Raises UserError where ``<lora:name>`` means a file already, by its name or by what it calls itself."""
         found = next(_find_called(name), None)

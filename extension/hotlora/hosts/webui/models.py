@@ -18,7 +18,8 @@ _HALF = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
 def choose_compute_dtype(config: ImageConfig, held: torch.dtype, device: torch.device, *, name: str, remedy: str) -> torch.dtype:
-    """What is asked for, or else the precision that the program computes in.
+    """What is asked for, or else the precision that the program computes in; where that is fp32, ``auto`` takes bf16 on cards that are
+    made for it, and no fp16, which people may have switched off.
 
     Args:
         held: that precision.
@@ -27,13 +28,15 @@ def choose_compute_dtype(config: ImageConfig, held: torch.dtype, device: torch.d
     Raises:
         UserError: where it cannot.
     """
-    if config.mixed_precision != "no":
+    if config.mixed_precision in _HALF.values():
         return choose_dtype(config.mixed_precision, device)
     if held in _HALF:
         try:
             choose_dtype(_HALF[held], device)
         except UserError:
             raise UserError(f"cannot train on {name} in half precision on this device ({device.type}). {remedy}") from None
+    elif config.mixed_precision == "auto" and choose_dtype("auto", device) == torch.bfloat16:
+        return torch.bfloat16
     return held
 
 

@@ -2,17 +2,25 @@
 
 from typing import Any
 
+from ..shared.watched_lock import WatchedLock
+
 
 class QueueLock:
-    """The lock, as :class:`~hotlora.hosts.shared.turns.Turns` asks for it."""
+    """The lock, as :class:`~hotlora.hosts.shared.turns.Turns` asks for it.
+
+    It takes who is next out of its queue and wakes them, and they may find that somebody else was quicker. They wait on then, in no queue,
+    and would do so for a whole turn if nobody else came: so the lock within is watched too.
+    """
 
     def __init__(self, lock: Any):
         self._lock = lock
+        if not isinstance(lock._lock, WatchedLock):
+            lock._lock = WatchedLock(lock._lock)
 
     @property
     def waiting(self) -> int:
         """How many pictures, or other things that need the model, wait."""
-        return len(self._lock._pending_threads)
+        return len(self._lock._pending_threads) + self._lock._lock.waiting
 
     def locked(self) -> bool:
         """Whether somebody has it."""

@@ -57,7 +57,7 @@ def read_file(path: Path) -> Any:
     if not is_ordinary_file(path):
         raise UserError(f"{start}: it is no file. Give a JSON or TOML file.")
     if path.suffix.lower() in (".yaml", ".yml"):
-        raise UserError(f'{start}: YAML is what HotLoRA reads itself. Try it with: python train.py --config "{path}" --check')
+        raise UserError(f'{start}: YAML is what HotLoRA reads itself. Give it to python train.py --config "{path}" --check.')
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise UserError(f"{start}: it is larger than any recipe. Give a JSON or TOML file.")

@@ -98,12 +98,17 @@ class Conversion:
         """A key without a counterpart; said unless it is switched off."""
         if key not in self.left:
             return
-        value = self.left.pop(key)
-        self._told.add(key)
-        if is_off(value):
+        if is_off(self.left[key]):
+            del self.left[key]
+            self._told.add(key)
             self.result.off.append(key)
         else:
-            self.result.left_out.append(f"{key}: {show(value)}. {why}")
+            self.refuse(key, why)
+
+    def refuse(self, key: str, why: str) -> None:
+        """A key that is not taken, whatever its value."""
+        self._told.add(key)
+        self.result.left_out.append(f"{key}: {show(self.left.pop(key))}. {why}")
 
     def finish(self, check: Callable[[Mapping[str, Any]], Any]) -> Imported:
         """The result, without values that our options do not take.
@@ -114,9 +119,10 @@ class Conversion:
         for key in [key for key in self._all if key not in self._told and key not in self.result.off]:
             self.left[key] = self._all[key]
             self.drop(key, "It does not count beside the other options, or is told of with them.")
+        allowing = {key: value for key, value in self.result.values.items() if key == "masked_loss"}
         for option, value in list(self.result.values.items()):
             try:
-                plain = getattr(check({option: value}), option)
+                plain = getattr(check({**allowing, option: value}), option)
                 self.result.values[option] = value if option == "optimizer_args" else plain  # numbers that were text are numbers
             except UserError as error:
                 if "cannot set" in str(error) or "cannot use" in str(error):

@@ -10,6 +10,8 @@ from typing import Any
 
 from ...engine.errors import UserError
 from ...pictures.config import read_area
+from .blocks import WORDS as BLOCK_WORDS
+from .blocks import convert_blocks
 from .imported import Conversion, as_number, is_off
 from .names import NAMES
 from .subsets import convert_datasets
@@ -46,7 +48,7 @@ def convert(content: Mapping[str, Any], folder: Path) -> Conversion:
     elif change.has("dataset_config"):
         _read_dataset_file(change, folder)
     if options:
-        for part in (_network, _rates, _length, _optimizer, _schedule, _pictures, _objective, _saving, _samples):
+        for part in (_network, _rates, _length, _optimizer, convert_blocks, _schedule, _pictures, _objective, _saving, _samples):
             part(change)
     _take_rest(change)
     return change
@@ -136,7 +138,9 @@ def _network_words(change: Conversion) -> dict[str, Any]:
         for word in given.split() if isinstance(given, str) else given if isinstance(given, list) else ():
             key, _, value = str(word).partition("=")
             words[key.strip()] = value.strip().strip("\"'")
-            if key.strip() not in ("conv_dim", "conv_alpha", "dora_wd", "factor", "algo", "preset") and not is_off(value):
+            if key.strip() in BLOCK_WORDS:
+                change.left[key.strip()] = words[key.strip()]
+            elif key.strip() not in ("conv_dim", "conv_alpha", "dora_wd", "factor", "algo", "preset") and not is_off(value):
                 other = NAMES.get(key.strip())
                 why = other.note if other and other.note else "It is not known here."
                 change.result.left_out.append(f"{source}: {word}. {why}")
@@ -168,12 +172,11 @@ def _length(change: Conversion) -> None:
     epochs: Any = as_number(change.peek("max_train_epochs")) or (0 if change.has("max_train_steps") else as_number(change.peek("epoch")))
     steps = as_number(change.peek("max_train_steps"))
     if epochs:
-        repeats: Any = change.result.values.pop("epochs", 1)  # of a data set with a single folder
-        change.put("epochs", int(epochs * repeats), "max_train_epochs", "epoch")
+        change.put("epochs", int(epochs), "max_train_epochs", "epoch")
         change.left.pop("max_train_steps", None)
-        change.differ("An epoch shows each picture as often as its folder's number says (10_cat: ten times), as there.")
+        if "datasets" not in change.result.values:
+            change.differ("An epoch shows each picture as often as its folder's number says (10_cat: ten times), as there.")
     else:
-        change.result.values.pop("epochs", None)
         change.put("max_steps", int(as_number(steps) or _OWN_DEFAULTS["steps"]), "max_train_steps")
     change.left.pop("max_train_epochs", None)
     change.left.pop("epoch", None)
@@ -243,7 +246,7 @@ def _schedule(change: Conversion) -> None:
 def _pictures(change: Conversion) -> None:
     resolution = change.peek("resolution") or change.peek("max_resolution")
     if not is_off(resolution) and "resolution" not in change.result.values:
-        change.put("resolution", str(resolution) if not isinstance(resolution, (int, list)) else resolution, "resolution", "max_resolution")
+        change.put("resolution", read_area(resolution), "resolution", "max_resolution")
     if "enable_bucket" not in change.result.values:
         change.put("enable_bucket", change.has("enable_bucket"), "enable_bucket")
     area = read_area(change.result.values.get("resolution", 512))

@@ -87,8 +87,12 @@ _DIFFERENT = {  # name -> (option, how it differs)
     "network_train_unet_only": ("train_text_encoder", "The text encoder is only trained with train_text_encoder: true."),
     "network_train_text_encoder_only": ("train_unet", "Set train_unet: false and train_text_encoder: true."),
     "epoch": ("epochs", "An epoch shows each picture as often as its folder's number says, as there."),
-    "num_repeats": ("epochs", "Repeats are the number in a folder's name, as in 10_cat."),
-    "dataset_repeats": ("epochs", "Repeats are the number in a folder's name, as in 10_cat."),
+    "num_repeats": ("datasets", "Repeats are the number in a folder's name, as in 10_cat, or repeats in an entry of datasets."),
+    "dataset_repeats": ("datasets", "Repeats are the number in a folder's name, as in 10_cat, or repeats in an entry of datasets."),
+    "is_reg": ("datasets", "It is regularisation in an entry of datasets, or the folder is reg_data_dir."),
+    "class_tokens": ("datasets", "It is class_words in an entry of datasets, or the words in a folder's name, as in 10_cat."),
+    "subsets": ("datasets", "Each is an entry of datasets."),
+    "loss_weight": ("datasets", "It is weight in an entry of datasets."),
     "max_resolution": ("resolution", "Two numbers stand for their area."),
     "lr_warmup": ("warmup_steps", "There it is a percentage of the run, here it counts steps."),
     "use_8bit_adam": ("optimizer", "Set optimizer: AdamW8bit."),
@@ -106,17 +110,20 @@ _DIFFERENT = {  # name -> (option, how it differs)
     "save_last_n_epochs": ("keep_last", "It counts files."),
     "positive_prompts": ("sample_prompts", "A list of prompts."),
     "validate_every_n_epochs": ("validation_every_steps", "It counts steps; without it each epoch is judged."),
-    "block_dims": ("block_ranks", "It names blocks: {down_blocks_0: 4, mid_block: 8}."),
+    "block_dims": ("block_ranks", "Taken where all parts of a block have one number; by hand: {down_blocks_0: 4, mid_block: 8}."),
     "block_alphas": ("block_ranks", "alpha / rank is the same in all blocks."),
-    "down_lr_weight": ("block_lrs", "It names blocks and gives rates: {down_blocks_0: 1e-5, mid_block: 1e-4}."),
-    "mid_lr_weight": ("block_lrs", "It names blocks and gives rates: {mid_block: 1e-4}."),
-    "up_lr_weight": ("block_lrs", "It names blocks and gives rates: {up_blocks_3: 1e-5}."),
+    "down_lr_weight": (
+        "block_lrs",
+        "Times unet_lr; taken where all parts of a block have one number. By hand: {down_blocks_0: 1e-5, mid_block: 1e-4}.",
+    ),
+    "mid_lr_weight": ("block_lrs", "Times unet_lr. By hand: {mid_block: 1e-4}."),
+    "up_lr_weight": ("block_lrs", "Times unet_lr; taken where all parts of a block have one number. By hand: {up_blocks_3: 1e-5}."),
+    "block_lr_zero_threshold": ("block_lrs", "Weights up to it are 0, which leaves the block out."),
     "log_with": ("tensorboard", "TensorBoard, or the curves on the page."),
 }
 
 _NONE = {  # why -> names that have no counterpart
     "Captions are found in .txt and .caption files, and in metadata files.": "caption_extension caption_extention",
-    "Captions are what stands beside the pictures, in a metadata file, or the folder's name behind its number.": "class_tokens is_reg",
     "It does not change what is learned: PyTorch's own attention is used, in the way that is fastest here.": """
         xformers sdpa mem_eff_attn torch_compile dynamo_backend dynamo_mode dynamo_use_fullgraph dynamo_use_dynamic
         cross_attention""",
@@ -148,7 +155,7 @@ _NONE = {  # why -> names that have no counterpart
         v_pred_like_loss weighted_captions secondary_separator token_warmup_min token_warmup_step caption_dropout_every_n_epochs
         stop_text_encoder_training stop_text_encoder_training_pct network_dropout_scale rank_dropout module_dropout
         rank_dropout_scale train_norm use_tucker use_cp use_scalar bypass_mode rescaled constrain decompose_both train_on_input unit
-        dylora_unit block_lr_zero_threshold conv_block_dims conv_block_alphas LyCORIS_preset preset loraplus_lr_ratio
+        dylora_unit conv_block_dims conv_block_alphas LyCORIS_preset preset loraplus_lr_ratio
         loraplus_unet_lr_ratio loraplus_text_encoder_lr_ratio base_weights base_weights_multiplier lr_scheduler_type
         lr_scheduler_args lr_decay_steps lr_scheduler_timescale lr_scheduler_min_lr_ratio conv_dims conv_alphas no_token_padding
         resize_interpolation max_validation_steps validation_seed dropout randomly_choice_prompt""",

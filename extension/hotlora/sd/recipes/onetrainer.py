@@ -172,8 +172,11 @@ def _learning(change: Conversion) -> None:
     if str(change.left.pop("ema", "OFF")) == "OFF":
         change.left.pop("ema_decay", None)
     sides = [side.strip() for side in str(change.peek("resolution", "512")).split(",")]
-    note = "" if len(sides) == 1 else f"Only one resolution is trained at: {sides[0]} of {', '.join(sides)}."
-    change.put("resolution", sides[0], "resolution", note=note)
+    if len(sides) > 1:
+        note = "Each picture is trained at each of the resolutions, which makes an epoch longer; there at one of them by chance."
+        change.put("resolutions", sides, "resolution", note=note)
+    else:
+        change.put("resolution", sides[0], "resolution")
     for key, option in (("train_dtype", "mixed_precision"), ("output_dtype", "save_precision")):
         if key in change.left:
             kind = str(change.peek(key)).lower().replace("float_", "fp").replace("bfp16", "bf16").replace("bfloat_16", "bf16")
@@ -244,27 +247,37 @@ def _data(change: Conversion, folder: Path) -> None:
     for concept in used:
         if concept not in training and str(concept.get("type")) == "VALIDATION":
             change.put("validation_dir", str(concept["path"]))
-        elif concept not in training or concept is not training[0]:
-            change.result.left_out.append(
-                f"concept {concept['path']}. One folder holds all pictures here: move it in there as a sub-folder."
-            )
-    if not training:
-        return
-    first = training[0]
-    change.put("train_data_dir", str(first["path"]))
-    if as_number(first.get("balancing"), 1.0) != 1.0:
-        change.differ(f"{first['path']} is repeated {first['balancing']} times there: begin its folder's name with that number and '_'.")
-    text, image = first.get("text") or {}, first.get("image") or {}
+        elif concept not in training:
+            change.result.left_out.append(f"concept {concept['path']}. Its type {concept.get('type')} is not made here.")
+    entries = [_make_entry(concept, change) for concept in training]
+    if len(entries) == 1 and entries[0].keys().isdisjoint({"repeats", "weight"}):
+        for key, value in entries[0].items():
+            change.put("train_data_dir" if key == "folder" else key, value)
+    elif entries:
+        change.put("datasets", entries)
+
+
+def _make_entry(concept: Mapping[str, Any], change: Conversion) -> dict[str, Any]:
+    """A concept as an entry of `datasets`."""
+    entry: dict[str, Any] = {"folder": str(concept["path"])}
+    text, image = concept.get("text") or {}, concept.get("image") or {}
+    balancing, weight = as_number(concept.get("balancing"), 1.0), as_number(concept.get("loss_weight"), 1.0)
+    if balancing != 1.0:
+        entry["repeats"] = max(1, round(balancing))
+        if balancing != entry["repeats"]:
+            change.differ(f"{concept['path']} is repeated {balancing:g} times there, and {entry['repeats']} times here.")
+    if weight != 1.0:
+        entry["weight"] = weight
     if text.get("enable_tag_shuffling"):
-        change.put("shuffle_caption", True)
-        change.put("keep_tokens", int(as_number(text.get("keep_tags_count"))))
+        entry |= {"shuffle_caption": True, "keep_tokens": int(as_number(text.get("keep_tags_count")))}
     if image.get("enable_random_flip"):
-        change.put("flip_aug", True)
+        entry["flip_aug"] = True
     if text.get("tag_dropout_enable"):
-        change.put("caption_tag_dropout_rate", as_number(text.get("tag_dropout_probability")))
+        entry["caption_tag_dropout_rate"] = as_number(text.get("tag_dropout_probability"))
     if str(text.get("prompt_source", "sample")) != "sample":
-        said = f"prompt_source: {text['prompt_source']}. Captions are text files beside the pictures; one text for all is trigger_word."
+        said = f"prompt_source: {text['prompt_source']}. Captions are text files beside the pictures; one text for all is class_words."
         change.result.left_out.append(said)
+    return entry
 
 
 def _read_beside(change: Conversion, key: str, folder: Path) -> Any:

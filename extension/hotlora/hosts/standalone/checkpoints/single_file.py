@@ -43,7 +43,7 @@ def describe_file(path: Path) -> Checkpoint:
 
 
 def _describe(file: TensorFile) -> Checkpoint:
-    family = _recognise_family(file)
+    family = recognise_family(file)
     channels = file.shapes[UNET + "input_blocks.0.0.weight"][1]
     if channels != 4:
         kind = SPECIAL_INPUTS.get(channels, f"a model with {channels} input channels")
@@ -88,7 +88,7 @@ def describe_vae_file(path: Path, family: str) -> Part:
     return Part("vae", config, path, lambda: file, find_vae_in_original(prefix, config))
 
 
-def _recognise_family(file: TensorFile) -> str:
+def recognise_family(file: TensorFile) -> str:
     """The family, by the name of its text encoder."""
     names = file.shapes
 

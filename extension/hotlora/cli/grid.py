@@ -1,0 +1,66 @@
+"""``hotlora grid``: a run's checkpoints side by side, drawn by the stand-alone host. Exit codes as of ``hotlora train``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..engine.config import RunConfig
+from ..engine.events import Drawn, Event, Failed, Warned, read_events
+from ..engine.grid import FOLDER, GridPlan, lay_out, read_grid
+from ..engine.grid_job import GridJob
+from ..engine.recipe import read_options
+from ..engine.run import Run
+from ..tasks import TASKS
+from .train import stop_on_signals
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw what is missing; returns the exit code. Raises UserError for what is wrong before drawing starts."""
+    config = read_options({name: task.config_class for name, task in TASKS.items()}, resume=options.folder)
+    folder = Run(Path(config.output_dir), config.name, config.FILE_SUFFIX)
+    plan = _read_plan(options, config)
+    count = sum(len(row) for row in lay_out(plan, folder.list_adapters()))
+    print(f"{count} pictures at most, without those that are drawn already{_tell_time(folder, count)}.", flush=True)
+    if options.count:
+        return 0
+    TASKS[config.TASK].check_model(config)
+    folder.take()
+    job = GridJob(TASKS[config.TASK].make_host(), config, folder, plan)
+    job.subscribe(_tell)
+    stop_on_signals(job)
+    outcome = job.work()
+    if isinstance(outcome, Failed):
+        print(f"error: {outcome.message}", file=sys.stderr)
+        return 1 if outcome.bug else 2
+    grid = read_grid(folder.folder)
+    if grid:
+        drawn, total = grid.count()
+        print(f"{drawn} of {total} pictures: {folder.folder / FOLDER / 'grid.html'}")
+    return 0
+
+
+def _read_plan(options: argparse.Namespace, config: RunConfig) -> GridPlan:
+    return GridPlan(
+        rows=options.rows,
+        columns=options.columns,
+        checkpoints=tuple(options.checkpoint),
+        weights=tuple(options.weight),
+        prompts=tuple(options.prompt or (str(prompt) for prompt in config.sample_prompts)),
+        seeds=tuple(options.seed),
+        cfgs=tuple(options.cfg),
+    )
+
+
+def _tell_time(folder: Run, count: int) -> str:
+    """By how long the last pictures of this run's grids took."""
+    seconds = [event.seconds for event in read_events(folder.events.path) if isinstance(event, Drawn)][-20:]
+    if not seconds:
+        return "; how long one takes is known after the first"
+    return f", about {count * sum(seconds) / len(seconds) / 60:.1f} minutes"
+
+
+def _tell(event: Event) -> None:
+    if isinstance(event, Drawn):
+        print(f"{event.done} of {event.total}, {event.seconds:.1f} s: {event.path}", flush=True)
+    elif isinstance(event, Warned):
+        print(f"note: {event.message}", flush=True)

@@ -1,0 +1,42 @@
+"""What a grid asks of a trainee: to show what finished files do."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from .grid import Grid
+from .interfaces import AdapterChoice, Preview, PreviewRequest, Target
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A finished adapter's file, fitted to a model. ``tensors``: as :meth:`Adapters.tensors` names and shapes them; ``notes``: what of it
+    is not applied, for people."""
+
+    choice: AdapterChoice
+    targets: Mapping[str, Target]
+    tensors: Mapping[str, Mapping[str, torch.Tensor]]
+    use_dora: bool = False
+    notes: Sequence[str] = ()
+
+
+@runtime_checkable
+class Redrawing(Protocol):
+    """A trainee that, its data unprepared, can show what finished files do: also one that makes previews."""
+
+    def open(self, path: Path) -> Opened:
+        """Raises UserError where the file is none, or does not fit the model."""
+        ...
+
+    def preview(self, request: PreviewRequest) -> Preview: ...
+
+    def settle(self, request: PreviewRequest) -> Mapping[str, Any]:
+        """All that a preview follows from, beside the model's weights, the adapter and its strength; plain values."""
+        ...
+
+    def write_grid(self, grid: Grid) -> Path:
+        """One file beside the pictures that shows them all."""
+        ...

@@ -1,0 +1,187 @@
+"""Which checkpoint of a run is the best, and whether it copies: losses on fixed noise and timesteps, samples against the training pictures.
+
+The model is the stand-alone host's own: a LoRA is added to its weights and taken out again. Nothing is trained, and no hub is asked.
+"""
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..engine.errors import UserError
+from ..engine.files import write_text
+from ..engine.interfaces import Resembling
+from ..engine.recipe import read_options
+from ..engine.run import Run
+from ..sd.names import is_plain_layer, name_outer_layers
+from ..sd.spelling import Names
+from ..tasks import TASKS
+from .adapters import Adapter
+from .baking import compute_change
+from .copying import Nearest, Spread
+from .image_files import read_image_lora
+from .opening import telling
+from .text_files import read_text_lora
+
+_MOST_EXAMPLES = 24  # of the training data, whose loss is measured
+_CLEARLY = 0.01  # of the best kept-back loss: what is worse by more than this is worse
+
+
+@dataclass
+class Judgement:
+    """One checkpoint.
+
+    Attributes:
+        label: "step 250", "best", "finished"; "without" for the model alone.
+        training, kept_back: losses; None where there was nothing to measure.
+        nearest: of each sample by a training caption.
+        control: how near samples by captions that were kept back come to their own pictures; None where there are none.
+    """
+
+    label: str
+    training: float | None
+    kept_back: float | None
+    nearest: list[Nearest] = field(default_factory=list)
+    control: float | None = None
+
+    @property
+    def gap(self) -> float | None:
+        """Kept-back loss above the training loss."""
+        return None if self.training is None or self.kept_back is None else self.kept_back - self.training
+
+
+def judge(folder: Path, samples: int, *, say: Callable[[str], None] = lambda line: None) -> list[str]:
+    """Lines for people, of which ``say`` gets those of each checkpoint at once; the last is the verdict. ``judgement.json`` in the run's
+    folder holds it all.
+
+    Raises:
+        UserError: where there is no run, nothing was saved, or its model or data cannot be read.
+    """
+    config = read_options({name: task.config_class for name, task in TASKS.items()}, resume=folder)
+    if config.init_lora and hasattr(config, "train_text_encoder"):
+        config.train_text_encoder = True  # its file may hold frozen layers of it: captions are not to be encoded once for all
+    config.init_lora = ""  # what went on from a file holds all of it by now
+    run = Run(Path(config.output_dir), config.name, config.FILE_SUFFIX)
+    files = run.list_adapters()
+    if not files:
+        raise UserError(f"cannot judge '{folder}': it has saved no LoRA yet. Set save_steps, or wait until it is finished.")
+    task = TASKS[config.TASK]
+    task.check_model(config)
+    trainee: Any = task.make_host().borrow(config)
+    for _ in trainee.prepare():
+        pass
+    with torch.no_grad():
+        spread = Spread.of(trainee) if samples and isinstance(trainee, Resembling) else None
+        found = [_measure(trainee, "without")]
+        say(_tell(found[0]))
+        for label, path in files.items():
+            with applied(trainee, path):
+                one = _measure(trainee, label)
+                one.nearest, one.control = spread.find_nearest(trainee, samples) if spread else ([], None)
+            found.append(one)
+            say(_tell(one))
+    verdict = conclude(found, spread)
+    plain: dict[str, Any] = {"checkpoints": [{**asdict(one), "gap": one.gap} for one in found], "verdict": verdict}
+    if spread:
+        plain["training pictures apart"] = spread.typical
+    write_text(run.folder / "judgement.json", json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+    return [verdict]
+
+
+@contextlib.contextmanager
+def applied(trainee: Any, path: Path) -> Iterator[None]:
+    """The model with a LoRA added to its weights; afterwards bit for bit as it was.
+
+    Raises:
+        UserError: for a LoRA that does not belong to this model.
+    """
+    with telling(path):
+        layers, adapter = _fit(trainee, path)
+    kept: dict[str, torch.Tensor] = {}
+    try:
+        for name, layer in adapter.layers.items():
+            weight: Any = layers[name].weight
+            kept[name] = weight.detach().clone()
+            moved = weight.float().cpu()
+            weight.copy_((moved + compute_change(layer, moved)).to(weight))
+        yield
+    finally:
+        for name, before in kept.items():
+            restored: Any = layers[name].weight
+            restored.copy_(before)
+
+
+def _fit(trainee: Any, path: Path) -> tuple[Mapping[str, nn.Module], Adapter]:
+    if hasattr(trainee.model, "unet"):
+        model = trainee.model
+        paths = [name for name, layer in model.unet.named_modules() if is_plain_layer(layer)]
+        outer = {name: layer for name, (layer, _) in name_outer_layers(model.unet, model.family).items()}
+        layers: Mapping[str, nn.Module] = {**model.unet_layers(), **outer, **model.text_layers()}
+        adapter = read_image_lora(path, model.family, Names(model.family, paths))
+    else:
+        layers, adapter = dict(trainee.model.net.named_modules()), read_text_lora(path)
+    strange = [name for name in adapter.layers if not hasattr(layers.get(name), "weight")]
+    if strange:
+        raise UserError(
+            f"cannot judge '{path}': the model has no layer {strange[0]}. Give a run of plain layers, on the model it was made for."
+        )
+    return layers, adapter
+
+
+def _measure(trainee: Any, label: str) -> Judgement:
+    return Judgement(label, _mean(trainee, trainee.spread_training(_MOST_EXAMPLES)), _mean(trainee, trainee.validation_batches()))
+
+
+def _mean(trainee: Any, batches: Sequence[Any]) -> float | None:
+    losses = [trainee.validation_loss(batch) for batch in batches]
+    count = sum(loss.count for loss in losses)
+    return sum(loss.total.item() for loss in losses) / count if count else None
+
+
+def _tell(one: Judgement) -> str:
+    parts = [f"{one.label}:"]
+    parts.append(f"training loss {one.training:.5f}" if one.training is not None else "no training loss")
+    parts.append(f"kept-back loss {one.kept_back:.5f}, gap {one.gap:+.5f}" if one.gap is not None else "nothing kept back")
+    if one.nearest:
+        closest = min(one.nearest, key=lambda near: near.share)
+        against = f", {one.control:.2f} from pictures kept back" if one.control is not None else ""
+        parts.append(
+            f"samples at {closest.share:.2f} and more of the training pictures' distance from each other ({closest.picture}){against}"
+        )
+    return parts[0] + " " + ", ".join(parts[1:])
+
+
+def conclude(found: Sequence[Judgement], spread: Spread | None) -> str:
+    """One or two plain sentences about all checkpoints; the first is the model without a LoRA."""
+    saved = found[1:]
+    copies = [(one, near) for one in saved for near in one.nearest if near.is_copy]
+    said = [_say_best(found[0], saved)]
+    if copies:
+        one, near = copies[0]
+        more = f", and {len(copies) - 1} more do so" if len(copies) > 1 else ""
+        said.append(f"The sample of {one.label} for '{near.prompt[:60]}' copies {near.picture}{more}.")
+    elif spread:
+        said.append("None of the samples copies a training picture.")
+    return " ".join(said)
+
+
+def _say_best(without: Judgement, saved: Sequence[Judgement]) -> str:
+    judged = [one for one in saved if one.kept_back is not None and math.isfinite(one.kept_back)]
+    if not judged or without.kept_back is None:
+        return "Nothing was kept back, so losses cannot say which is the best: set validation_split."
+    best = min(judged, key=lambda one: one.kept_back or 0.0)
+    if not (best.kept_back or 0.0) < without.kept_back:
+        return "None of these does better on kept-back examples than the model without a LoRA."
+    steps = [one for one in judged if one.label != "best"]
+    after = steps[steps.index(best) + 1 :] if best in steps else []
+    worse = [one for one in after if (one.kept_back or 0.0) > (best.kept_back or 0.0) * (1 + _CLEARLY)]
+    overfits = [one for one in worse if one.training is not None and best.training is not None and one.training < best.training]
+    name = "the finished one" if best.label == "finished" else best.label
+    end = f"; after it, from {overfits[0].label} on, it learns its pictures by heart (overfitting)" if overfits else ""
+    return f"{name[:1].upper()}{name[1:]} is the best of these on kept-back examples{end}."

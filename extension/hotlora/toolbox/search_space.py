@@ -1,0 +1,98 @@
+"""What a search may change of a run, and over which values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.config import RunConfig
+from ..engine.errors import UserError
+from ..engine.options import groups_of
+from ..engine.recipe import read_override
+
+ALPHA = "alpha per rank"  # lora_alpha is searched as a share of the rank
+_GROUPS = ("Adapter", "Learning", "Network", "Layers")  # of options that neither data nor judge depends on
+_NEVER = ("init_lora", "auto_rank", "seed", "mixed_precision", "quantization", "trust_remote_code", "train_text_encoder")
+
+
+@dataclass(frozen=True)
+class Range:
+    """From low to high, searched by its logarithm."""
+
+    low: float
+    high: float
+
+
+Space = Mapping[str, "tuple[Any, ...] | Range"]
+
+
+def make_space(config: RunConfig, over: Sequence[str] = (), keep: Sequence[str] = ()) -> dict[str, "tuple[Any, ...] | Range"]:
+    """The usual ranges around this config; ``over`` adds or replaces some, each ``KEY=A,B,C`` or ``KEY=LOW..HIGH``, and ``keep`` leaves
+    options as they are.
+
+    Raises:
+        UserError: for a key or values that cannot be searched over.
+    """
+    space = _usual(config)
+    for text in over:
+        key, value = read_override(text)
+        _refuse_strange(key, config)
+        space.pop(ALPHA if key == "lora_alpha" else "", None)
+        space[key] = _read_values(key, value)
+    for key in keep:
+        _refuse_strange(key, config)
+        space.pop(ALPHA if key == "lora_alpha" else key, None)
+    if not space:
+        raise UserError("cannot search over nothing: every option is kept as it is. Keep fewer, or name some with --over.")
+    return space
+
+
+def _usual(config: Any) -> dict[str, "tuple[Any, ...] | Range"]:
+    rate = config.learning_rate or type(config).learning_rate
+    space: dict[str, tuple[Any, ...] | Range] = {
+        "lora_rank": (4, 8, 16, 32, 64),
+        ALPHA: (0.5, 1.0, 2.0),
+        "learning_rate": Range(rate / 10, rate * 10),
+        "scheduler": ("constant", "linear", "cosine"),
+    }
+    if hasattr(config, "network_type"):
+        space["include"] = tuple(dict.fromkeys((config.include, "attn[12]_to_(q|k|v|out_0)$", "")))
+        space["conv_rank"] = tuple(dict.fromkeys((config.conv_rank, 0, 8)))
+        if not config.use_dora:
+            space["network_type"] = ("lora", "loha", "lokr")
+    if hasattr(config, "target_modules"):
+        space["target_modules"] = tuple(dict.fromkeys((config.target_modules, "all-linear", "attention")))
+    return space
+
+
+def _refuse_strange(key: str, config: RunConfig) -> None:
+    able = [field.name for name, fields in groups_of(type(config)).items() if name in _GROUPS for field in fields]
+    able = [name for name in able if name not in _NEVER]
+    if key not in able:
+        raise UserError(
+            f"cannot search over '{key}': model, data and judge have to stay the same for all trials. Choose among {', '.join(able)}."
+        )
+
+
+def _read_values(key: str, value: Any) -> "tuple[Any, ...] | Range":
+    text = str(value)
+    if ".." in text:
+        low, _, high = text.partition("..")
+        try:
+            found = Range(float(low), float(high))
+        except ValueError:
+            found = Range(0, 0)
+        if not 0 < found.low < found.high:
+            raise UserError(f"cannot search {key} over '{text}': it is no range above 0. Write it as LOW..HIGH, such as 1e-5..1e-3.")
+        return found
+    parts = value if isinstance(value, list) else [read_override(f"{key}={part}")[1] for part in text.split(",")]
+    if len(parts) < 2:
+        raise UserError(f"cannot search {key} over '{text}': that is one value. Write several as A,B,C, or a range as LOW..HIGH.")
+    return tuple(parts)
+
+
+def as_options(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a run, from what was drawn from a space; where the rank itself is not searched, ``lora_rank`` must be given too."""
+    options = {key: value for key, value in chosen.items() if key != ALPHA}
+    if ALPHA in chosen:
+        options["lora_alpha"] = options["lora_rank"] * chosen[ALPHA]
+    return options

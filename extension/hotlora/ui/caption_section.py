@@ -1,0 +1,150 @@
+"""*Write captions*, in the data place: who writes them and how they are to look, how far it is, and proposals to accept or refuse.
+
+What is written is decided elsewhere (``Studio.captions``); the page shows it. The script (javascript/hotlora_captions.js) asks how far
+it is while it is at work.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from ..engine.errors import UserError
+from .compat import answer, listen, message, tell_answered
+from .draw import escape, notes
+from .studio import Studio
+from .widgets import OptionWidgets
+
+_LABELS = {
+    "captioner": "Captioner",
+    "as_proposals": "As proposals",
+    "blip_model": "BLIP model",
+    "tagger_folder": "Tagger's folder",
+    "general_threshold": "Threshold of tags",
+    "character_threshold": "Threshold of characters",
+    "endpoint_url": "Endpoint's address",
+    "endpoint_model": "Endpoint's model",
+    "endpoint_question": "Question",
+    "caption_trigger": "Trigger in captions",
+    "text_before": "Text before",
+    "text_after": "Text after",
+    "leave_out": "Leave out",
+    "underscores_to_spaces": "Spaces for underscores",
+    "sort_tags": "Sort tags",
+    "caption_batch": "Pictures at once",
+}
+_FIRST = ("captioner", "as_proposals")
+_OF_A_KIND = {"blip": ("blip_model",)}  # settings that no other captioner has
+_SHOWN = 60
+
+
+class CaptionSection:
+    """Widgets and answers."""
+
+    def __init__(self, studio: Studio, said: Any):
+        assert studio.captions
+        self._desk, self._said = studio.captions, said
+
+    def build(self) -> None:
+        """Make the widgets."""
+        kinds = self._desk.list_kinds()
+        labels, keys = [label for _, label in kinds], [key for key, _ in kinds]
+        self.settings = OptionWidgets(self._desk.settings_class, {"captioner": lambda: labels}, {}, {"captioner": labels[0]})
+        hidden = [name for key, names in _OF_A_KIND.items() if key not in keys for name in names]
+        with gr.Accordion("Write captions", open=False, elem_id="hotlora_captions"):
+            for name in _FIRST:
+                self._make(name)
+            with gr.Accordion("How captions are written", open=False):
+                for name in self.settings.fields:
+                    if name not in (*_FIRST, *hidden):
+                        self._make(name)
+            with gr.Row(elem_classes=["hotlora-buttons"]):
+                self.write = gr.Button("Write captions", size="sm", variant="primary", elem_id="hotlora_write_captions")
+                self.stop = gr.Button("Stop", size="sm", elem_id="hotlora_stop_captions")
+            self.status = gr.HTML(elem_id="hotlora_captions_status", elem_classes=["hotlora-live"])
+            self.proposals = gr.HTML(elem_id="hotlora_proposals")
+            with gr.Row(elem_classes=["hotlora-buttons"], visible=False) as self.all:
+                self._accept = gr.Button("Accept all", size="sm", elem_id="hotlora_accept_all")
+                self._refuse = gr.Button("Refuse all", size="sm", elem_id="hotlora_refuse_all")
+        self._tick = gr.Button("how far", elem_id="hotlora_captions_tick", elem_classes=["hotlora-hidden"])
+        self._decide = gr.Button("decide", elem_id="hotlora_decide", elem_classes=["hotlora-hidden"])
+        self._decision = gr.Textbox(elem_id="hotlora_decision", elem_classes=["hotlora-hidden"])
+
+    def _make(self, name: str) -> None:
+        self.settings.make(name, label=_LABELS.get(name, ""), elem_classes=["hotlora-setting"])
+
+    def connect(self, recipe: Any) -> None:
+        """Answer what is done with the widgets."""
+        self._recipe, everything = recipe, recipe.options.widgets
+        drawn = [self.proposals, self.all]
+        started = answer(self.write.click, self._start, [*self.settings.widgets, *everything], [self._said, self.status, *drawn])
+        tell_answered(started, "hotlora_write_captions")
+        answer(self.stop.click, self._stop, [], [self._said])
+        listen(self._tick.click, self._show_progress, everything, [self.status, *drawn])
+        decision = f"(...values) => [window.hotloraDecision || '', ...values.slice(1, {1 + len(everything)})]"
+        decided = [self._said, *drawn]
+        answering = answer(self._decide.click, self._take_decision, [self._decision, *everything], decided, js=decision)
+        listen(answering.then, None, js="() => { hotloraDecided(); }")
+        for button, accept in ((self._accept, "true"), (self._refuse, "false")):
+            listen(button.click, None, js=f"() => {{ hotloraDecide(null, {accept}); }}")
+
+    def _start(self, *shown: Any) -> tuple:
+        count = len(self.settings.widgets)
+        config = self._recipe.read_config(shown[count:], named=False)
+        status = self._desk.start(config, self.settings.values(shown[:count]))
+        return "", show_status(status), *self._show_proposals(config)
+
+    def _stop(self) -> str:
+        self._desk.stop()
+        return message("Stopping after the pictures that are looked at now.")
+
+    def _show_progress(self, *shown: Any) -> tuple:
+        """The proposals only where it is at rest: they need a look into the folder."""
+        status = self._desk.status
+        if status.busy:
+            return show_status(status), gr.update(), gr.update()
+        try:
+            return show_status(status), *self._show_proposals(self._recipe.read_config(shown, named=False))
+        except UserError:  # the folder may be none by now, which is said where it is looked at
+            return show_status(status), "", gr.update(visible=False)
+
+    def _take_decision(self, decision: str, *shown: Any) -> tuple:
+        name, accept = json.loads(decision)
+        config = self._recipe.read_config(shown, named=False)
+        told = self._desk.decide(config, None if name is None else [name], accept=accept)
+        return message(told), *self._show_proposals(config)
+
+    def _show_proposals(self, config: Any) -> tuple:
+        proposals = self._desk.list_proposals(config)
+        return show_proposals(proposals), gr.update(visible=bool(proposals))
+
+
+def show_status(status: Any) -> str:
+    """How far it is, or how it has ended."""
+    if not (status.busy or status.message):
+        return ""
+    share = status.done / status.total if status.total else 0.0
+    counts = f"<b>{status.done} / {status.total}</b> · <span>written</span> <b>{status.written}</b>"
+    counts += f" · <span>proposed</span> <b>{status.proposed}</b>"
+    bad = " hotlora-bad" if status.message.startswith(("cannot", "This failed")) else ""
+    said = f'<p class="hotlora-message{bad}">{escape(status.message)}</p>' if status.message else ""
+    bar = f'<div class="hotlora-bar"><i style="width:{share:.1%}"></i></div>' if status.total else ""
+    state = f'data-busy="{int(status.busy)}" data-number="{status.number}"'
+    return f"<div {state}>{bar}<p>{counts if status.total else ''}</p>{said}{notes(status.problems)}</div>"
+
+
+def show_proposals(proposals: Sequence[Any]) -> str:
+    """Each beside what is there; the first of them, where there are many."""
+    if not proposals:
+        return ""
+    items = []
+    for proposal in proposals[:_SHOWN]:
+        name = escape(proposal.name)
+        there = f"<del>{escape(proposal.caption)}</del>" if proposal.caption else '<del class="hotlora-muted">no caption</del>'
+        buttons = '<button type="button" data-accept="1">Accept</button><button type="button" data-accept="0">Refuse</button>'
+        texts = f"<b>{name}</b>{there}<ins>{escape(proposal.proposed)}</ins>"
+        items.append(f'<li data-proposal="{name}"><img alt="" hidden><div>{texts}</div>{buttons}</li>')
+    more = len(proposals) - _SHOWN
+    rest = f'<p class="hotlora-muted">+ {more}</p>' if more > 0 else ""
+    return f'<h4>Proposals</h4><ul class="hotlora-proposals">{"".join(items)}</ul>{rest}'

@@ -1,0 +1,151 @@
+"""A search finds what is planted, says so where nothing helps, cuts hopeless trials short, and goes on after a kill."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hotlora.cli import main
+from hotlora.engine.errors import UserError
+from hotlora.engine.interfaces import Loss
+from hotlora.engine.options import as_plain, build
+from hotlora.hosts.standalone import images
+from hotlora.sd.config import ImageConfig
+from hotlora.toolbox.search_report import conclude
+from hotlora.toolbox.search_space import Range, make_space
+from hotlora.toolbox.searching import Limits, Search
+from pictures import make_pictures
+from tiny import tiny_sd1_file
+from toy import ToyConfig, ToyHost, ToyTrainee
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class SearchedToy(ToyTrainee):
+    def renew(self, config):
+        fresh = copy.copy(self)
+        fresh.config = config
+        return fresh
+
+
+class DeafToy(SearchedToy):
+    """Judged by its seed alone, whatever is set; the search's own seed is the luckiest."""
+
+    def validation_loss(self, batch):
+        return Loss(torch.tensor(1.0 + 0.01 * (self.config.seed % 3)), 1.0)
+
+
+class DeadlyToy(SearchedToy):
+    """Takes the whole process with it in the fifth trial."""
+
+    def prepare(self):
+        if Path(self.config.output_dir).name == "0004":
+            os._exit(9)
+        return super().prepare()
+
+
+def search(folder, make=SearchedToy, space=None, trials=4, **options):
+    values = {"output_dir": str(folder / "run"), "epochs": 3, "lora_rank": 8, "seed": 42, "validation_split": 0.1, **options}
+    found = Search(build(ToyConfig, values), folder / "search", space or {"lora_rank": (2, 4)}, say=lambda line: None)
+    found.prepare(ToyHost(make))
+    found.work(Limits(trials=trials))
+    return found
+
+
+def write_best(values, comment):
+    return "".join(f"# {line}\n" for line in comment) + yaml.safe_dump(as_plain(build(ToyConfig, values)))
+
+
+def test_a_planted_better_rate_is_found_and_written(tmp_path):
+    found = search(tmp_path, space={"learning_rate": Range(1e-3, 1e-1)}, learning_rate=1e-7, epochs=6)
+    lines = found.report(write_best)
+    verdict = conclude(found.rows())
+    assert verdict.proposal and verdict.gain > verdict.margin and "beats it beyond that" in lines[-1]
+    best = yaml.safe_load((tmp_path / "search" / "best.yaml").read_text())
+    assert best["learning_rate"] == pytest.approx(verdict.proposal.chosen["learning_rate"]) and best["output_dir"] == str(tmp_path / "run")
+    assert best["sheet_weights"] == ToyConfig().sheet_weights  # a trial's own lightness is not proposed
+    assert (tmp_path / "search" / "search.png").stat().st_size > 1000
+    trials = tmp_path / "search" / "trials"
+    assert [path.name for path in trials.glob("*/*.safetensors")] == [f"{verdict.proposal.number:04d}.safetensors"]
+    assert not list(trials.glob("*/state")) and len(list(trials.glob("*/events.jsonl"))) == len(found.rows())
+
+
+def test_where_nothing_helps_it_says_so_and_proposes_the_cheapest(tmp_path):
+    found = search(tmp_path, DeafToy, {"lora_rank": (2, 4)}, trials=6)
+    lines = found.report(write_best)
+    cheapest = min(row.parameters for row in found.rows())
+    verdict = conclude(found.rows())
+    assert "Nothing is better beyond the noise" in lines[-1] and "take the cheapest" in lines[-1]
+    assert verdict.proposal and verdict.proposal.parameters == cheapest and verdict.noise == pytest.approx(0.01, rel=1e-4)
+    assert sum(row.of is not None for row in found.rows()) == 3  # the lucky one was put to the proof
+
+
+def test_hopeless_trials_are_cut_short(tmp_path):
+    found = search(tmp_path, space={"learning_rate": Range(1e-9, 1e-8)}, trials=3, learning_rate=0.03, epochs=6)
+    cut = [row for row in found.rows() if row.state == "cut short"]
+    assert cut
+    for row in cut:
+        last = [json.loads(line) for line in (found.folder / "trials" / f"{row.number:04d}" / "events.jsonl").read_text().splitlines()][-1]
+        assert last["type"] == "Finished" and last["reason"] == "stopped"
+
+
+def test_a_killed_search_goes_on_and_repeats_only_what_was_killed(tmp_path):
+    code = f"""import sys; sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from test_searching import DeadlyToy, search
+search(Path({str(tmp_path)!r}), DeadlyToy, trials=3)"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert killed.returncode == 9, killed.stderr
+    found = search(tmp_path, trials=3)
+    rows = {row.number: row for row in found.rows()}
+    assert rows[4].state == "failed" and rows[5].chosen == rows[4].chosen and rows[5].state in ("done", "cut short")
+    assert [row.kind for row in rows.values()].count("as given") == 3
+    assert sum(row.kind == "search" and row.state != "failed" for row in rows.values()) == 3
+    before = len(rows)
+    assert len(search(tmp_path, trials=3).rows()) == before  # nothing is left to do
+
+
+def test_a_search_for_other_options_is_refused(tmp_path):
+    search(tmp_path, trials=0)
+    with pytest.raises(UserError, match="it was for other options"):
+        search(tmp_path, trials=0, epochs=4)
+
+
+def test_what_time_is_over_for_is_not_begun(tmp_path):
+    found = search(tmp_path, trials=0)
+    number = len(found.rows())
+    found.work(Limits(until=0.0))
+    assert len(found.rows()) == number
+
+
+def test_the_usual_space_and_what_people_say_of_it(tmp_path):
+    config = build(ImageConfig, {"learning_rate": 1e-4})
+    space = make_space(config, ["lora_dropout=0,0.1", "weight_decay=1e-4..1e-1", "lora_alpha=4,8"], ["scheduler"])
+    assert space["learning_rate"] == Range(pytest.approx(1e-5), pytest.approx(1e-3)) and space["weight_decay"] == Range(1e-4, 1e-1)
+    assert (
+        space["lora_dropout"] == (0, 0.1) and space["lora_alpha"] == (4, 8) and "alpha per rank" not in space and "scheduler" not in space
+    )
+    for over in (["resolution=64,128"], ["lora_rank=4"], ["learning_rate=3..1"], ["nonsense=1,2"]):
+        with pytest.raises(UserError, match="cannot search"):
+            make_space(config, over)
+
+
+def test_the_command_on_real_layers_loads_the_model_once(tmp_path, monkeypatch, capsys):
+    loaded = []
+    load = images.load_parts
+    monkeypatch.setattr(images, "load_parts", lambda *args, **options: loaded.append(1) or load(*args, **options))
+    values = {"base_model": str(tiny_sd1_file(tmp_path / "base.safetensors")), "train_data_dir": str(make_pictures(tmp_path / "data", 5))}
+    values |= {"output_dir": str(tmp_path / "run"), "resolution": 64, "min_bucket_reso": 64, "max_steps": 2, "cache_latents": "memory"}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(values))
+    arguments = ["search", "--config", str(tmp_path / "a.yaml"), "--budget", "5m", "--trials", "1", "--over", "lora_rank=2,4"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert loaded == [1] and "validation_split 0.2" in shown.err and "from seed to seed it differs" in shown.out
+    best = yaml.safe_load((tmp_path / "run-search" / "best.yaml").read_text())
+    assert build(ImageConfig, best).validation_split == 0.2
+    assert main([*arguments[:4], "soon"]) == 2
