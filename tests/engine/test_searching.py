@@ -1,6 +1,5 @@
 """A search finds what is planted, says so where nothing helps, cuts hopeless trials short, and goes on after a kill."""
 
-import copy
 import json
 import os
 import subprocess
@@ -22,16 +21,9 @@ from hotlora.hosts.standalone import images
 from hotlora.sd.config import ImageConfig
 from pictures import make_pictures
 from tiny import tiny_sd1_file
-from toy import ToyConfig, ToyHost, ToyTrainee
+from toy import SearchedToy, ToyConfig, ToyHost
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class SearchedToy(ToyTrainee):
-    def renew(self, config):
-        fresh = copy.copy(self)
-        fresh.config = config
-        return fresh
 
 
 class DeafToy(SearchedToy):

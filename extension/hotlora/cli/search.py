@@ -9,9 +9,10 @@ from pathlib import Path
 from ..engine.errors import UserError
 from ..engine.events import Event, Tried
 from ..engine.recipe import read_options
+from ..engine.search_plan import with_judge
 from ..engine.search_report import tell_row
 from ..engine.search_space import make_space
-from ..engine.searching import Search, with_judge
+from ..engine.searching import Search
 from ..engine.trials import Limits
 from ..tasks import TASKS
 

@@ -8,12 +8,10 @@ import contextlib
 import hashlib
 import os
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from importlib.util import find_spec
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,43 +27,20 @@ from .interfaces import Host
 from .options import as_plain, build
 from .plan import Plan, Position
 from .run import LOCK_NAME, Run
+from .search_plan import settled_options
 from .search_report import REPEATS, Row, Verdict, conclude, find_best, write_table
 from .search_space import ALPHA, Range, Space, as_options
 from .trials import CUT_SHORT, INTERRUPTED, TRIED_AGAIN, Limits, ResidentHost, Trial, Watch, unchanged
 
 JUDGEMENTS = 5  # of a trial, the last within so many steps of its end
-SPLIT = 0.2  # of the examples, kept back to judge by where none are
 _LIGHT = {  # a trial makes nothing that nobody looks at
     **{"sample_every_steps": 0, "sample_every_epochs": 0, "sheet_weights": [], "save_steps": 0, "save_epochs": 0},
     **{"tensorboard": False, "early_stopping_patience": 0, "validation_every_steps": 0},
 }
 _MOST_FAILURES = 8  # one after the other; more settings do not go together only by a mistake
 _STALE_SECONDS = 60  # for a trial to get its folder
-BEST_NAME, PLOT_NAME = "best.yaml", "search.png"
+BEST_NAME, TABLE_NAME, PLOT_NAME = "best.yaml", "trials.md", "search.png"
 _WORDS = {"COMPLETE": "done", "PRUNED": "cut short", "FAIL": "failed", "RUNNING": "running"}
-_OF_A_RUN = ("output_dir", "output_name", "base_model")  # a model is known by its weights
-
-
-def say_missing(how: str = "") -> str:
-    """A sentence where Optuna is missing, which chooses what is tried next. ``how``: how it is added here."""
-    if find_spec("optuna"):
-        return ""
-    how = how or f'Install it: "{sys.executable}" -m pip install optuna'
-    return f"cannot find settings: the package optuna is missing. {how}"
-
-
-def with_judge(config: RunConfig) -> RunConfig:
-    """The same with some examples kept back, where none are; its notes say so. Raises UserError for a run that goes on from a file."""
-    if config.init_lora:
-        raise UserError(
-            f"cannot search what goes on from '{config.init_lora}': rank and layers are settled by that file. Leave init_lora out."
-        )
-    if config.validation_split or config.validation_dir:
-        return config
-    values: dict[str, Any] = {key: getattr(config, key) for key in config.given}
-    judged = build(type(config), {**values, "validation_split": SPLIT})
-    note = f"A fifth of the examples is kept back (validation_split {SPLIT}), to judge by; the proposed run file says so too."
-    return replace(judged, notes=[*config.notes, note], given=judged.given)
 
 
 class Search:
@@ -132,8 +107,7 @@ class Search:
                 pruner=pruner,
                 direction="minimize",
             )
-            told = sorted((key, str(value)) for key, value in self._values.items() if key not in _OF_A_RUN)
-            mine = repr(told) + self._first.data_fingerprint
+            mine = repr(sorted(settled_options(self.config).items())) + self._first.data_fingerprint
             mark = hashlib.sha256((mine + repr(self.space) + self._first.fingerprint).encode()).hexdigest()
             if study.user_attrs.setdefault("of", mark) != mark:
                 raise UserError(
@@ -167,7 +141,7 @@ class Search:
     def _claim_next(self, limits: Limits) -> tuple[Any, dict[str, Any]] | None:
         """The next trial and what it sets, marked as this process's; None where there is none."""
         with self._claim:
-            self._mend()
+            self.mend()
             rows = self.rows()
             found = self._choose_kind(rows, limits)
             if found is None:
@@ -266,7 +240,7 @@ class Search:
         self._tell(Tried(asdict(self._row(trial.number, {**trial.user_attrs, **told}, _WORDS[state.name], loss))))
         self._tidy()
 
-    def _mend(self) -> None:
+    def mend(self) -> None:
         """Trials of processes that are gone have failed, and their settings are tried again."""
         from optuna.trial import TrialState
 
@@ -330,7 +304,7 @@ class Search:
         """
         table = write_table(self.rows())
         verdict, chosen = self.conclude()
-        write_text(self.folder / "trials.md", "\n".join([*table, "", verdict.words, ""]))
+        write_text(self.folder / TABLE_NAME, "\n".join([*table, "", verdict.words, ""]))
         comment = [verdict.words, f"Gain {verdict.gain:.5f}; noise {verdict.noise:.5f}; chance makes up to {verdict.margin:.5f}."]
         model = {"base_model": self.config.base_model} if self.config.base_model else {}
         best = build(type(self.config), {**self._values, **model, **chosen})
