@@ -8,10 +8,12 @@ import contextlib
 import hashlib
 import os
 import shutil
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,13 @@ _MOST_FAILURES = 8  # one after the other; more settings do not go together only
 _STALE_SECONDS = 60  # for a trial to get its folder
 BEST_NAME, TABLE_NAME, PLOT_NAME = "best.yaml", "trials.md", "search.png"
 _WORDS = {"COMPLETE": "done", "PRUNED": "cut short", "FAIL": "failed", "RUNNING": "running"}
+
+
+def load_optuna() -> None:
+    """In a thread of its own: what its import keeps of exceptions would keep whoever imports it, and the model with them."""
+    thread = threading.Thread(target=import_module, args=("optuna",), name="hotlora optuna")
+    thread.start()
+    thread.join()
 
 
 class Search:
@@ -86,6 +95,7 @@ class Search:
         self._study = self._open_study(total)
 
     def _open_study(self, total: int) -> Any:
+        load_optuna()
         import optuna
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
