@@ -202,7 +202,11 @@ class History:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the clock, so with samples and the host's own pictures; None before the second step since a start or pause."""
+        """By the clock, so with samples and the host's own pictures; None before the second step since a start or pause. Of a search: to
+        the end of its time; None while it rests."""
+        if self.search:
+            rests = isinstance(self.latest, (Preparing, Paused, Finished, Failed))
+            return None if rests else max(self.search.time + self.search.seconds - time.time(), 0.0)
         recent = [step for step in self.steps[-_RECENT_STEPS:] if step.time >= self._going_since]
         if len(recent) < 2 or self.started is None:
             return None
