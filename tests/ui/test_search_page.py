@@ -9,6 +9,7 @@ from bench_runs import append, make_runs
 from hotlora.engine.events import Concluded, Finished, Searching, Tried
 from hotlora.ui.page import build_page, build_standalone_page
 from toy_studio import toy_studio
+from waiting import wait_until
 
 HAS_OPTUNA = importlib.util.find_spec("optuna") is not None
 WIDTHS = {"desktop": 1280, "phone": 390}
@@ -48,13 +49,13 @@ def test_what_a_search_has_found_is_shown_and_taken(serve, open_page, tmp_path, 
     found = page.locator("#hotlora_found")
     found.get_by_text(WORDS).first.wait_for()
     cells = found.locator("tbody tr").first.locator("td").all_inner_texts()
-    assert cells[:3] == ["4", "other settings", "0.20000"] and "lora_rank 32, learning_rate 0.0007" in cells[-1]
-    assert found.locator("tbody tr[data-state='cut short']").first.locator("td").nth(2).inner_text() == "cut short"
+    assert cells[:4] == ["4", "0.20000", "lora_rank 32, learning_rate 0.0007", "other settings"]
+    assert found.locator("tbody tr[data-state='cut short']").first.locator("td").nth(1).inner_text() == "cut short"
     assert page.locator("#hotlora_status").get_by_text("0.20000, #4").first.is_visible()
     assert not page.locator("#hotlora_sample button, button#hotlora_sample").first.is_enabled()
     page.locator("#hotlora_take").first.click()
-    page.wait_for_function("() => [...document.querySelectorAll('#hotlora_lora_rank input')].some((input) => input.value === '32')")
-    assert float(value_of(page, "learning_rate")) == 0.0007 and value_of(page, "output_name") == "cat"
+    for option, wanted in {"lora_rank": "32", "learning_rate": "0.0007", "output_name": "cat"}.items():
+        wait_until(lambda option=option, wanted=wanted: value_of(page, option) == wanted)
     assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[size]
 
 

@@ -25,9 +25,9 @@ def add_search(router: APIRouter, studio: Studio) -> None:
     @router.post("/searches", status_code=201, summary="Find better settings than these")
     def search(wishes: dict = _WISHES) -> dict:
         """``options``: of the run whose settings are to be beaten. ``minutes``: how long to search at most, 60 when not said; ``trials``:
-        so many other settings at most; ``over``: a list of ``KEY=A,B,C`` or ``KEY=LOW..HIGH``; ``keep``: options that stay as they are;
-        ``pruner``: median or hyperband. It stands in line under the name of the run with ``-search`` behind it; paused, stopped, resumed and
-        deleted like a run. The same again goes on. The answer: as of ``POST /runs``, with the status ``searching``."""
+        so many other settings at most; ``over``: a list of ``KEY=A,B,C`` or ``KEY=LOW..HIGH``; ``keep``: options that stay.
+        ``pruner``: median or hyperband. It stands in line under the name of the run with ``-search`` behind it, and is paused, stopped,
+        resumed and deleted like a run. The same again goes on. The answer: as of ``POST /runs``, with the status ``searching``."""
         options = wishes.pop("options", None)
         if not isinstance(options, dict):
             raise UserError("cannot find settings without options: they are of the run that is to be beaten. Give them as options.")
@@ -35,10 +35,10 @@ def add_search(router: APIRouter, studio: Studio) -> None:
 
     @router.get("/searches/{name}", summary="What a search has tried and found")
     def show(name: str = InPath(..., description="The search's name, such as mystyle-search.")) -> dict:
-        """``plan``: what was asked. ``trials``: each with its ``number``, ``kind`` (as given, search, repeat), ``chosen`` settings, ``state``
-        (running, done, cut short, failed), kept-back ``loss``, trained ``parameters``, ``seconds``, ``seed``, and ``of``, the number of the
-        trial that is repeated. ``verdict``: a sentence; ``proposal``: the options that it would change; ``best``: all options of the
-        proposed run. They are null before the first end or stop."""
+        """``plan``: what was asked. ``trials``: each with its ``number``, ``kind`` (as given, search, repeat), ``chosen`` settings,
+        ``state`` (running, done, cut short, failed), kept-back ``loss``, trained ``parameters``, ``seconds``, ``seed``, and ``of``, the
+        number of the trial that is repeated. ``verdict``: a sentence; ``proposal``: the options that it would change; ``best``: all
+        options of the proposed run. They are null before the first end or stop."""
         try:
             found = describe_search(jobs, name)
         except UserError as error:

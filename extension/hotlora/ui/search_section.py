@@ -27,6 +27,7 @@ _ABOUT = (
     "and judges each by examples that are kept back: a fifth of them, where the recipe keeps none back. In the end it says what is best, "
     "and whether that is more than luck. It stands in line like a run, and the model is yours in between."
 )
+_LABELS = {ALPHA: "Alpha", "include": "Layers", "conv_rank": "Convolutions too", "target_modules": "Layers"}
 
 
 class SearchSection:
@@ -34,7 +35,7 @@ class SearchSection:
 
     def __init__(self, studio: Studio, said: Any):
         self._studio, self._jobs, self._said = studio, studio.jobs, said
-        self._keys = {label_of("lora_alpha" if key == ALPHA else key): key for key in usual_space(studio.jobs.config_class())}
+        self._keys = {_LABELS.get(key) or label_of(key): key for key in usual_space(studio.jobs.config_class())}
 
     def build(self) -> None:
         """What is asked."""

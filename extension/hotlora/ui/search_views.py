@@ -8,7 +8,7 @@ from ..engine.search_report import Row, find_best, tell_settings
 from .draw import duration, escape
 
 _KINDS = {"as given": "as given", "search": "other settings"}
-_HEADS = ("trial", "kind", "loss", "trained numbers", "duration", "settings")
+_HEADS = ("trial", "loss", "settings", "kind", "trained numbers", "duration")
 
 
 def share_of_search(history: History, status: str) -> float:
@@ -55,5 +55,5 @@ def _show_row(row: Row) -> str:
     title = f' title="{escape(row.why)}"' if row.why else ""
     settings = "" if row.kind == "as given" else escape(tell_settings(row.chosen))
     numbers = f"{row.parameters:,}" if row.parameters else ""
-    cells = (str(row.number), kind, loss, numbers, duration(row.seconds) if row.seconds else "", settings)
+    cells = (str(row.number), loss, settings, kind, numbers, duration(row.seconds) if row.seconds else "")
     return f'<tr data-state="{escape(row.state)}"{title}>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'

@@ -226,7 +226,9 @@ class WatchSection:
             Drawing([chart, *((n, _moment(curve)) for n, curve in curves.items())], lambda: gr.update(value=draw_losses(curves, *chart)))
             if history.search is None
             else text(""),
-            Drawing([(n, mark_samples(run)) for n, run in curves.items()], lambda: gr.update(value=show_samples(history, others))),
+            Drawing([(n, mark_samples(run)) for n, run in curves.items()], lambda: gr.update(value=show_samples(history, others)))
+            if history.search is None
+            else text(""),
             Drawing(moment, lambda: gr.update(value=show_log(history, folder))),
         ]
         return status, bool(history.files), drawings
