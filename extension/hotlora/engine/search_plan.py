@@ -70,18 +70,17 @@ def _fits(key: str, value: Any) -> bool:
     return math.isfinite(value) and 0 < value <= (10**9 if key == "trials" else _MOST_MINUTES)
 
 
-def say_missing(how: str = "") -> str:
-    """A sentence where Optuna is missing, which chooses what is tried next. ``how``: how it is added here."""
+def say_missing(how: str = "") -> tuple[str, str]:
+    """Where Optuna is missing, which chooses what is tried next: that it is, and what to do. ``how``: it is added here, if not by pip."""
     if find_spec("optuna"):
-        return ""
-    how = how or f'Install it: "{sys.executable}" -m pip install optuna'
-    return f"cannot find settings: the package optuna is missing. {how}"
+        return "", ""
+    return "cannot find settings: the package optuna is missing.", how or f'Install it: "{sys.executable}" -m pip install optuna'
 
 
 def check_optuna() -> None:
     """Raise UserError where it is missing."""
-    if missing := say_missing():
-        raise UserError(missing)
+    if any(said := say_missing()):
+        raise UserError(" ".join(said))
 
 
 def with_judge(config: RunConfig) -> RunConfig:

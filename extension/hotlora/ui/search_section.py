@@ -16,7 +16,7 @@ from ..engine.search_space import ALPHA, usual_space
 from ..engine.searching import BEST_NAME
 from ..engine.yaml_file import read_yaml
 from .compat import answer, message, tell_answered
-from .draw import hint
+from .draw import escape, hint
 from .drawings import Drawing, text, widget
 from .labels import label_of
 from .search_views import show_search
@@ -40,10 +40,10 @@ class SearchSection:
     def build(self) -> None:
         """What is asked."""
         how: dict[str, Any] = {"interactive": True}
-        missing = say_missing(self._studio.add_optuna)
+        missing = _show_missing(*say_missing(self._studio.add_optuna))
         with gr.Accordion("Find settings", open=False, elem_id="hotlora_finding"):
             gr.HTML(hint(_ABOUT))
-            gr.HTML(message(missing, bad=True), elem_id="hotlora_find_missing", visible=bool(missing))
+            gr.HTML(missing, elem_id="hotlora_find_missing", visible=bool(missing))
             self.minutes = gr.Number(
                 label="Minutes to search",
                 info="Every trial is a whole run of this recipe: give the time of some twenty of them, or set fewer steps.",
@@ -113,3 +113,7 @@ class SearchSection:
         build(self._jobs.config_class, values)
         told = "The recipe is what the search proposes now. Press Train to have that LoRA."
         return [message(told), *self._recipe.show(values)]
+
+
+def _show_missing(what: str, how: str) -> str:
+    return f'<div class="hotlora-message hotlora-bad"><span>{escape(what)}</span> <span>{escape(how)}</span></div>' if what else ""
