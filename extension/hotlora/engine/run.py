@@ -14,6 +14,7 @@ from .events import EventLog
 from .files import remove_leftovers, write_text
 from .options import as_plain, options_of
 from .sealed import read_sealed, write_sealed
+from .search_plan import is_search
 from .yaml_file import read_yaml
 
 _STATES_KEPT = 2
@@ -160,8 +161,8 @@ def describe_changes(before: dict[str, Any], config: RunConfig, step: int) -> li
 
 
 def has_trained(folder: Path, config: RunConfig) -> bool:
-    """Whether the folder holds a run that has got as far as a state or an adapter."""
-    return any((folder / "state").glob("*.pt")) or (folder / f"{config.name}{config.FILE_SUFFIX}").exists()
+    """Whether the folder holds a run that has got as far as a state or an adapter, or a search."""
+    return is_search(folder) or any((folder / "state").glob("*.pt")) or (folder / f"{config.name}{config.FILE_SUFFIX}").exists()
 
 
 def find_state_step(folder: Path) -> int:

@@ -134,6 +134,7 @@ class Studio:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the config class's own
     settings: Callable[[], Mapping[str, Any]] = dict  # options that are set elsewhere than on the page
     missing: Callable[[], str] = lambda: ""  # a sentence where a package is missing without which nothing trains
+    add_optuna: str = ""  # how the package is added without which no settings are found, where not simply by pip
     uses_tag: bool = False  # whether adapters are called by <lora:name:weight> in a prompt box of the same page
     shelf: Shelf | None = None  # where adapters are put on the program's model itself
     live: Live | None = None  # whether that answers with the run in training
