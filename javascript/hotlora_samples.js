@@ -56,7 +56,7 @@
 
     function keepOnly() {
         const { keep, gone } = shown().dataset;
-        const run = shown().closest(".hotlora-grid").dataset.run;
+        const run = shown().closest(".hotlora-beside").dataset.run;
         if (!window.hotloraConfirm("Remove the other checkpoints of this run? The finished LoRA stays. These go:", gone)) return;
         dialog.close();
         window.hotloraKept = [run, keep];
@@ -64,10 +64,10 @@
     }
 
     function open(event) {
-        const picture = event.target.closest && event.target.closest(".hotlora-row img, .hotlora-grid img");
+        const picture = event.target.closest && event.target.closest(".hotlora-row img, .hotlora-beside img");
         if (!picture || (event.type === "keydown" && event.key !== "Enter")) return;
         if (!dialog) make();
-        const table = picture.closest(".hotlora-grid");
+        const table = picture.closest(".hotlora-beside");
         if (table) {
             rows = [...table.querySelectorAll("tbody tr")].map((row) => [...row.querySelectorAll("td")].map((cell) => cell.querySelector("figure")));
         } else {

@@ -198,6 +198,7 @@ class WatchSection:
         yield text(show_now(jobs))
         for shows, properties in self._keeping.describe(shown, entries, busy=status in (*_ALIVE, "waiting")):
             yield widget(**properties)._replace(shows=shows)
+        yield from self._grid.describe(name)
         yield from self._search.describe(found)
 
     def _describe_cancelling(self) -> Drawing:
