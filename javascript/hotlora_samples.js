@@ -12,8 +12,8 @@
         const slider = Object.assign(document.createElement("input"), { type: "range", min: 0 });
         slider.setAttribute("aria-label", window.hotlora.translate("Step"));
         slider.addEventListener("input", () => show(place[0], Number(slider.value)));
-        const use = button("Use this one", () => { dialog.close(); window.hotloraUse(shown().dataset.tag); });
-        const keep = button("Keep only this one", keepOnly);
+        const use = button(window.hotlora.translate("Use this one"), () => { dialog.close(); window.hotloraUse(shown().dataset.tag); });
+        const keep = button(window.hotlora.translate("Keep only this one"), keepOnly);
         const close = button("✕", () => dialog.close());
         close.className = "hotlora-close";
         close.setAttribute("aria-label", window.hotlora.translate("Close"));
@@ -31,7 +31,7 @@
     }
 
     function button(words, act) {
-        const made = Object.assign(document.createElement("button"), { type: "button", textContent: window.hotlora.translate(words) });
+        const made = Object.assign(document.createElement("button"), { type: "button", textContent: words });
         made.addEventListener("click", act);
         return made;
     }
@@ -57,7 +57,8 @@
     function keepOnly() {
         const { keep, gone } = shown().dataset;
         const run = shown().closest(".hotlora-beside").dataset.run;
-        if (!window.hotloraConfirm("Remove the other checkpoints of this run? The finished LoRA stays. These go:", gone)) return;
+        const question = window.hotlora.translate("Remove the other checkpoints of this run? The finished LoRA stays. These go:");
+        if (!window.hotloraConfirm(question, gone)) return;
         dialog.close();
         window.hotloraKept = [run, keep];
         window.hotlora.find("#hotlora_grid_keep").click();

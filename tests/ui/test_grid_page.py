@@ -62,7 +62,7 @@ def test_the_best_is_found_taken_and_the_others_go(serve, open_page, tmp_path, s
     open_comparing(page)
     page.locator("#hotlora_grid_draw").first.click()
     page.locator("#hotlora_grid_answer", has_text="8 pictures at most").first.wait_for()
-    page.locator("#hotlora_grid p", has_text="8 of 8 drawn").first.wait_for()
+    page.locator("#hotlora_grid p", has_text="8 / 8 drawn").first.wait_for()
     table = page.locator("#hotlora_grid table").first
     assert table.locator("thead th").all_inner_texts() == ["step 2", "step 4", "step 6", "finished"]
     assert table.locator("tbody th").all_inner_texts() == ["a cat", "a dog"]

@@ -32,7 +32,7 @@ def show_grid(grid: Grid, others: Mapping[str, str], uses_tag: bool) -> str:
     for row in grid.cells:
         cells = "".join(f"<td>{_show(cell, grid, paths.get(cell.name), side, others, uses_tag)}</td>" for cell in row)
         rows.append(f'<tr><th scope="row">{_say(row[0], grid.rows)}</th>{cells}</tr>')
-    told = f'<p role="status"><b>{done}</b> <span>of</span> <b>{total}</b> <span>drawn</span></p>'
+    told = f'<p role="status"><b>{done} / {total}</b> <span>drawn</span></p>'
     table = f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return f'{told}<div class="hotlora-beside" tabindex="0" data-run="{escape(grid.title)}">{table}</div>'
 
