@@ -53,7 +53,7 @@ def test_runs_of_before_a_restart_are_gone_on_with_or_forgotten(client, tmp_path
     wait_until(lambda: not client.get(f"{ROOT}/queue").json()["line"])
     (tmp_path / "runs" / "queue.json").write_text('["two", "never"]')
     again = connect(tmp_path)
-    left = [{"name": "two", "step": 0, "lost_steps": 0}]
+    left = [{"name": "two", "step": 0, "lost_steps": 0, "trials": 0}]
     assert again.get(f"{ROOT}/queue").json() == {"line": [], "left": left}
     answer = again.post(f"{ROOT}/queue", json={}).json()
     assert answer == {"line": ["two"], "left": [], "refused": []}
