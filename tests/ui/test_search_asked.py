@@ -32,7 +32,7 @@ def test_a_search_is_asked_for_watched_and_stopped(serve, open_page, tmp_path, s
     assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[size]
     page.locator("#hotlora_stop").first.click()
     page.locator("#hotlora_status [data-status='stopped']").first.wait_for()
-    page.locator("#hotlora_found").get_by_text("Nothing can be said yet").first.wait_for()
+    page.locator("#hotlora_found .hotlora-card").get_by_text("config as given").first.wait_for()
 
 
 def test_what_cannot_be_searched_is_said_there(tmp_path):
