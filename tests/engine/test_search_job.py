@@ -10,7 +10,12 @@ import yaml
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Concluded, Paused, Searching, Tried
 from hotlora.engine.jobs import Jobs
+from hotlora.engine.options import build
 from hotlora.engine.search_plan import say_missing
+from hotlora.hosts.standalone import images
+from hotlora.sd.config import ImageConfig
+from pictures import make_pictures
+from tiny import tiny_sd1_file
 from toy import SearchedToy, ToyConfig, ToyHost
 from waiting import wait_until
 
@@ -74,6 +79,23 @@ def test_the_model_is_afterwards_what_it_was(make):
     mine, its = SearchedToy(None).net, host.trainee.net
     assert all(torch.equal(its.state_dict()[name], value) for name, value in mine.state_dict().items())
     assert [name for name, _ in mine.named_modules()] == [name for name, _ in its.named_modules()]
+
+
+def test_pictures_are_encoded_once_whatever_the_number_of_trials(tmp_path, monkeypatch):
+    """On a real model's layers, with the stand-alone host."""
+    loaded, encoded = [], []
+    load, encode = images.load_parts, images.DiffusersModel.encode_pixels
+    monkeypatch.setattr(images, "load_parts", lambda *args, **options: loaded.append(1) or load(*args, **options))
+    monkeypatch.setattr(images.DiffusersModel, "encode_pixels", lambda model, pixels: encoded.extend(pixels) or encode(model, pixels))
+    values = {"base_model": str(tiny_sd1_file(tmp_path / "base.safetensors")), "train_data_dir": str(make_pictures(tmp_path / "data", 5))}
+    values |= {"output_name": "cat", "resolution": 64, "min_bucket_reso": 64, "max_steps": 2, "cache_latents": "memory"}
+    jobs = Jobs(images.DiffusersHost, tmp_path / "runs", ImageConfig)
+    jobs.search(values, {"minutes": 10, "trials": 2, "over": ["lora_rank=2,4"]})
+    assert ended(jobs) == "done"
+    assert sum(row.loss is not None for row in jobs.history(NAME).trials.values()) >= 4
+    assert loaded == [1] and len(encoded) == 5
+    best = yaml.safe_load((tmp_path / "runs" / NAME / "best.yaml").read_text())
+    assert build(ImageConfig, best).base_model == values["base_model"]
 
 
 def test_it_waits_its_turn_and_a_run_after_it_trains(make):

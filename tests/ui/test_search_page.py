@@ -2,16 +2,18 @@
 
 import importlib.util
 import json
+from urllib.parse import quote
 
 import pytest
 import yaml
 from bench_runs import append, make_runs
+from hotlora.engine import search_plan
 from hotlora.engine.events import Concluded, Finished, Searching, Tried
-from hotlora.ui.page import build_page, build_standalone_page
+from hotlora.ui.page import build_standalone_page
+from test_api import ROOT, connect
 from toy_studio import toy_studio
 from waiting import wait_until
 
-HAS_OPTUNA = importlib.util.find_spec("optuna") is not None
 WIDTHS = {"desktop": 1280, "phone": 390}
 NAME = "run 0000"
 WORDS = "The config as given has a kept-back loss of 0.30000. Trial 4 beats it beyond that: by 0.10000."
@@ -59,8 +61,10 @@ def test_what_a_search_has_found_is_shown_and_taken(serve, open_page, tmp_path, 
     assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[size]
 
 
-@pytest.mark.skipif(HAS_OPTUNA, reason="for the packages of a host, which have no Optuna")
-def test_without_optuna_the_page_says_how_to_add_it_before_anything_starts(serve, open_page, tmp_path):
+def test_without_optuna_the_page_says_how_to_add_it_before_anything_starts(serve, open_page, tmp_path, monkeypatch):
+    """As it is in the sets of a host's pins; in the other one it is taken away."""
+    if importlib.util.find_spec("optuna"):
+        monkeypatch.setattr(search_plan, "find_spec", lambda name: None)
     studio = toy_studio(tmp_path, add_optuna="Tick it in Settings, and restart.")
     page = open_page(serve(build_standalone_page(studio)))
     page.locator("#hotlora_finding").get_by_text("Find settings", exact=True).first.click()
@@ -70,34 +74,17 @@ def test_without_optuna_the_page_says_how_to_add_it_before_anything_starts(serve
     assert not list((tmp_path / "runs").glob("*"))
 
 
-@pytest.mark.skipif(not HAS_OPTUNA, reason="nothing can be searched without Optuna")
-@pytest.mark.parametrize("size", WIDTHS)
-def test_a_search_is_asked_for_watched_and_stopped(serve, open_page, tmp_path, size):
-    studio = toy_studio(tmp_path)
-    page = open_page(serve(build_standalone_page(studio)), size=size)
-    page.locator("#hotlora_output_name").locator("textarea, input").first.fill("cat")
-    page.locator("#hotlora_epochs input").first.fill("1")
-    page.locator("#hotlora_finding").get_by_text("Find settings", exact=True).first.click()
-    page.locator("#hotlora_find_minutes input").first.fill("5")
-    page.locator("#hotlora_find_over").get_by_text("Scheduler", exact=True).first.click()
-    page.locator("#hotlora_find_others textarea").first.fill("weight_decay=0.1,0.2")
-    page.locator("#hotlora_find").first.click()
-    page.locator("#hotlora_status [data-status='searching']").first.wait_for()
-    page.locator("#hotlora_found tbody tr[data-state='done']").first.wait_for()
-    kept = json.loads((tmp_path / "runs" / "cat-search" / "search.json").read_text(encoding="utf-8"))
-    assert kept["plan"]["minutes"] == 5 and kept["plan"]["keep"] == ["scheduler"] and kept["plan"]["over"] == ["weight_decay=0.1,0.2"]
-    assert kept["options"]["validation_split"] == 0.2
-    assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[size]
-    page.locator("#hotlora_stop").first.click()
-    page.locator("#hotlora_status [data-status='stopped']").first.wait_for()
-    page.locator("#hotlora_found").get_by_text("Nothing can be said yet").first.wait_for()
-
-
-@pytest.mark.skipif(not HAS_OPTUNA, reason="nothing can be searched without Optuna")
-def test_what_cannot_be_searched_is_said_there(tmp_path):
-    search = build_page(toy_studio(tmp_path)).hotlora.search
-    shown = search._recipe.options.show({"output_name": "cat"})
-    for minutes, over, others in ((0, ["Rank"], ""), (5, [], ""), (5, ["Rank"], "nonsense=1,2")):
-        with pytest.raises(Exception, match="cannot"):
-            search._start(minutes, over, others, *shown)
+def test_by_http_it_is_told_what_was_found_and_what_is_missing(tmp_path, searched, monkeypatch):
+    make_runs(tmp_path / "other", 1, steps=1)
+    (tmp_path / "other" / "run 0000").rename(tmp_path / "runs" / "a run")
+    client = connect(tmp_path)
+    found = client.get(f"{ROOT}/searches/{quote(NAME)}").json()
+    assert found["verdict"] == WORDS and found["proposal"]["lora_rank"] == found["best"]["lora_rank"] == 32
+    assert [row["loss"] for row in found["trials"]] == [0.3, 0.301, 0.302, None, 0.2, 0.21] and found["plan"]["minutes"] == 20
+    assert client.get(f"{ROOT}/searches/{quote('a run')}").status_code == client.get(f"{ROOT}/searches/nobody").status_code == 404
+    monkeypatch.setattr(search_plan, "find_spec", lambda name: None)
+    refused = client.post(f"{ROOT}/searches", json={"options": {"output_name": "cat"}})
+    assert refused.status_code == 400 and "the package optuna is missing. Install it: " in refused.json()["detail"]
+    for body in ({}, {"options": "all"}, {"options": {"output_name": "cat"}, "minutes": "long"}):
+        assert client.post(f"{ROOT}/searches", json=body).status_code == 400
     assert not (tmp_path / "runs" / "cat-search").exists()

@@ -73,6 +73,15 @@ class WatchSection:
         self._grid.build()
         with gr.Accordion("Log", open=False):
             self.log = gr.HTML(elem_id="hotlora_log", elem_classes=["hotlora-live"])
+        self._build_runs()
+        self._tick = gr.Button("tick", elem_id="hotlora_tick", elem_classes=["hotlora-hidden"])
+        self._beat = gr.HTML(elem_id="hotlora_beat", elem_classes=["hotlora-hidden"])
+        self.sent = gr.State({})
+        self._move = gr.Button("move", elem_id="hotlora_move", elem_classes=["hotlora-hidden"])
+        self._moved = gr.Textbox(elem_id="hotlora_moved", elem_classes=["hotlora-hidden"])
+
+    def _build_runs(self) -> None:
+        """All runs there are, and what is done with one that does not train."""
         with gr.Accordion("Runs", open=True):
             with gr.Row():
                 self.run = gr.Dropdown(label="Run", info="The one shown above.", choices=[], elem_id="hotlora_run", interactive=True)
@@ -98,11 +107,6 @@ class WatchSection:
                 interactive=True,
             )
             self._keeping.build()
-        self._tick = gr.Button("tick", elem_id="hotlora_tick", elem_classes=["hotlora-hidden"])
-        self._beat = gr.HTML(elem_id="hotlora_beat", elem_classes=["hotlora-hidden"])
-        self.sent = gr.State({})
-        self._move = gr.Button("move", elem_id="hotlora_move", elem_classes=["hotlora-hidden"])
-        self._moved = gr.Textbox(elem_id="hotlora_moved", elem_classes=["hotlora-hidden"])
 
     def connect(self, recipe: Any, shelf: Any = None) -> None:
         """Answer what is done with the widgets."""
