@@ -41,6 +41,13 @@ def wait_for(page, expected):
     page.wait_for_function(f"names => JSON.stringify(({SHOWN})()) === JSON.stringify(names)", arg=expected)
 
 
+def look_at_box(page):
+    """The box of what is left out, as it looks when nobody is at it."""
+    page.mouse.move(0, 0)
+    page.locator("#hotlora_aside").blur()
+    return page.locator("#hotlora_aside").screenshot()
+
+
 def do(page, name, said):
     """Press a button; wait for what is said."""
     page.locator(f"#hotlora_tools [data-do={name}]").click()
@@ -78,8 +85,10 @@ def test_captions_are_filtered_changed_at_once_and_undone(serve, open_page, tmp_
     do(page, "leave", "Left out 3 pictures")
     wait_for(page, [f"picture {number}.png" for number in (5, 3, 4)])
     assert sorted(path.name for path in (folder / "left out").glob("*.png")) == [f"picture {number}.png" for number in (0, 1, 2)]
+    unticked = look_at_box(page)
     page.locator("#hotlora_aside").check()
     wait_for(page, [f"picture {number}.png" for number in (0, 1, 2)])
+    assert look_at_box(page) != unticked, "its tick cannot be seen"
     page.locator("#hotlora_album figure").first.click()
     page.wait_for_function("document.querySelector('#hotlora_chosen').textContent === '1'")
     do(page, "back", "Brought back 1 picture")
