@@ -4,6 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 from fastapi import FastAPI
@@ -127,6 +128,43 @@ def test_tags_complete_themselves_and_a_caption_tells_its_tokens(serve, open_pag
     box.press("Control+Enter")
     page.locator("#hotlora_message", has_text="Caption saved").first.wait_for()
     assert texts(folder)["picture 1"] == "green square, number 1, bluebird"
+
+
+def test_a_count_that_comes_late_is_not_shown_beside_the_next_caption(serve, open_page, tmp_path):
+    folder = tmp_path / "cats"
+    make_pictures(folder, 2)
+    (folder / "picture 1.txt").write_text("green", encoding="utf-8")
+    asked, moved, editor = Event(), Event(), IMAGES.make_editor()
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(editor, name)
+
+        def count_tokens(self, config, text):
+            if "slow" in text:
+                asked.set()
+                moved.wait(10)
+            return editor.count_tokens(config, text)
+
+    page = open_page(serve(build_standalone_page(toy_studio(tmp_path, editor=Slow()))))
+    for option, value in (("train_data_dir", folder), ("resolution", 64)):
+        page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
+    page.locator("#hotlora_look").click()
+    page.locator("#hotlora_album [data-name='picture 0.png']").click()
+    box = page.locator("#hotlora_caption textarea")
+    page.wait_for_function("document.querySelector('#hotlora_caption textarea')?.value.startsWith('red')")
+    box.press("End")
+    box.press_sequentially(", slow")
+    for _ in range(300):
+        page.wait_for_timeout(100)  # the browser goes on meanwhile, as it does not in asked.wait()
+        if asked.is_set():
+            break
+    box.press("Control+Enter")
+    page.wait_for_function("document.querySelector('#hotlora_caption textarea').value === 'green'")
+    moved.set()
+    page.locator("#hotlora_editor_place em", has_text="1 / 75").wait_for()
+    page.wait_for_timeout(1000)
+    assert page.locator("#hotlora_editor_place em").inner_text() == "1 / 75"
 
 
 def test_many_pictures_come_page_by_page_and_none_is_sent_twice(serve, open_page, tmp_path):
