@@ -254,6 +254,24 @@ def test_what_cannot_be_searched_is_said_before_anything_starts(make, tmp_path, 
     assert not (tmp_path / "runs" / NAME).exists()
 
 
+def test_deleting_a_search_leaves_the_runs_published_adapter(make, tmp_path):
+    class Library:
+        removed: list = []
+
+        def check_name(self, name):
+            pass
+
+        def remove_copies(self, name):
+            self.removed.append(name)
+
+    jobs = make()
+    jobs.library = Library()
+    jobs.search(VALUES, WISHES | {"minutes": 0.001})
+    ended(jobs)
+    jobs.delete(NAME, copies=True)
+    assert not Library.removed and not (tmp_path / "runs" / NAME).exists()
+
+
 def test_another_search_or_a_run_of_that_name_is_refused(make):
     jobs = make()
     jobs.search(VALUES, WISHES | {"trials": 1})
