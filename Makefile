@@ -2,6 +2,7 @@
 #
 #   make demo        set up, train the demo LoRA on the CPU, name the files to look at
 #   make test        lint, then all tests under three sets of packages: the newest, AUTOMATIC1111's, Forge Neo's; two at a time
+#   make test-gradio the page's tests under the newest Gradio, laid over the newest packages
 #   make test-faults the whole fault harness, some minutes: kills, full disks, damage, odd inputs; `make test` has its short form
 #   make test-hosts  the whole stories in a running AUTOMATIC1111, Forge and text-generation-webui; where those are: see below
 #   make bench       a training step here against plain loops over diffusers, transformers and peft: time and memory
@@ -16,13 +17,14 @@
 NEWEST := .venv/bin/python
 A1111 := .venv-a1111/bin/python
 NEO := .venv-neo/bin/python
+GRADIO := .venv-gradio/bin/python
 INSTALL := -m pip install --disable-pip-version-check --quiet
 CLASSES := requirements/original-classes.txt
 
 # Waiting OpenMP threads spin by default; on a machine that does anything else, that makes steps several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-newest test-a1111 test-neo test-faults test-hosts real-a1111 real-forge real-textgen real-classes browser lint bench bench-presets gpu docs clean
+.PHONY: demo test test-newest test-a1111 test-neo test-gradio test-faults test-hosts real-a1111 real-forge real-textgen real-classes browser lint bench bench-presets gpu docs clean
 
 demo: .venv/.ready
 	$(NEWEST) demo/run_demo.py
@@ -55,6 +57,11 @@ else
 test-neo:
 	$(call NOT_TESTED_UNDER,Forge Neo's,3.13,test-neo)
 endif
+
+# No program has it yet; the stand-alone page does, where somebody installs Gradio today.
+test-gradio: export OMP_NUM_THREADS := 1
+test-gradio: .venv-gradio/.ready browser
+	$(GRADIO) -m pytest tests/ui
 
 # What it reached goes into docs/reliability.md. Two sessions at once, one thread each: runs are many and small.
 test-faults: export OMP_NUM_THREADS := 1
@@ -165,6 +172,12 @@ docs: .venv-docs/.ready
 		&& "$$python" -m venv .venv-neo; }
 	$(NEO) $(INSTALL) -r requirements/neo.txt
 	$(NEO) $(INSTALL) --no-deps -r $(CLASSES)
+	@touch $@
+
+.venv-gradio/.ready: .venv/.tests-ready requirements/gradio-newest.txt
+	@[ -x $(GRADIO) ] || $(NEWEST) -m venv .venv-gradio
+	$(NEWEST) -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$($(GRADIO) -c "import sysconfig; print(sysconfig.get_path('purelib'))")/newest.pth
+	$(GRADIO) $(INSTALL) -r requirements/gradio-newest.txt
 	@touch $@
 
 .venv-docs/.ready: requirements/docs.txt

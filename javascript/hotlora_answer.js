@@ -11,6 +11,8 @@
         hotlora_train: ["#hotlora_watch", "#hotlora_answer"],
         hotlora_find: ["#hotlora_watch", "#hotlora_find_answer"],
         hotlora_look_ahead: ["#hotlora_outlook", "#hotlora_answer"],
+        hotlora_grid_draw: ["#hotlora_grid_answer", "#hotlora_grid_answer"],
+        hotlora_grid_keep: ["#hotlora_grid_answer", "#hotlora_grid_answer"],
         hotlora_look: ["#hotlora_album", "#hotlora_message"],
         hotlora_examine: ["#hotlora_health", "#hotlora_message"],
         hotlora_write_captions: ["#hotlora_captions_status", "#hotlora_message"],

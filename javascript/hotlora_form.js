@@ -177,12 +177,15 @@
 
     // What is typed before the kept form is there stays; the page draws that form later than it says.
     const typed = new Map();
+    let typedAt = 0;
     const isDrawn = () => restoredAt && Date.now() - restoredAt > DRAWN_MS;
 
     document.addEventListener("input", (event) => {
         const box = event.target;
         const isText = box.matches("#hotlora_page .hotlora-option :is(textarea, input[type=number], input:not([type]), input[type=text])");
-        if (isText && !box.closest(".secondary-wrap") && !isDrawn()) typed.set(box, box.value); // there a menu is searched
+        if (!isText || box.closest(".secondary-wrap") || isDrawn()) return; // there a menu is searched
+        if (!typed.size) typedAt = Date.now();
+        typed.set(box, box.value);
     });
 
     function putBack() {
@@ -195,6 +198,24 @@
         }
         if (!isDrawn()) requestAnimationFrame(putBack);
     }
+
+    // A button that sends the form waits until the kept form is drawn: in between, the page would send that one instead of what is seen.
+    const LONGEST_WAIT_MS = 8000;
+    const isWaiting = () => typed.size > 0 && !isDrawn() && Date.now() - typedAt < LONGEST_WAIT_MS;
+    let held = null;
+
+    document.addEventListener("click", (event) => {
+        const button = event.target.closest && event.target.closest("#hotlora_look, #hotlora_look_ahead, #hotlora_train");
+        if (!button || !isWaiting()) return;
+        event.stopPropagation();
+        event.preventDefault();
+        if (!held) held = setInterval(() => {
+            if (isWaiting()) return;
+            clearInterval(held);
+            held = null;
+            button.click();
+        }, 100);
+    }, true);
 
     function describeForm() {
         const fields = [...document.querySelectorAll("#hotlora_page .hotlora-option")].map((block) => read(block.id.replace("hotlora_", "")));

@@ -71,7 +71,7 @@ def make_studio(program: Program) -> Studio:
         jobs,
         folder,
         model_name=program.name_model,
-        hides=("base_model", "vae", "slice_seconds", "training_share", "tensorboard"),
+        hides=("base_model", "vae", "quantization", "slice_seconds", "training_share", "tensorboard"),
         choices={"sample_sampler": list_samplers},
         settings=lambda: read_settings(program),
         missing=say_missing,

@@ -11,7 +11,7 @@ import contextlib
 import json
 import sys
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ sys.path[:0] = [str(ROOT / "extension")]
 from hotlora.engine.lean import _forward_conv, _forward_linear  # noqa: E402
 from hotlora.engine.options import build  # noqa: E402
 from hotlora.hosts.standalone.checkpoints.architecture import CONFIGS  # noqa: E402
+from hotlora.hosts.standalone.few_bits import is_packable  # noqa: E402
 from hotlora.llm.config import TextConfig  # noqa: E402
 from hotlora.llm.losses import sum_cross_entropy  # noqa: E402
 from hotlora.llm.targets import choose_text_targets  # noqa: E402
@@ -69,6 +70,7 @@ class Case(NamedTuple):
 CASES = [
     *(Case("SD 1.5 at 512", batch, checkpointing) for batch, checkpointing in ((4, False), (2, False), (1, False), (4, True), (1, True))),
     *(Case("SDXL at 1024", batch, checkpointing) for batch, checkpointing in ((1, False), (4, True), (1, True))),
+    *(Case("SDXL at 1024", 1, True, bits) for bits in ("8bit", "4bit")),
     *(Case("Llama 1.2B", 4, checkpointing, bits) for checkpointing, bits in ((False, "none"), (True, "none"), (True, "4bit"))),
     *(Case("Llama 8B", batch, True, bits) for batch, bits in ((4, "none"), (4, "8bit"), (4, "4bit"), (1, "4bit"))),
 ]
@@ -177,6 +179,12 @@ def adapt(net: nn.Module, targets: Mapping[str, Any], rank: int) -> list[nn.Modu
     return found
 
 
+def saved_by_packing(layers: Sequence[Any], case: Case) -> float:
+    """Bytes, while one of these linear layers is unpacked."""
+    sizes = [layer.weight.numel() for layer in layers]
+    return sum(sizes) * (case.dtype.itemsize - _PACKED_BYTES[case.quantization]) - max(sizes) * case.dtype.itemsize
+
+
 def bytes_of(module: nn.Module) -> int:
     return sum(parameter.nbytes for parameter in module.parameters())
 
@@ -208,7 +216,9 @@ def _image(case: Case) -> tuple[float, nn.Module, Any]:
         if "text_encoder_2" in said:
             encoders.append(CLIPTextModelWithProjection(CLIPTextConfig(**said["text_encoder_2"])))
     vae = AutoencoderKL.from_config(said["vae"])
-    frozen = sum(map(bytes_of, [unet, vae, *encoders]))
+    frozen: float = sum(map(bytes_of, [unet, vae, *encoders]))
+    if case.quantization != "none":
+        frozen -= saved_by_packing([layer for path, layer in unet.named_modules() if is_packable(path, layer)], case)
     adapt(unet, choose_targets(name_unet_layers(unet, family), {}, build(ImageConfig, {"output_name": "x"})), case.rank)
     if case.checkpointing:
         unet.enable_gradient_checkpointing()
@@ -232,9 +242,7 @@ def _text(case: Case) -> tuple[float, nn.Module, Any]:
     frozen: float = bytes_of(net)
     layers = adapt(net, choose_text_targets(net, build(TextConfig, {"output_name": "x"})), case.rank)
     if case.quantization != "none":
-        sizes = [layer.weight.numel() for layer in layers]
-        unpacked = max(sizes) * case.dtype.itemsize  # one at a time
-        frozen += unpacked - sum(sizes) * (case.dtype.itemsize - _PACKED_BYTES[case.quantization])
+        frozen -= saved_by_packing(layers, case)
     if case.checkpointing:
         net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 

@@ -79,6 +79,17 @@ def test_what_is_typed_before_the_kept_form_has_come_stays(address, open_page, s
     page.locator("#hotlora_exported a[download='new.yaml']").wait_for()  # the program was told too
 
 
+def test_a_button_pressed_before_the_kept_form_has_come_sends_what_is_then_seen(address, open_page, studio, monkeypatch):
+    form, read = KeptForm(studio.presets.parent), KeptForm.read
+    form.write("Style", {"output_name": "old", "trigger_word": "kept", "max_steps": 3})
+    monkeypatch.setattr(KeptForm, "read", lambda self: time.sleep(1.5) or read(self))
+    page = open_page(address)
+    box(page, "output_name").fill("new")
+    page.locator("#hotlora_train").click()
+    page.locator("#hotlora_status", has_text="new").first.wait_for()
+    assert studio.jobs.find_job("new").config.trigger_word == "kept" and len(studio.jobs.list_all()) == 1
+
+
 def test_a_damaged_form_is_an_empty_one(tmp_path):
     form = KeptForm(tmp_path)
     assert form.read() == ("", {})

@@ -34,6 +34,7 @@ from hotlora.engine.events import (
     Validated,
 )
 from hotlora.engine.examples import Finding
+from hotlora.engine.grid import Cell, Grid
 from hotlora.engine.history import History
 from hotlora.engine.line import Left
 from hotlora.engine.marks import Marks
@@ -49,6 +50,7 @@ from hotlora.ui.album_views import show_album, show_pager
 from hotlora.ui.caption_section import show_proposals
 from hotlora.ui.caption_section import show_status as show_captions
 from hotlora.ui.charts import ALSO, draw_losses
+from hotlora.ui.grid_views import show_grid
 from hotlora.ui.samples import show_samples
 from hotlora.ui.search_views import show_search
 from hotlora.ui.views import (
@@ -178,6 +180,9 @@ def texts_of_views(folder):
     search = History([Searching(60.0), *(Tried(asdict(row)) for row in trials), Concluded(NAMES, {})])
     yield from (show_search(search), show_status(NAMES, "searching", search), show_log(search, Path(NAMES)))
     yield show_runs([])
+    for axis, value in (("weight", 0.0), ("weight", 0.5), ("seed", 1), ("cfg", 2.0)):
+        cell = replace(Cell(NAMES, 1.0, NAMES, None, None), **{axis: value})
+        yield show_grid(Grid(folder, NAMES, "prompt", axis, ((cell,),)), {}, True)
     yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3), Left(NAMES, 0, 0, trials=3)])
     found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
     for news in (

@@ -2,7 +2,7 @@
 
 An adapter has a hundredth of a model's multiplications and took a tenth of a step: its answer was written, scaled and added in three
 passes, and 1x1 convolutions went through the machinery of large ones. Here the scale and the addition are part of the last product. Owns
-nothing but that forward; layers with dropout, DoRA, groups or quantised weights below keep peft's.
+nothing but that forward; layers with dropout, DoRA or groups keep peft's.
 """
 
 import types
@@ -20,7 +20,7 @@ def make_lean(layer: Any, adapter: str) -> None:
     from peft.tuners.lora.layer import Conv2d, Linear
 
     base = layer.base_layer
-    if type(layer) is Linear and isinstance(base, nn.Linear) and base.weight.is_floating_point():
+    if type(layer) is Linear and isinstance(base, nn.Linear):
         forward = _forward_linear
     elif type(layer) is Conv2d and base.groups == 1:
         forward = _forward_conv

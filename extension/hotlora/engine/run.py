@@ -19,6 +19,7 @@ from .yaml_file import read_yaml
 
 _STATES_KEPT = 2
 LOCK_NAME = ".lock"
+FINISHED = "finished"  # label of the adapter that a run ended with
 
 
 class Run:
@@ -124,7 +125,7 @@ class Run:
     def list_adapters(self) -> dict[str, Path]:
         """Label -> adapter, in the order of training: "step 250" and so on; the best and the finished one last."""
         files = {f"step {int(path.name.rpartition('-step')[2][:8]):,}": path for path in self.checkpoint_paths()}
-        return files | {label: path for label, path in (("best", self.best_path), ("finished", self.final_path)) if path.exists()}
+        return files | {label: path for label, path in (("best", self.best_path), (FINISHED, self.final_path)) if path.exists()}
 
     def save_state(self, state: dict[str, Any], step: int) -> None:
         """Write everything that resuming needs; the previous state stays until this one is whole."""

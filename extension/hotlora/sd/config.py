@@ -106,6 +106,12 @@ class ImageConfig(PictureConfig):
 
     # model
     vae: str = option("", "Another VAE than the checkpoint's own: a file or folder.", group="Model", path=True)
+    quantization: str = option(
+        "none",
+        "Stand-alone: hold the U-Net's transformer blocks in fewer bits to save memory. Needs the package bitsandbytes.",
+        choices=("none", "8bit", "4bit"),
+        fixed=True,
+    )
     training_comment: str = option("", "A note kept in the file's metadata.")
 
     @classmethod
@@ -142,6 +148,12 @@ class ImageConfig(PictureConfig):
             )
         if not (self.train_unet or self.train_text_encoder):
             raise UserError("cannot train nothing: train_unet and train_text_encoder are both off. Switch one of them on.")
+        if self.quantization != "none" and (self.use_dora or self.network_type != "lora"):
+            kind = "DoRA" if self.use_dora else self.network_type
+            raise UserError(
+                f"cannot train {kind} on a model in {self.quantization}: it needs the weights as they are. "
+                "Set quantization: none, or train a plain LoRA."
+            )
         if self.auto_rank and self.network_type != "lora":
             raise UserError(
                 f"cannot choose ranks by themselves for {self.network_type}: only a LoRA's layers can be cut to another rank. "

@@ -126,6 +126,7 @@ class Studio:
     report: Callable[[RunConfig], Iterator[tuple[Progress, list[Finding]]]] | None = None  # what commonly goes wrong with such data
     captions: Captions | None = None  # where captions can be written by a machine
     data_word: str = "pictures"  # what the data is called on the page
+    draws_pictures: bool = True  # whether checkpoints can be compared in a grid
     model_name: Callable[[], str] = lambda: ""  # what is loaded now; empty where nothing is
     why_not: Callable[[], str] = lambda: ""  # a sentence where what is loaded cannot be trained on now
     waits_for: Callable[[], str] = lambda: ""  # a sentence where a run would wait before it trains on it
@@ -150,6 +151,7 @@ def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> 
         "shipped_presets": task.presets,
         "upload_suffixes": task.list_suffixes(),
         "data_word": task.data_word,
+        "draws_pictures": task.draws_pictures,
         "choices": {option: functools.partial(list, offered) for option, offered in task.choices.items()},
     }
     return Studio(jobs=jobs, datasets=folder / "data", presets=folder / "presets", **(of_the_task | of_the_program))

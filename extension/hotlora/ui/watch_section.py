@@ -19,6 +19,7 @@ from .charts import ALSO, draw_losses
 from .compat import answer, listen, message, tell_answered
 from .draw import escape, hint
 from .drawings import Drawing, menu, text, widget
+from .grid_section import GridSection
 from .keeping_section import KeepingSection
 from .now import show_now
 from .samples import mark_samples, show_samples
@@ -38,6 +39,7 @@ class WatchSection:
     def __init__(self, studio: Studio, said: Any, search: SearchSection):
         self._studio, self._jobs, self._said, self._search = studio, studio.jobs, said, search
         self._keeping, self._thumbnails = KeepingSection(studio, said), Thumbnails()
+        self._grid = GridSection(studio)
 
     def build(self) -> None:
         """Make the widgets."""
@@ -68,6 +70,7 @@ class WatchSection:
                 label="Show as well", choices=list(ALSO), value=list(ALSO[:1]), elem_id="hotlora_also", interactive=True
             )
         self.samples = gr.HTML(elem_id="hotlora_samples", elem_classes=["hotlora-live"])
+        self._grid.build()
         with gr.Accordion("Log", open=False):
             self.log = gr.HTML(elem_id="hotlora_log", elem_classes=["hotlora-live"])
         self._build_runs()
@@ -114,6 +117,7 @@ class WatchSection:
             *(self.resume, self.go_on_from, self.take_recipe, self.delete),
             *(self.left, self.left_runs, self.now),
             *self._keeping.drawn,
+            *self._grid.drawn,
             *self._search.drawn,
         ]
         self._shelf = shelf
@@ -142,6 +146,7 @@ class WatchSection:
         else:
             listen(self.use.click, None, js="() => { hotloraUse(); }")
         self._keeping.connect(run)
+        self._grid.connect(run)
         self._search.connect(recipe, run)
         self._recipe = recipe
 
@@ -197,6 +202,7 @@ class WatchSection:
         yield text(show_now(jobs))
         for shows, properties in self._keeping.describe(shown, entries, busy=status in (*_ALIVE, "waiting")):
             yield widget(**properties)._replace(shows=shows)
+        yield from self._grid.describe(name)
         yield from self._search.describe(found)
 
     def _describe_cancelling(self) -> Drawing:

@@ -5,7 +5,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
-from hotlora.hosts.a1111.memory import SpareModules, needs_room
+from hotlora.hosts.a1111.memory import WebuiSpare, needs_room
 
 GPU, GIB = torch.device("cuda:1"), 2**30
 
@@ -42,7 +42,7 @@ def places(modules):
 
 
 def test_they_are_away_for_the_turn_and_at_hand_when_needed(shared, modules):
-    spare = SpareModules(modules)
+    spare = WebuiSpare(modules)
     with spare.at_hand():
         assert places(modules) == ["cuda", "cuda", "cpu"]
     with spare.away():
@@ -56,7 +56,7 @@ def test_they_are_away_for_the_turn_and_at_hand_when_needed(shared, modules):
 
 def test_what_is_not_needed_stays_away_and_what_is_here_is_not_sent_off_in_between(shared, modules):
     vae, encoder, _ = modules
-    spare = SpareModules(modules)
+    spare = WebuiSpare(modules)
     with spare.away():
         with spare.at_hand(encoder):
             assert places(modules) == ["cpu", "cuda", "cpu"]
@@ -72,7 +72,7 @@ def test_what_is_not_needed_stays_away_and_what_is_here_is_not_sent_off_in_betwe
 
 
 def test_they_come_back_after_an_error(shared, modules):
-    spare = SpareModules(modules)
+    spare = WebuiSpare(modules)
     with pytest.raises(ZeroDivisionError), spare.away(), spare.at_hand():
         1 / 0  # noqa: B018
     assert places(modules) == ["cuda", "cuda", "cpu"]
@@ -82,7 +82,7 @@ def test_real_modules_come_back_with_every_bit(shared):
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).half()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     parameters = list(module.parameters())
-    with SpareModules([module]).away():
+    with WebuiSpare([module]).away():
         pass
     assert all(torch.equal(tensor, before[name]) and tensor.dtype == before[name].dtype for name, tensor in module.state_dict().items())
     assert all(a is b for a, b in zip(parameters, module.parameters(), strict=True))

@@ -11,7 +11,7 @@ from hotlora.engine.events import Finished, Step
 from hotlora.engine.options import build
 from hotlora.engine.run import Run
 from hotlora.hosts.shared.devices import can_compute
-from hotlora.hosts.standalone import texts
+from hotlora.hosts.standalone import few_bits
 from hotlora.hosts.standalone.merging import merge_adapter
 from hotlora.hosts.standalone.texts import TransformersHost, load_model
 from hotlora.llm.config import TextConfig
@@ -105,8 +105,8 @@ def test_an_answer_leaves_the_weights_as_they_are_packed(folder, tmp_path, bits)
 
 @pytest.mark.parametrize("found", ["", "0.45.5"])
 def test_where_bitsandbytes_cannot_do_it_a_sentence_says_so(folder, tmp_path, monkeypatch, found):
-    monkeypatch.setattr(texts, "find_spec", lambda name: found or None)
-    monkeypatch.setattr(texts, "version", lambda name: found)
+    monkeypatch.setattr(few_bits, "find_spec", lambda name: found or None)
+    monkeypatch.setattr(few_bits, "version", lambda name: found)
     with pytest.raises(UserError, match=f"needs the package bitsandbytes 0.50 or newer, and {found or 'it'} is"):
         load_model(folder, text_config(tmp_path / "x", folder, quantization="4bit"), CPU)
 

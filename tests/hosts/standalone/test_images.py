@@ -8,6 +8,7 @@ import tiny
 import torch
 from hotlora.engine.errors import UserError
 from hotlora.engine.interfaces import Host
+from hotlora.hosts.shared.spare import SpareModules
 from hotlora.hosts.standalone import images as host
 from hotlora.hosts.standalone.checkpoints.recognising import describe
 from hotlora.hosts.standalone.images import DiffusersHost, DiffusersModel
@@ -15,6 +16,36 @@ from hotlora.sd.config import ImageConfig
 from hotlora.sd.model import Conditioning
 
 CPU = torch.device("cpu")
+
+
+# -- room on the device --------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A module that writes down where it is sent."""
+
+    def __init__(self):
+        self.device = torch.device("cuda")
+
+    def parameters(self):
+        yield self
+
+    def to(self, device):
+        self.device = torch.device(device)
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_what_does_not_learn_makes_room_on_a_card_that_is_short_of_memory(loaded, monkeypatch, short):
+    model, vae, encoder = loaded["sd1"], Recorder(), Recorder()
+    away = "cpu" if short else "cuda"
+    monkeypatch.setattr(host, "is_short", lambda device: short)
+    monkeypatch.setattr(model, "_spare", SpareModules([vae, encoder]))
+    with model.training(gradient_checkpointing=False):
+        assert (vae.device.type, encoder.device.type) == (away, away)
+        monkeypatch.setattr(host, "sample_picture", lambda model, request: (vae.device.type, encoder.device.type))
+        assert model.sample(None) == ("cuda", "cuda")
+        assert (vae.device.type, encoder.device.type) == (away, away)
+    assert (vae.device.type, encoder.device.type) == ("cuda", "cuda")
 
 
 # -- pictures and noise -------------------------------------------------------------------------------------------------

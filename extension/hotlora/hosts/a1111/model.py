@@ -23,7 +23,7 @@ from ..shared.forwards import replace_forward
 from ..shared.image_models import check_clip_skip, fingerprint_vae, settle_schedule
 from ..shared.text_encoders import inner_of
 from ..webui.models import check_options, choose_compute_dtype, choose_zero_snr, encode_moments
-from .memory import SpareModules, needs_room
+from .memory import WebuiSpare, needs_room
 from .sampling import sample_picture
 from .text import encode_captions, encoder_of, is_transformers
 
@@ -52,7 +52,7 @@ class A1111Model:
         self.family = "sdxl" if loaded.is_sdxl else "sd2" if loaded.is_sd2 else "sd1"
         self.unet, self.vae = loaded.model.diffusion_model, loaded.first_stage_model
         self.text_encoders: list[nn.Module] = [encoder_of(embedder) for embedder in self._embedders]
-        self._spare = SpareModules([self.vae, *([] if config.train_text_encoder else self.text_encoders)])
+        self._spare = WebuiSpare([self.vae, *([] if config.train_text_encoder else self.text_encoders)])
         held = next(self.unet.parameters()).dtype
         remedy = "Start the WebUI with --no-half."
         self.compute_dtype = choose_compute_dtype(config, held, self.device, name=self.name, remedy=remedy)

@@ -18,9 +18,11 @@ from ...sd.names import name_text_layers, name_unet_layers
 from ..shared.devices import autocast, choose_device, choose_dtype
 from ..shared.image_models import check_clip_skip, fingerprint_vae, settle_schedule, warn_zero_snr
 from ..shared.modes import in_mode
+from ..shared.spare import SpareModules, is_short
 from ..shared.text_encoders import encode_captions
 from .checkpoints.checkpoint import Checkpoint, fingerprint_checkpoint
 from .checkpoints.recognising import describe, describe_vae
+from .few_bits import check_bits
 from .host import StandaloneHost
 from .loading import load_parts
 from .sampling import check_sampler, read_alphas_cumprod, sample_picture
@@ -73,8 +75,11 @@ class DiffusersModel:
         self.name, self.family = checkpoint.path.name, checkpoint.family
         self.path = checkpoint.path if checkpoint.path.is_file() else None
         self.warnings: list[str] = []
-        parts = load_parts(checkpoint, vae=config.vae, device=device, dtype=self.compute_dtype)
+        if config.quantization != "none":
+            check_bits(config.quantization, device)
+        parts = load_parts(checkpoint, vae=config.vae, device=device, dtype=self.compute_dtype, bits=config.quantization)
         self.unet, self.vae, self.text_encoders, self.tokenizers = parts.unet, parts.vae, list(parts.text_encoders), parts.tokenizers
+        self._spare = SpareModules([self.vae, *([] if config.train_text_encoder else self.text_encoders)])
         self.scheduler_config = checkpoint.scheduler
         self.alphas_cumprod = settle_schedule(read_alphas_cumprod(self.scheduler_config))
         self.scaling_factor = float(self.vae.config.scaling_factor)
@@ -110,17 +115,18 @@ class DiffusersModel:
 
     @torch.no_grad()
     def encode_pixels(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        latents = self.vae.encode(pixels.to(self.device, torch.float32)).latent_dist
+        with self._spare.at_hand(self.vae):
+            latents = self.vae.encode(pixels.to(self.device, torch.float32)).latent_dist
         return latents.mean.cpu(), latents.std.cpu()
 
     def count_tokens(self, caption: str) -> int:
         return max(len(tokenizer(caption, add_special_tokens=False, verbose=False).input_ids) for tokenizer in self.tokenizers)
 
     def encoding(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+        return self._spare.at_hand(*self.text_encoders)
 
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
-        with autocast(self.device, self.compute_dtype):
+        with self.encoding(), autocast(self.device, self.compute_dtype):
             return encode_captions(captions, self.text_encoders, self.tokenizers, clip_skip=clip_skip, max_token_length=max_token_length)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:
@@ -132,8 +138,9 @@ class DiffusersModel:
     @contextlib.contextmanager
     def training(self, *, gradient_checkpointing: bool) -> Iterator[None]:
         """Train mode switches on adapters' dropout, and diffusers before 0.32 does not checkpoint without it; the base
-        has no dropout of its own."""
-        with in_mode([self.unet, *self.text_encoders], training=True):
+        has no dropout of its own. What does not learn waits on the CPU where the card is short of memory."""
+        spare = self._spare.away() if is_short(self.device) else contextlib.nullcontext()
+        with spare, in_mode([self.unet, *self.text_encoders], training=True):
             if not gradient_checkpointing:
                 yield
                 return
@@ -154,4 +161,5 @@ class DiffusersModel:
                 encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def sample(self, request: SdSampleRequest) -> Any:
-        return sample_picture(self, request)
+        with self._spare.at_hand():
+            return sample_picture(self, request)

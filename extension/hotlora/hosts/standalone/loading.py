@@ -15,6 +15,7 @@ from torch import nn
 from ...engine.errors import UserError
 from .checkpoints.checkpoint import Checkpoint, Part, TokenizerFiles
 from .checkpoints.recognising import describe_vae
+from .few_bits import hold_in_few_bits, keep_packing, pack
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,18 @@ class Parts:
     tokenizers: Sequence[Any]
 
 
-def load_parts(checkpoint: Checkpoint, *, vae: str, device: torch.device, dtype: torch.dtype) -> Parts:
+def load_parts(checkpoint: Checkpoint, *, vae: str, device: torch.device, dtype: torch.dtype, bits: str = "none") -> Parts:
     """Everything that training and sampling need.
 
     Args:
         vae: file or folder of another VAE; the checkpoint's own when empty.
         dtype: of U-Net and text encoders; the VAE is always fp32, because SDXL's gives NaN in fp16.
+        bits: of the U-Net, see the option ``quantization``.
 
     Raises:
         UserError: when something is missing from the files or does not fit together.
     """
-    unet = load_part(checkpoint.parts["unet"], device, dtype)
+    unet = load_part(checkpoint.parts["unet"], device, dtype, bits)
     encoders = [load_part(part, device, dtype) for name, part in checkpoint.parts.items() if name.startswith("text_encoder")]
     own_vae = describe_vae(Path(vae), checkpoint.family) if vae else checkpoint.parts.get("vae")
     if own_vae is None:
@@ -45,15 +47,16 @@ def load_parts(checkpoint: Checkpoint, *, vae: str, device: torch.device, dtype:
     return Parts(unet, load_part(own_vae, device, torch.float32), encoders, [_load_tokenizer(files) for files in checkpoint.tokenizers])
 
 
-def load_part(part: Part, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def load_part(part: Part, device: torch.device, dtype: torch.dtype, bits: str = "none") -> nn.Module:
     """One network: frozen, in evaluation mode.
 
     Raises:
         UserError: when its file is missing or broken, lacks a tensor, or has one of another shape.
     """
     model, file = build_empty(part.component, part.config), part.open()
-    tensors = {}
-    for name, empty in model.state_dict().items():
+    tensors, wanted = {}, model.state_dict()
+    packed = {} if bits == "none" else hold_in_few_bits(model, bits, dtype)
+    for name, empty in wanted.items():
         if name.endswith("position_ids"):
             continue
         try:
@@ -67,12 +70,16 @@ def load_part(part: Part, device: torch.device, dtype: torch.dtype) -> nn.Module
                 f"cannot load '{part.source}': its tensor for {name} is {list(tensor.shape)} and should be {list(empty.shape)}. "
                 "Use an unmodified SD 1.x, SD 2.x or SDXL model."
             )
-        tensors[name] = tensor.to(device, dtype)
+        if name in packed:
+            pack(packed[name], tensor.to(dtype), device)
+        else:
+            tensors[name] = tensor.to(device, dtype)
     model.load_state_dict(tensors, strict=False, assign=True)
     for module in model.modules():
         places = module._buffers.get("position_ids")
         if places is not None:  # the one thing that no file needs to hold: 0, 1, 2 …
             module.position_ids = torch.arange(places.shape[-1], device=device)[None]
+    keep_packing(model)
     return model.requires_grad_(False).eval()
 
 

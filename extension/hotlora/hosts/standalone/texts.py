@@ -1,7 +1,5 @@
 """The stand-alone host for text: a language model's folder, loaded with transformers, and nobody else using it."""
 
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,9 @@ from ...engine.interfaces import Trainee
 from ...llm.config import TextConfig
 from ..shared.causal_model import CausalModel
 from ..shared.devices import choose_device, choose_dtype
+from .few_bits import check_bits, is_packed, keep_packing
 from .host import StandaloneHost
 from .model_folder import check_model_folder, quantization_of
-
-_FIRST_FOR_PROCESSORS = (0, 50)
 
 
 class TransformersHost(StandaloneHost):
@@ -114,33 +111,10 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def _quantize(bits: str, dtype: torch.dtype, device: torch.device) -> Any:
-    """Settings for transformers. Raises UserError where the package is not here, or too old for a processor."""
+    """Settings for transformers. Raises UserError where bitsandbytes cannot do it."""
     from transformers import BitsAndBytesConfig
 
-    found = find_spec("bitsandbytes") and version("bitsandbytes")
-    if not found or (device.type == "cpu" and not _is_at_least(found, _FIRST_FOR_PROCESSORS)):
-        needed = "the package bitsandbytes" + (f" {'.'.join(map(str, _FIRST_FOR_PROCESSORS))} or newer" if device.type == "cpu" else "")
-        here = f"{found} is here" if found else "it is not here"
-        raise UserError(f"cannot load the model in {bits}: that needs {needed}, and {here}. Install it, or set quantization: none.")
+    check_bits(bits, device)
     if bits == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
-
-
-def _is_at_least(found: str, wanted: tuple[int, int]) -> bool:
-    parts = found.split(".")[:2]
-    return all(map(str.isdigit, parts)) and tuple(map(int, parts)) >= wanted
-
-
-def is_packed(net: Any) -> bool:
-    """Whether all layers that bitsandbytes packs are: they also take weights that are not, and fail when they compute."""
-    tests = {"Linear4bit": lambda weight: hasattr(weight, "quant_state"), "Linear8bitLt": lambda weight: weight.dtype == torch.int8}
-    return all(tests[kind](module.weight) for module in net.modules() if (kind := type(module).__name__) in tests)
-
-
-def keep_packing(net: Any) -> None:
-    """Where a processor has instructions for it, bitsandbytes packs 4-bit weights anew, and rounds their scales, at the first answer: the
-    model would train on another one after a sample than before it."""
-    for module in net.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False

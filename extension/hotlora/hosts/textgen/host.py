@@ -61,6 +61,10 @@ class TextgenHost:
                 compute_dtype=find_compute_dtype(net),
                 chat_template=read_template(),
             )
+            if config.quantization != "none":
+                asked = f"quantization {config.quantization} was asked for"
+                model.warnings.append(f"{asked}, but this program has the model loaded already. It is trained as it is there.")
+                config.quantization = "none"  # so that no file claims it
             trainee = TextTrainee(model, config)
             config.base_model = config.base_model or shared.model_name
             self._config, self._net = config, net

@@ -58,6 +58,10 @@ def check_options(config: ImageConfig, name: str, prediction_type: str, zero_ter
     if config.vae:
         raise UserError(f"cannot use the option vae in the WebUI: it has one loaded. Choose it in {vae_setting}, and leave vae empty.")
     warnings = []
+    if config.quantization != "none":
+        asked = f"quantization {config.quantization} was asked for"
+        warnings.append(f"{asked}, but the WebUI has the model loaded already. It is trained as it is there.")
+        config.quantization = "none"  # so that no file claims it
     if config.prediction_type not in ("auto", prediction_type):
         asked = f"prediction_type {config.prediction_type} was asked for"
         warnings.append(f"{asked}, but the WebUI runs {name} as {prediction_type}. That is what is trained.")

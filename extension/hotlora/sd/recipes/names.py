@@ -83,6 +83,7 @@ _DIFFERENT = {  # name -> (option, how it differs)
     "LoRA_type": ("network_type", "LoCon is network_type lora with a conv_rank."),
     "lycoris_algo": ("network_type", "LoCon is network_type lora with a conv_rank."),
     "algo": ("network_type", "LoCon is network_type lora with a conv_rank."),
+    **dict.fromkeys(("fp8_base", "fp8_base_unet"), ("quantization", "A base in 8 bits is quantization: 8bit, which packs in another way.")),
     "unet_lr": ("learning_rate", "The U-Net learns at learning_rate; the text encoder has text_encoder_lr."),
     "network_train_unet_only": ("train_text_encoder", "The text encoder is only trained with train_text_encoder: true."),
     "network_train_text_encoder_only": ("train_unet", "Set train_unet: false and train_text_encoder: true."),
@@ -132,7 +133,7 @@ _NONE = {  # why -> names that have no counterpart
         fused_backward_pass fused_optimizer_groups blockwise_fused_optimizers cache_text_encoder_outputs
         cache_text_encoder_outputs_to_disk sdxl_cache_text_encoder_outputs text_encoder_batch_size disable_mmap_load_safetensors
         single_blocks_to_swap double_blocks_to_swap sd3_fused_backward_pass flux_fused_backward_pass""",
-    "The adapter is always trained in fp32, on the base model in mixed_precision.": "full_fp16 full_bf16 fp8_base fp8_base_unet",
+    "The adapter is always trained in fp32, on the base model in mixed_precision.": "full_fp16 full_bf16",
     "One process on one device trains; data needs no workers.": """
         max_data_loader_n_workers persistent_data_loader_workers num_cpu_threads_per_process num_processes num_machines multi_gpu
         gpu_ids main_process_port extra_accelerate_launch_args ddp_timeout ddp_gradient_as_bucket_view ddp_static_graph""",

@@ -66,7 +66,8 @@ _NONE = {
         decoder decoder_text_encoder decoder_vqgan embedding additional_embeddings embedding_learning_rate preserve_embedding_norm
         bundle_additional_embeddings frames timestep_shift dynamic_timestep_shifting vb_loss_strength oft_block_size oft_block_share
         oft_scaled lokr_dim lokr_decompose_both lokr_use_tucker lokr_weight_decompose lokr_dora_on_output lokr_full_matrix lokr_vec_trick
-        quantization force_circular_padding custom_conditioning_image""",
+        force_circular_padding custom_conditioning_image""",
+    "It names layers; quantization: 8bit or 4bit packs the U-Net's transformer blocks.": "quantization",
     "It is not made here.": """
         learning_rate_min_factor learning_rate_scaler custom_learning_rate_scheduler scheduler_params ema_update_step_interval
         log_cosh_strength huber_delta generalized_offset_noise timestep_distribution noising_weight noising_bias unmasked_probability
