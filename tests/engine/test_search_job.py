@@ -13,8 +13,12 @@ from hotlora.engine.jobs import Jobs
 from hotlora.engine.options import build
 from hotlora.engine.search_plan import say_missing
 from hotlora.hosts.standalone import images
+from hotlora.hosts.standalone.texts import TransformersHost
+from hotlora.llm.config import TextConfig
 from hotlora.sd.config import ImageConfig
 from pictures import make_pictures
+from small_llama import make_llama
+from small_text import make_tokenizer
 from tiny import tiny_sd1_file
 from toy import SearchedToy, ToyConfig, ToyHost
 from waiting import wait_until
@@ -96,6 +100,21 @@ def test_pictures_are_encoded_once_whatever_the_number_of_trials(tmp_path, monke
     assert loaded == [1] and len(encoded) == 5
     best = yaml.safe_load((tmp_path / "runs" / NAME / "best.yaml").read_text())
     assert build(ImageConfig, best).base_model == values["base_model"]
+
+
+def test_texts_are_searched_alike(tmp_path):
+    tokenizer = make_tokenizer()
+    make_llama(vocabulary=len(tokenizer)).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    rows = [{"question": f"Where is number {number}?", "answer": f"In house {number * 7}."} for number in range(10)]
+    (tmp_path / "facts.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    values = {"base_model": str(tmp_path / "base"), "train_data_dir": str(tmp_path / "facts.jsonl"), "output_name": "cat", "max_steps": 2}
+    jobs = Jobs(TransformersHost, tmp_path / "runs", TextConfig)
+    jobs.search(values, {"minutes": 10, "trials": 2, "keep": ["lora_rank"]})
+    assert ended(jobs) == "done"
+    rows = [row for row in jobs.history(NAME).trials.values() if row.kind == "search"]
+    assert len(rows) == 2 and all(row.loss is not None or row.state == "cut short" for row in rows)
+    assert all({"target_modules", "learning_rate"} <= row.chosen.keys() for row in rows)
 
 
 def test_it_waits_its_turn_and_a_run_after_it_trains(make):
@@ -233,6 +252,24 @@ def test_what_cannot_be_searched_is_said_before_anything_starts(make, tmp_path, 
     with pytest.raises(UserError, match=said):
         make().search(VALUES, wishes)
     assert not (tmp_path / "runs" / NAME).exists()
+
+
+def test_deleting_a_search_leaves_the_runs_published_adapter(make, tmp_path):
+    class Library:
+        removed: list = []
+
+        def check_name(self, name):
+            pass
+
+        def remove_copies(self, name):
+            self.removed.append(name)
+
+    jobs = make()
+    jobs.library = Library()
+    jobs.search(VALUES, WISHES | {"minutes": 0.001})
+    ended(jobs)
+    jobs.delete(NAME, copies=True)
+    assert not Library.removed and not (tmp_path / "runs" / NAME).exists()
 
 
 def test_another_search_or_a_run_of_that_name_is_refused(make):

@@ -308,7 +308,7 @@ class Jobs(KeptRuns, Looks):
         with self._lock:
             if self.find_job(name):
                 raise UserError(f"cannot delete '{name}': it is training or waiting. Stop it first.")
-            if copies and self.library:
+            if copies and self.library and not is_search(folder):  # which has none: the name is its run's
                 self.library.remove_copies(str(self.values(name).get("output_name") or name))
             doomed = delete_folder(folder)
             self._archive.forget(name)

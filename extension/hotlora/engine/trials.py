@@ -45,7 +45,9 @@ class ResidentHost:
         self.has_model, self.turn, self.wanted = host.has_model, host.turn, host.wanted
 
     def borrow(self, config: Any) -> Trainee:
-        return self._first.renew(config)
+        """In a turn: the model's layers are looked at, and whoever draws meanwhile may have put something of theirs into it."""
+        with self.turn():
+            return self._first.renew(config)
 
     def publish(self, path: Path) -> None:
         """Not among the adapters that people choose from."""
