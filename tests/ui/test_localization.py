@@ -28,6 +28,7 @@ from hotlora.engine.options import build, options_of
 from hotlora.engine.probe import Estimate
 from hotlora.pictures.album import look_at_pictures
 from hotlora.pictures.editor import AlbumPage, Shown
+from hotlora.pictures.remedies import REMEDIES, make_remedy
 from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
 from hotlora.ui import studio as studio_module
@@ -187,7 +188,8 @@ def texts_of_answers(tab):
         recipe._studio.model_name = lambda name=name: name
         yield from texts(recipe.show_model())
     yield from texts(recipe._write_yaml(*recipe.options.show({"output_name": NAMES}))[1])
-    yield from texts(show_findings([]), show_findings([Finding(NAMES, NAMES, [])]))
+    remedies = [make_remedy(kind, [NAMES]) for kind in REMEDIES]
+    yield from texts(show_findings([]), show_findings([Finding(NAMES, NAMES, [], remedy) for remedy in remedies], NAMES, 1))
     yield from texts(show_proposals([Proposal(NAMES, caption, NAMES) for caption in (NAMES, "")]))
     yield from texts(*(show_captions(CaptionStatus(busy, 1, 2, 1, 1, NAMES)) for busy in (True, False)))
     yield from (watch._describe_buttons(status, True, False)[0].shows["value"] for status in STATUSES)

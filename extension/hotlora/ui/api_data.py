@@ -48,8 +48,9 @@ def _add_looks(router: APIRouter, studio: Studio) -> None:
 
     @router.post("/data/report", summary="What commonly goes wrong with such data")
     def report(options: dict = _OPTIONS) -> list:
-        """Findings, each with its ``kind``, what is ``said`` of it and what to do, and the ``names`` of the examples that it is about. The
-        first report of many pictures takes minutes; later ones look only at what has changed."""
+        """Findings, each with its ``kind``, what is ``said`` of it and what to do, and the ``names`` of the examples that it is about.
+        ``remedy`` is what to send to ``/album/mend`` where the program can mend it, else null. The first report of many pictures takes
+        minutes; later ones look only at what has changed."""
         values = dict(studio.settings()) | options
         config = studio.jobs.build_config(values | {"output_name": values.get("output_name") or "unnamed"})
         return [asdict(finding) for _, found in (studio.report(config) if studio.report else ()) for finding in found]

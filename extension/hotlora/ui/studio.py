@@ -62,6 +62,14 @@ class Editor(Protocol):
         """Many at once; returns what was done."""
         ...
 
+    def mend(self, config: Any, remedy: Mapping[str, Any]) -> str:
+        """Carry out a finding's remedy; returns what was done."""
+        ...
+
+    def count_steps(self, config: Any) -> int:
+        """How many changes can be undone."""
+        ...
+
     def undo(self, config: Any) -> str:
         """The last change; returns what it was."""
         ...
