@@ -12,6 +12,7 @@
         hotlora_look_ahead: ["#hotlora_outlook", "#hotlora_answer"],
         hotlora_look: ["#hotlora_album", "#hotlora_message"],
         hotlora_examine: ["#hotlora_health", "#hotlora_message"],
+        hotlora_draw_class: ["#hotlora_class_status", "#hotlora_message"],
         hotlora_write_captions: ["#hotlora_captions_status", "#hotlora_message"],
     };
     const working = {}; // button -> the sign that its answer is awaited

@@ -13,6 +13,7 @@ from fastapi import Path as InPath
 from ..engine.errors import UserError
 from .api_album import add_album
 from .api_captions import add_captions
+from .api_class import add_class
 from .datasets import add_to_data_set, list_data_sets
 from .studio import Studio
 from .zip_files import clean_place
@@ -26,6 +27,8 @@ def add_data(router: APIRouter, studio: Studio) -> None:
     _add_sets(router, studio)
     if studio.editor:
         add_album(router, studio, studio.editor)
+    if studio.class_pictures:
+        add_class(router, studio, studio.class_pictures)
     if studio.captions:
         add_captions(router, studio, studio.captions)
 

@@ -12,6 +12,7 @@ import gradio as gr
 from ..engine.examples import Finding
 from .album_section import AlbumSection, Looked
 from .caption_section import CaptionSection
+from .class_section import ClassSection
 from .compat import answer, listen, message, tell_answered, uploaded_paths
 from .datasets import add_to_data_set, list_data_sets
 from .draw import hint
@@ -38,6 +39,9 @@ class DataSection:
         self.folder = options.make("train_data_dir", placeholder="a folder on this computer")
         if "datasets" in options.fields:
             options.make("datasets")  # the script makes a table of it (javascript/hotlora_folders.js)
+        self._class = ClassSection(self._studio, self._said) if self._studio.class_pictures else None
+        if self._class:
+            self._class.build()
         with gr.Row():
             self.upload = gr.File(
                 label="or drop files here", file_count="multiple", elem_id="hotlora_upload", scale=3, elem_classes=["hotlora-drop"]
@@ -95,8 +99,9 @@ class DataSection:
             [self.upload, self.data_set, *everything],
             [*looked, self.upload, self.data_set, self.folder],
         )
-        if self._captions:
-            self._captions.connect(recipe)
+        for section in (self._captions, self._class):
+            if section:
+                section.connect(recipe)
         answer(self.data_set.input, self._choose, [self.data_set, *everything], [*looked, self.folder])
         tell_answered(answer(self.look.click, self._look_at, everything, looked), "hotlora_look")
         tell_answered(answer(self.examine.click, self._examine, everything, [self._said, self.health]), "hotlora_examine")
