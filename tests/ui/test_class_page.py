@@ -36,8 +36,10 @@ class Drawn:
 class Drawer(ToyTrainee):
     """Draws as slowly as to be watched."""
 
+    seconds = 0.3
+
     def preview(self, request):
-        time.sleep(0.3)
+        time.sleep(self.seconds)
         return Drawn(request)
 
 
@@ -49,9 +51,11 @@ def make_studio(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
-def test_they_are_drawn_stopped_gone_on_with_and_made_a_row(serve, open_page, tmp_path, size, theme):
+def test_they_are_drawn_stopped_gone_on_with_and_made_a_row(serve, open_page, tmp_path, monkeypatch, size, theme):
+    monkeypatch.setattr(Drawer, "seconds", 3)
     cats = make_pictures(tmp_path / "data" / "cats", 6)
     page = open_page(serve(build_standalone_page(make_studio(tmp_path))), size=size, theme=theme)
+    page.locator("#hotlora_beat i").first.wait_for(state="attached")  # it answers
     page.locator("#hotlora_train_data_dir").locator("textarea, input").first.fill(str(cats))
     page.locator("#hotlora_class").get_by_text("Regularisation pictures").first.click()
     page.locator("#hotlora_draw_class").click()
@@ -59,8 +63,9 @@ def test_they_are_drawn_stopped_gone_on_with_and_made_a_row(serve, open_page, tm
     page.locator("#hotlora_class_prompts textarea").first.fill("photo of a cat")
     page.locator("#hotlora_draw_class").click()
     page.locator("#hotlora_class_status b", has_text="2 / 6").wait_for()
-    page.locator("#hotlora_now", has_text="photo of a cat class").first.wait_for()
+    page.locator("#hotlora_now", has_text="photo of a cat class").first.wait_for(state="attached")
     page.locator("#hotlora_stop_class").click()
+    monkeypatch.setattr(Drawer, "seconds", 0.1)
     page.locator("#hotlora_class_status", has_text="Stopped. Draw goes on").first.wait_for()
     folder = tmp_path / "data" / "photo of a cat class"
     assert 2 <= len(list(folder.glob("*.png"))) < 6
@@ -105,11 +110,8 @@ def test_the_same_is_done_by_http_and_in_allowed_folders_only(tmp_path):
             break
         time.sleep(0.05)
     assert status["message"].startswith("Stopped.") and status["folder"] == str(tmp_path / "data" / "cat class")
-    for body, said in (
-        ({"words": [], "count": 2}, "no class words"),
-        ({"words": ["x"], "count": 2, "name": "../x"}, "cannot be used in names"),
-    ):
-        refused = client.post("/hotlora/v1/class", json=body)
+    for body, said in (({"words": []}, "no class words"), ({"words": ["x"], "name": "../x"}, "cannot be used in names")):
+        refused = client.post("/hotlora/v1/class", json={"count": 2, **body})
         assert refused.status_code == 400 and said in refused.json()["detail"]
     elsewhere = client.post("/hotlora/v1/class", json={"words": ["x"], "options": {"train_data_dir": str(tmp_path / "secret")}})
     assert elsewhere.status_code == 400 and "only these folders may be used" in elsewhere.json()["detail"]

@@ -38,6 +38,7 @@ def names(folder):
 def test_each_button_names_what_it_changes_does_it_and_is_undone(serve, open_page, tmp_path, folder, size, theme):
     studio = toy_studio(tmp_path, editor=IMAGES.make_editor(), report=IMAGES.report)
     page = open_page(serve(build_standalone_page(studio)), size=size, theme=theme)
+    page.locator("#hotlora_beat i").first.wait_for(state="attached")  # it answers
     for option, value in (("train_data_dir", folder), ("resolution", 64)):
         page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
     page.locator("#hotlora_look").click()

@@ -27,6 +27,7 @@ from hotlora.engine.marks import Marks
 from hotlora.engine.options import build, options_of
 from hotlora.engine.probe import Estimate
 from hotlora.pictures.album import look_at_pictures
+from hotlora.pictures.class_desk import ClassStatus
 from hotlora.pictures.editor import AlbumPage, Shown
 from hotlora.pictures.remedies import REMEDIES, make_remedy
 from hotlora.sd.config import ImageConfig
@@ -36,6 +37,7 @@ from hotlora.ui.album_views import show_album, show_pager
 from hotlora.ui.caption_section import show_proposals
 from hotlora.ui.caption_section import show_status as show_captions
 from hotlora.ui.charts import ALSO, draw_losses
+from hotlora.ui.class_section import show_class
 from hotlora.ui.samples import show_samples
 from hotlora.ui.views import (
     describe_row,
@@ -190,6 +192,7 @@ def texts_of_answers(tab):
     yield from texts(recipe._write_yaml(*recipe.options.show({"output_name": NAMES}))[1])
     remedies = [make_remedy(kind, [NAMES]) for kind in REMEDIES]
     yield from texts(show_findings([]), show_findings([Finding(NAMES, NAMES, [], remedy) for remedy in remedies], NAMES, 1))
+    yield from texts(show_class(ClassStatus(1, False, 1, 1, NAMES, True, NAMES)))
     yield from texts(show_proposals([Proposal(NAMES, caption, NAMES) for caption in (NAMES, "")]))
     yield from texts(*(show_captions(CaptionStatus(busy, 1, 2, 1, 1, NAMES)) for busy in (True, False)))
     yield from (watch._describe_buttons(status, True, False)[0].shows["value"] for status in STATUSES)
