@@ -238,7 +238,7 @@
 
     function showFields() {
         const operation = read("#hotlora_operation");
-        find("#hotlora_change_text").hidden = ["sort", "drop_doubles", "trigger"].includes(operation);
+        find("#hotlora_change_text").hidden = ["sort", "drop_doubles", "letters", "trigger"].includes(operation);
         find("#hotlora_change_by").hidden = !["replace", "pattern"].includes(operation);
     }
 

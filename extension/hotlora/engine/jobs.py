@@ -156,6 +156,21 @@ class Jobs(KeptRuns, Looks):
         if self.find_job(name):
             raise UserError(f"cannot resume '{name}': it is training or waiting already. Wait for it, or stop it first.")
 
+    def enter(self, name: str, make: Callable[[Host], Job]) -> Job:
+        """Have other work than a run done when those before it are done.
+
+        Args:
+            name: that the work is going to have.
+            make: makes it; what it raises is handed on.
+
+        Raises:
+            UserError: where something of that name trains, waits or lies among the runs.
+        """
+        with self._lock:
+            if self.find_job(name) or (self.folder / name).exists():
+                raise UserError(f"cannot start '{name}': there is one of that name already. Wait for it, or choose another name.")
+            return self._stand_in_line(make(self._make_host()))
+
     def _stand_in_line(self, job: Job) -> Job:
         self._line.append(job)
         self._left = [name for name in self._left if name != job.run.name]
@@ -166,7 +181,7 @@ class Jobs(KeptRuns, Looks):
         return job
 
     def _keep_line(self) -> None:
-        self._line_file.write(list(dict.fromkeys([*(job.run.name for job in self._line), *self._left])))
+        self._line_file.write(list(dict.fromkeys([*(job.run.name for job in self._line if job.IS_RUN), *self._left])))
 
     def _work(self) -> None:
         while True:
