@@ -1,9 +1,10 @@
 """A1111's install hook: adds the packages that training needs and the WebUI lacks, and moves none that is there.
 
 The WebUI runs this file in its own Python at every start, before it loads anything, with its own folder as the working
-directory, and prints what this prints. `python install.py` does the same for any other Python. Here lies the knowledge of
-which version fits which host. It imports the standard library only: when nothing is to do it must cost next to nothing, and
-then it prints nothing. Whatever goes wrong becomes one sentence and the exit code is 0, because the WebUI must start.
+directory, and prints what this prints. `python install.py` does the same for any other Python, and `python install.py optuna`
+adds what *Find settings* needs as well. Here lies the knowledge of which version fits which host. It imports the standard
+library only: when nothing is to do it must cost next to nothing, and then it prints nothing. Whatever goes wrong becomes one
+sentence and the exit code is 0, because the WebUI must start.
 """
 
 import ctypes
@@ -46,14 +47,17 @@ PEFT_CHOICES = ("0.21.2", "0.18.1", "0.14.0", "0.13.2")  # newest first; 0.18.1 
 BITSANDBYTES_CHOICES = (("0.50.2", "2.4"), ("0.45.5", "2.0"))
 # (version, lowest protobuf): the generated code of 2.21 refuses an older protobuf; 2.20 writes with any from 3.20 to 6.
 TENSORBOARD_CHOICES = (("2.21.0", "6.31.1"), ("2.20.0", "3.19.6"))
+# Of Find settings; HotLoRA works with 4 and 5.
+OPTUNA = "5.0.0"
 
 # What each needs besides. Where all of that is there, pip is told not to look at what the wheel declares.
 DEPENDENCIES = {
     "peft": "numpy packaging psutil pyyaml torch transformers tqdm accelerate safetensors huggingface-hub",
     "bitsandbytes": "torch numpy packaging",
     "tensorboard": "absl-py grpcio markdown numpy packaging pillow protobuf setuptools tensorboard-data-server werkzeug",
+    "optuna": "alembic colorlog numpy packaging pyyaml sqlalchemy tqdm",
 }
-CHECKS = {"peft": "peft", "bitsandbytes": "bitsandbytes", "tensorboard": "torch.utils.tensorboard"}
+CHECKS = {"peft": "peft", "bitsandbytes": "bitsandbytes", "tensorboard": "torch.utils.tensorboard", "optuna": "optuna"}
 # A name that cannot be resolved fails at once; a firewall that swallows packets only after this, and the WebUI waits.
 PIP_SETTINGS = dict(PIP_RETRIES="1", PIP_TIMEOUT="10", PIP_DEFAULT_TIMEOUT="10", PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
 UNREACHABLE = "the package index cannot be reached"
@@ -74,8 +78,10 @@ def find_missing(launch) -> list[tuple[str, str]]:
     wanted = choose_peft(host)
     if host["torch"] and is_missing("bitsandbytes") and is_built_for_cuda(host["torch"]) and has_nvidia_driver():
         wanted += [("bitsandbytes", version) for version in choose(BITSANDBYTES_CHOICES, host["torch"])]
-    if is_missing("tensorboard") and asks_for_tensorboard(launch):
+    if is_missing("tensorboard") and asks_for("hotlora_tensorboard", launch):
         wanted += [("tensorboard", version) for version in choose(TENSORBOARD_CHOICES, host["protobuf"] or NO_END)]
+    if is_missing("optuna") and ("optuna" in sys.argv[1:] or asks_for("hotlora_optuna", launch)):
+        wanted.append(("optuna", OPTUNA))
     return wanted
 
 
@@ -159,12 +165,12 @@ def has_nvidia_driver() -> bool:
     return True
 
 
-def asks_for_tensorboard(launch) -> bool:
+def asks_for(setting: str, launch) -> bool:
     """Looks into A1111's settings: where it says, else beside the extensions (--data-dir given to the server is not seen here)."""
     paths = [Path(launch.args.ui_settings_file), Path(__file__).absolute().parents[2] / "config.json"] if launch else []
     settings = [path.read_text(encoding="utf-8-sig") for path in paths if path.is_file()]
     try:
-        return bool(settings) and json.loads(settings[0])["hotlora_tensorboard"] is True
+        return bool(settings) and json.loads(settings[0])[setting] is True
     except (ValueError, KeyError, TypeError):
         return False  # not asked, or the file is broken, which the WebUI says itself
 

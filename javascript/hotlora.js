@@ -115,15 +115,24 @@
     }
     setInterval(translateButtons, 250);
 
-    window.hotloraUse = function () {
+    const ofRun = (name) => name.replace(/-(step\d{8}|best|live)$/, "");
+
+    function withoutRun(text, name) {
+        const parts = text.split(/(<lora:[^>]*>)/);
+        return parts.filter((part) => !part.startsWith("<lora:") || ofRun(part.split(":")[1]) !== ofRun(name)).join("").replace(/(,\s*)+,/g, ",").replace(/^\s*,\s*/, "");
+    }
+
+    // Without a tag: the run's, unless its LoRA is called for already. With one: that in place of any of the same run.
+    window.hotloraUse = function (chosen) {
         const shown = find("#hotlora_tag");
         const prompt = find("#txt2img_prompt textarea");
         if (!shown || !prompt) return;
-        const name = shown.dataset.tag.split(":")[1];
-        const words = [shown.dataset.trigger, shown.dataset.tag].filter((word) => word);
+        const tag = chosen || shown.dataset.tag;
+        const name = tag.split(":")[1];
         let text = prompt.value;
+        if (chosen) text = withoutRun(text, name);
         if (!text.includes("<lora:" + name + ":")) {
-            const missing = words.filter((word) => !text.includes(word));
+            const missing = [shown.dataset.trigger, tag].filter((word) => word && !text.includes(word));
             text = [text.trim().replace(/,$/, ""), ...missing].filter((word) => word).join(", ");
             prompt.value = text;
             prompt.dispatchEvent(new Event("input", { bubbles: true }));

@@ -9,7 +9,10 @@
     // button -> where its answer appears, where it says what is wrong
     const ANSWERS = {
         hotlora_train: ["#hotlora_watch", "#hotlora_answer"],
+        hotlora_find: ["#hotlora_watch", "#hotlora_find_answer"],
         hotlora_look_ahead: ["#hotlora_outlook", "#hotlora_answer"],
+        hotlora_grid_draw: ["#hotlora_grid_answer", "#hotlora_grid_answer"],
+        hotlora_grid_keep: ["#hotlora_grid_answer", "#hotlora_grid_answer"],
         hotlora_look: ["#hotlora_album", "#hotlora_message"],
         hotlora_examine: ["#hotlora_health", "#hotlora_message"],
         hotlora_draw_class: ["#hotlora_class_status", "#hotlora_message"],
@@ -95,7 +98,7 @@
     function dropNotes() {
         const shown = find("#hotlora_status [data-status]");
         const state = shown ? `${shown.dataset.status} ${(shown.querySelector("strong") || {}).textContent}` : "";
-        for (const note of document.querySelectorAll("#hotlora_message .hotlora-message, #hotlora_answer .hotlora-message")) {
+        for (const note of document.querySelectorAll("#hotlora_message .hotlora-message, #hotlora_answer .hotlora-message, #hotlora_find_answer .hotlora-message")) {
             if (!note.closest("[data-said]")) continue; // it stands as long as it is true
             const then = seen.get(note) || { at: Date.now(), state };
             seen.set(note, then);

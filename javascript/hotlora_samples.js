@@ -1,45 +1,81 @@
-// Samples: rows that stand at their newest; one over the whole page on a click, and its prompt's other steps by a slider or the arrow
-// keys. And the chart's choices, shown at once.
+// Samples and grids: one picture over the whole page on a click, and the others of its row (and, in a grid, of its column) by a slider
+// or the arrow keys, with what can be done with a checkpoint. Samples' rows stand at their newest. And the chart's choices, shown at once.
 
 (function () {
     if (window.hotloraSamples) return;
     window.hotloraSamples = true;
 
-    let dialog, figures, place;
+    let dialog, rows, place; // rows of figures, and which of them is shown: [down, across]
 
     function make() {
         dialog = Object.assign(document.createElement("dialog"), { className: "hotlora-large" });
-        const close = Object.assign(document.createElement("button"), { type: "button", textContent: "✕" });
-        close.setAttribute("aria-label", window.hotlora.translate("Close"));
-        close.addEventListener("click", () => dialog.close());
         const slider = Object.assign(document.createElement("input"), { type: "range", min: 0 });
         slider.setAttribute("aria-label", window.hotlora.translate("Step"));
-        slider.addEventListener("input", () => show(Number(slider.value)));
-        dialog.append(close, document.createElement("p"), document.createElement("img"), slider);
+        slider.addEventListener("input", () => show(place[0], Number(slider.value)));
+        const use = button(window.hotlora.translate("Use this one"), () => { dialog.close(); window.hotloraUse(shown().dataset.tag); });
+        const keep = button(window.hotlora.translate("Keep only this one"), keepOnly);
+        const close = button("✕", () => dialog.close());
+        close.className = "hotlora-close";
+        close.setAttribute("aria-label", window.hotlora.translate("Close"));
+        const choices = Object.assign(document.createElement("div"), { className: "hotlora-choices" });
+        choices.append(use, keep);
+        dialog.append(close, document.createElement("p"), document.createElement("img"), slider, choices);
         dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
         dialog.addEventListener("keydown", (event) => {
-            const by = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
-            if (by === undefined) return;
+            const by = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -Infinity], End: [0, Infinity] }[event.key];
+            if (!by) return;
             event.preventDefault();
-            show(place + by);
+            show(place[0] + by[0], place[1] + by[1]);
         });
         document.body.append(dialog);
     }
 
-    function show(wanted) {
-        place = Math.max(0, Math.min(figures.length - 1, wanted));
-        const { src, alt } = figures[place].querySelector("img");
+    function button(words, act) {
+        const made = Object.assign(document.createElement("button"), { type: "button", textContent: words });
+        made.addEventListener("click", act);
+        return made;
+    }
+
+    const clamp = (wanted, count) => Math.max(0, Math.min(count - 1, wanted));
+    const shown = () => rows[place[0]][place[1]];
+
+    function show(down, across) {
+        const row = clamp(down, rows.length);
+        const column = clamp(across, rows[row].length);
+        const figure = rows[row][column];
+        if (!figure) return; // not drawn yet
+        place = [row, column];
+        const { src, alt } = figure.querySelector("img");
         Object.assign(dialog.querySelector("img"), { src, alt });
         dialog.querySelector("p").textContent = alt;
-        Object.assign(dialog.querySelector("input"), { max: figures.length - 1, value: place });
+        Object.assign(dialog.querySelector("input"), { max: rows[row].length - 1, value: column });
+        const [use, keep] = dialog.querySelectorAll(".hotlora-choices button");
+        use.hidden = !figure.dataset.tag;
+        keep.hidden = !figure.dataset.gone;
+    }
+
+    function keepOnly() {
+        const { keep, gone } = shown().dataset;
+        const run = shown().closest(".hotlora-beside").dataset.run;
+        const question = window.hotlora.translate("Remove the other checkpoints of this run? The finished LoRA stays. These go:");
+        if (!window.hotloraConfirm(question, gone)) return;
+        dialog.close();
+        window.hotloraKept = [run, keep];
+        window.hotlora.find("#hotlora_grid_keep").click();
     }
 
     function open(event) {
-        const picture = event.target.closest && event.target.closest(".hotlora-row img");
+        const picture = event.target.closest && event.target.closest(".hotlora-row img, .hotlora-beside img");
         if (!picture || (event.type === "keydown" && event.key !== "Enter")) return;
         if (!dialog) make();
-        figures = [...picture.closest(".hotlora-row").querySelectorAll("figure")].filter((figure) => figure.querySelector("img"));
-        show(figures.indexOf(picture.closest("figure")));
+        const table = picture.closest(".hotlora-beside");
+        if (table) {
+            rows = [...table.querySelectorAll("tbody tr")].map((row) => [...row.querySelectorAll("td")].map((cell) => cell.querySelector("figure")));
+        } else {
+            rows = [[...picture.closest(".hotlora-row").querySelectorAll("figure")].filter((figure) => figure.querySelector("img"))];
+        }
+        const down = rows.findIndex((row) => row.includes(picture.closest("figure")));
+        show(down, rows[down].indexOf(picture.closest("figure")));
         dialog.showModal();
         dialog.querySelector("input").focus();
     }
@@ -48,11 +84,11 @@
 
     // A row stands at its newest sample, or as far from it as somebody has moved it, also when it is drawn anew.
     const fromEnd = {}; // a row's number -> pixels
-    const rows = () => [...document.querySelectorAll("#hotlora_samples .hotlora-row")];
+    const sampleRows = () => [...document.querySelectorAll("#hotlora_samples .hotlora-row")];
     const end = (row) => row.scrollWidth - row.clientWidth;
     let holder;
 
-    const standAtEnd = () => rows().forEach((row, number) => { row.scrollLeft = end(row) - (fromEnd[number] || 0); });
+    const standAtEnd = () => sampleRows().forEach((row, number) => { row.scrollLeft = end(row) - (fromEnd[number] || 0); });
     setInterval(() => {
         const now = window.hotlora.find("#hotlora_samples");
         if (!now || now === holder) return;
@@ -61,7 +97,7 @@
         standAtEnd();
     }, 500);
     document.addEventListener("scroll", ({ target }) => {
-        const number = rows().indexOf(target);
+        const number = sampleRows().indexOf(target);
         if (number >= 0) fromEnd[number] = end(target) - target.scrollLeft;
     }, true);
 

@@ -5,7 +5,7 @@
 
     const { find, translate } = window.hotlora;
     const KEPT = "hotlora_tell";
-    const LIVE = ["preparing", "training", "drawing", "paused", "stopping"];
+    const LIVE = ["preparing", "training", "drawing", "searching", "paused", "stopping"];
 
     function isWanted() {
         try {

@@ -76,6 +76,7 @@ def make_studio(program: Program) -> Studio:
         settings=lambda: read_settings(program),
         missing=say_missing,
         captions=CaptionDesk([*list_host_captioners(), *IN_A_HOST], access),
+        add_optuna="Tick Find settings in Settings, Train LoRA, and restart the WebUI: it is then added, and moves no other package.",
         uses_tag=True,
         has_live=True,
     )
@@ -155,6 +156,7 @@ def add_settings() -> None:
     )
     _add_setting("hotlora_training_share", 0.1, "Training's share of the time while pictures are made without a pause", gr.Slider, share)
     _add_setting("hotlora_tensorboard", False, "Write TensorBoard curves (installs TensorBoard at the next start)")
+    _add_setting("hotlora_optuna", False, "Find settings in the tab (installs Optuna at the next start)")
     _add_folders(
         "hotlora_folder",
         "Folder of runs and data sets (the WebUI's folder hotlora when empty; a change needs a restart of the server)",

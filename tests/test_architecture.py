@@ -55,8 +55,8 @@ HOMES = {  # library -> files that may import it, relative to the repository
     "diffusers": r"extension/hotlora/hosts/standalone/\w+\.py$|tools/|demo/",
     "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+|captioning/\w+)\.py$|tools/|demo/",
     "onnxruntime": r"extension/hotlora/captioning/onnx_tagger\.py$",
-    "bitsandbytes": r"extension/hotlora/engine/optimizers\.py$",
-    "optuna": r"extension/hotlora/toolbox/searching\.py$",
+    "bitsandbytes": r"extension/hotlora/(engine/optimizers|hosts/standalone/few_bits)\.py$",
+    "optuna": r"extension/hotlora/engine/searching\.py$",
     "peft": r"extension/hotlora/(engine/\w+|llm/peft_names|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
 }
 USUAL_LINES, MOST_LINES, MOST_LINES_OF_A_FILE = 20, 60, 350  # of nine functions in ten; of any; of any file

@@ -157,11 +157,11 @@ class Environment:
             target.parent.mkdir(exist_ok=True)
             target.write_text(text, encoding="utf-8")
 
-    def run(self, **variables) -> str:
+    def run(self, *arguments: str, **variables) -> str:
         """What install.py printed."""
         kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("PIP_", "PYTHON"))}
         result = subprocess.run(
-            [str(self.python), str(self.script)], cwd=self.webui, env={**kept, **self.variables, **variables},
+            [str(self.python), str(self.script), *arguments], cwd=self.webui, env={**kept, **self.variables, **variables},
             capture_output=True, encoding="utf-8", timeout=120,
         )  # fmt: skip
         assert result.returncode == 0 and result.stderr == ""
@@ -371,6 +371,28 @@ def test_tensorboard_is_added_only_where_it_is_asked_for(environment):
     assert "added absl-py 2.3.0, tensorboard 2.20.0" in environment.run()
     assert environment.installed() == {**before, "absl_py": "2.3.0", "tensorboard": "2.20.0"}
     assert environment.run() == ""
+
+
+def test_optuna_is_added_only_where_it_is_asked_for_and_moves_nothing(environment):
+    environment.put("peft", "0.13.2")
+    _make_wheel(environment.wheels, "optuna", "5.0.0", requires=["alembic>=1.5.0", "numpy"])
+    for version, typing in (("1.13.0", "4.1"), ("1.20.0", "4.12")):  # the newer one wants a newer package than is there
+        _make_wheel(environment.wheels, "alembic", version, requires=[f"typing-extensions>={typing}"])
+    for version in ("4.8.0", "4.12.0"):
+        _make_wheel(environment.wheels, "typing_extensions", version)
+    environment.put("typing_extensions", "4.8.0")
+    before = environment.installed()
+    environment.enter_webui({"hotlora_optuna": False})
+    assert environment.run() == ""
+    environment.enter_webui({"hotlora_optuna": True})
+    assert "added alembic 1.13.0, optuna 5.0.0" in environment.run()
+    assert environment.installed() == {**before, "alembic": "1.13.0", "optuna": "5.0.0"} and environment.run() == ""
+
+
+def test_a_command_asks_for_optuna_without_a_webui(environment):
+    environment.put("peft", "0.13.2")
+    _make_wheel(environment.wheels, "optuna", "5.0.0", requires=["numpy"])
+    assert environment.run() == "" and "added optuna 5.0.0" in environment.run("optuna")
 
 
 def test_settings_lie_beside_the_extensions_when_only_the_server_knows_of_another_data_folder(environment):

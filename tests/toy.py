@@ -1,6 +1,7 @@
 """A trainee with nothing of images or text in it: a small network that learns a linear map. And a host that holds it."""
 
 import contextlib
+import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +158,15 @@ class ToyTrainee:
         rank = tensors["layer_0"]["lora_A"].shape[0]
         self.config.adopt("lora_rank", rank)
         return tensors
+
+
+class SearchedToy(ToyTrainee):
+    """One that serves run after run."""
+
+    def renew(self, config):
+        fresh = copy.copy(self)
+        fresh.config = config
+        return fresh
 
 
 class AskedToyTrainee(ToyTrainee):

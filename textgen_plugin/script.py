@@ -99,6 +99,7 @@ def _make_studio() -> Any:
         why_not=lambda: explain_now(applied=False) or "",
         waits_for=explain_wait,
         hides=("base_model", "quantization", "mixed_precision", "slice_seconds", "metadata_path"),
+        add_optuna=f'Add it, moving no other package: "{sys.executable}" "{_ROOT / "install.py"}" optuna',
         shelf=AppliedAdapters(),
         live=live,
     )

@@ -26,6 +26,7 @@ class Task:
     config_class: type[RunConfig]
     label: str  # what it is called where people choose
     data_word: str  # what its data is called
+    draws_pictures: bool  # whether checkpoints can be compared in a grid
     options_table: str  # the heading of its table in the documentation
     make_host: Callable[[], "Host"]  # the stand-alone one, which loads the models by itself
     look_at: Callable[[Any], "DataView"]  # given its config: what people are shown of their data; raises UserError
@@ -101,6 +102,7 @@ IMAGES = Task(
     config_class=ImageConfig,
     label="images",
     data_word="pictures",
+    draws_pictures=True,
     options_table="options",
     make_host=_make_diffusers_host,
     look_at=_look_at_pictures,
@@ -158,6 +160,7 @@ TEXTS = Task(
     config_class=TextConfig,
     label="text",
     data_word="texts",
+    draws_pictures=False,
     options_table="text options",
     make_host=_make_transformers_host,
     look_at=_look_at_texts,

@@ -80,7 +80,7 @@ def test_folders_are_set_neither_by_the_api_nor_where_the_webui_hides_its_own(we
         assert option.rules["restrict_api"] and option.component_args["visible"] is visible
         assert "needs a restart of the server" in option.label
     others = web.shared.opts.data_labels.keys() - {"hotlora_folder", "hotlora_data_folders"}
-    assert others == {"hotlora_slice_seconds", "hotlora_training_share", "hotlora_tensorboard"}
+    assert others == {"hotlora_slice_seconds", "hotlora_training_share", "hotlora_tensorboard", "hotlora_optuna"}
 
 
 def test_a_run_keeps_the_checkpoint_that_was_loaded_when_train_was_pressed(web):

@@ -53,7 +53,7 @@ def test_runs_of_before_a_restart_are_gone_on_with_or_forgotten(client, tmp_path
     wait_until(lambda: not client.get(f"{ROOT}/queue").json()["line"])
     (tmp_path / "runs" / "queue.json").write_text('["two", "never"]')
     again = connect(tmp_path)
-    left = [{"name": "two", "step": 0, "lost_steps": 0}]
+    left = [{"name": "two", "step": 0, "lost_steps": 0, "trials": 0}]
     assert again.get(f"{ROOT}/queue").json() == {"line": [], "left": left}
     answer = again.post(f"{ROOT}/queue", json={}).json()
     assert answer == {"line": ["two"], "left": [], "refused": []}
@@ -320,7 +320,7 @@ def routes_of(client):
 
 def test_every_route_is_described_for_people(client):
     routes = routes_of(client)
-    assert len(routes) == 29
+    assert len(routes) == 31
     for method, path, told in routes:
         assert path.startswith(f"{ROOT}/") and told["tags"] == ["HotLoRA"]
         assert told["summary"] and not told["summary"].endswith("."), (method, path)

@@ -10,7 +10,7 @@ import html.parser
 import json
 import re
 import runpy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,13 +19,28 @@ import pytest
 import webui
 from hotlora.captioning.desk import CaptionStatus, Proposal
 from hotlora.engine.entries import STATUSES, Entry
-from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed, Saved, Started, Step, Validated
+from hotlora.engine.events import (
+    Concluded,
+    Failed,
+    Finished,
+    Paused,
+    Preparing,
+    Previewed,
+    Saved,
+    Searching,
+    Started,
+    Step,
+    Tried,
+    Validated,
+)
 from hotlora.engine.examples import Finding
+from hotlora.engine.grid import Cell, Grid
 from hotlora.engine.history import History
 from hotlora.engine.line import Left
 from hotlora.engine.marks import Marks
 from hotlora.engine.options import build, options_of
 from hotlora.engine.probe import Estimate
+from hotlora.engine.search_report import Row
 from hotlora.pictures.album import look_at_pictures
 from hotlora.pictures.class_desk import ClassStatus
 from hotlora.pictures.editor import AlbumPage, Shown
@@ -38,7 +53,9 @@ from hotlora.ui.caption_section import show_proposals
 from hotlora.ui.caption_section import show_status as show_captions
 from hotlora.ui.charts import ALSO, draw_losses
 from hotlora.ui.class_section import show_class
+from hotlora.ui.grid_views import show_grid
 from hotlora.ui.samples import show_samples
+from hotlora.ui.search_views import show_search
 from hotlora.ui.views import (
     describe_row,
     describe_rows,
@@ -120,6 +137,8 @@ def texts_of_widgets(page):
             yield widget.label if isinstance(widget, gr.UploadButton) else widget.value
         if isinstance(widget, gr.HTML):
             yield from texts(widget.value or "")
+        if isinstance(widget, gr.CheckboxGroup) and widget.elem_id == "hotlora_find_over":
+            yield from (choice if isinstance(choice, str) else choice[0] for choice in widget.choices)
         if isinstance(widget, gr.Radio):
             yield from (label for label, _ in widget.choices)
 
@@ -154,8 +173,20 @@ def texts_of_views(folder):
     yield show_samples(History([Previewed(step, NAMES, 1.0, 1, str(folder / "sheet.png")) for step in (1, 2)] + many_samples(folder)))
     yield show_runs(describe_rows([Entry(NAMES, "training", History()), Entry(f"{NAMES} 2", "waiting", History())], [NAMES, f"{NAMES} 2"]))
     yield show_runs([describe_row(Entry(NAMES, "done", History(), marks=Marks(NAMES, archived=True)))])
+    trials = [
+        Row(number, kind, {}, state, loss, of=of)
+        for number, (kind, state, loss, of) in enumerate(
+            [("as given", "done", 0.5, None), ("search", "running", None, None), ("search", "cut short", None, None)]
+            + [("search", "failed", None, None), ("search", "done", 0.4, None), ("repeat", "done", 0.4, 4)]
+        )
+    ]
+    search = History([Searching(60.0), *(Tried(asdict(row)) for row in trials), Concluded(NAMES, {})])
+    yield from (show_search(search), show_status(NAMES, "searching", search), show_log(search, Path(NAMES)))
     yield show_runs([])
-    yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3)])
+    for axis, value in (("weight", 0.0), ("weight", 0.5), ("seed", 1), ("cfg", 2.0)):
+        cell = replace(Cell(NAMES, 1.0, NAMES, None, None), **{axis: value})
+        yield show_grid(Grid(folder, NAMES, "prompt", axis, ((cell,),)), {}, True)
+    yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3), Left(NAMES, 0, 0, trials=3)])
     found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
     for news in (
         {},

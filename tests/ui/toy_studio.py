@@ -12,10 +12,10 @@ from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
 from hotlora.ui.studio import Studio
 from PIL import Image
-from toy import ToyHost, ToyTrainee
+from toy import SearchedToy, ToyHost, ToyTrainee
 
 
-class SlowToy(ToyTrainee):
+class SlowToy(SearchedToy):
     """Slow enough to be watched."""
 
     def loss(self, batch, draws):

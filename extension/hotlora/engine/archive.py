@@ -13,6 +13,7 @@ from .errors import UserError
 from .history import History
 from .marks import FILE, Marks, follow, read_marks
 from .run import read_run_config
+from .search_plan import is_search
 
 _HISTORIES_KEPT = 16  # those that somebody looks at, with all their steps
 DELETED = ".deleted"  # ends the name of a folder that is being deleted, and is no run any more; a dot begins it
@@ -113,7 +114,7 @@ class Archive:
     def find_bearer(self, name: str) -> str | None:
         """The renamed run whose files still have this name."""
         wanted = os.path.normcase(name)
-        renamed = [run for run in self.names() if self.marks(run).was]
+        renamed = [run for run in self.names() if self.marks(run).was and not is_search(self.folder / run)]
         return next((run for run in renamed if os.path.normcase(str(self.values(run).get("output_name"))) == wanted), None)
 
     def values(self, name: str) -> dict[str, Any]:

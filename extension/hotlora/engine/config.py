@@ -32,6 +32,7 @@ class RunConfig:
     TASK_SPELLINGS: ClassVar[Sequence[str]] = ()  # other words for it
     OTHER_NAMES: ClassVar[Mapping[str, OtherName]] = {}  # what other trainers call these options, or have that is none here
     FILE_SUFFIX: ClassVar[str] = ""  # of an adapter; none where it is a folder
+    NEVER_SEARCHED: ClassVar[Sequence[str]] = ()  # options of the adapter and of learning on which data or judge depend after all
 
     task_type: str = option("", "What is trained.", group="Run")
     base_model: str = option(
@@ -198,6 +199,10 @@ class RunConfig:
         if str(values.get("lora_rank", "")).strip().lower() != "auto":
             return values
         return {**values, "lora_rank": AUTO_RANK, "auto_rank": True}
+
+    def search_also(self) -> Mapping[str, tuple[Any, ...]]:
+        """What a search for better settings changes, beside what all runs have: option -> values, this config's own first."""
+        return {}
 
     @classmethod
     def describe_values(cls) -> Sequence[str]:

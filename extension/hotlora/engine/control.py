@@ -46,11 +46,17 @@ class Control:
         self._sample, self._save = threading.Event(), threading.Event()
         self._grid: GridPlan | None = None
         self.newest: Newest | None = None  # while there is something to write
+        self._whole: Control | None = None
+
+    def join(self, whole: "Control") -> None:
+        """Be a part of a longer work: stop and pause with it from now on, and count turns as its own."""
+        self._whole, self._running, self._turns = whole, whole._running, whole._turns
 
     def stop(self) -> None:
         """Save and end after the current step."""
         self._stop.set()
-        self._running.set()
+        if self._whole is None:
+            self._running.set()
 
     def pause(self) -> None:
         """Save the state after the current step and leave the model alone until :meth:`go_on`."""
@@ -74,7 +80,7 @@ class Control:
 
     @property
     def stopping(self) -> bool:
-        return self._stop.is_set()
+        return self._stop.is_set() or (self._whole is not None and self._whole.stopping)
 
     @property
     def paused(self) -> bool:

@@ -7,7 +7,10 @@ from .history import History
 from .job import Job
 from .marks import Marks
 
-STATUSES = ("waiting", "preparing", "training", "drawing", "paused", "stopping", "done", "stopped", "failed", "interrupted", "not started")
+STATUSES = (
+    *("waiting", "preparing", "training", "drawing", "searching", "paused", "stopping"),
+    *("done", "stopped", "failed", "interrupted", "not started"),
+)
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,28 @@ class Drawn(Event):
 
 
 @dataclass(frozen=True)
+class Searching(Event):
+    """A search for better settings begins, or goes on: for so many ``seconds`` at most."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Tried(Event):
+    """A trial of a search has begun (its ``state`` is "running") or ended. ``trial``: a Row of ``search_report``, as plain values."""
+
+    trial: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Concluded(Event):
+    """What a search has found so far, in words. ``proposal``: the options that it would change; none where it would change nothing."""
+
+    words: str
+    proposal: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Saved(Event):
     """A usable adapter file was written. ``kind``: checkpoint, best, final."""
 
@@ -141,9 +163,24 @@ class Failed(Event):
     bug: bool
 
 
-_TYPES = {
-    kind.__name__: kind for kind in (Preparing, Started, Step, Validated, Graded, Previewed, Drawn, Saved, Warned, Paused, Finished, Failed)
-}
+_KINDS = (
+    Preparing,
+    Started,
+    Step,
+    Validated,
+    Graded,
+    Previewed,
+    Drawn,
+    Searching,
+    Tried,
+    Concluded,
+    Saved,
+    Warned,
+    Paused,
+    Finished,
+    Failed,
+)
+_TYPES = {kind.__name__: kind for kind in _KINDS}
 
 
 _TAIL_BYTES, _TAIL_EVENTS = 200_000, 200

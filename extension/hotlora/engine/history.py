@@ -1,5 +1,6 @@
 """What a run's events say, put together for people who look: curves, samples, files, how far it is, how it ended."""
 
+import contextlib
 import math
 import os
 import re
@@ -9,7 +10,25 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .errors import UserError
-from .events import Event, Failed, Finished, Graded, Paused, Preparing, Previewed, Saved, Started, Step, Validated, Warned, parse_event
+from .events import (
+    Concluded,
+    Event,
+    Failed,
+    Finished,
+    Graded,
+    Paused,
+    Preparing,
+    Previewed,
+    Saved,
+    Searching,
+    Started,
+    Step,
+    Tried,
+    Validated,
+    Warned,
+    parse_event,
+)
+from .search_report import Row, tell_row
 
 _RECENT_STEPS = 30
 _LONGEST_GAP = 600.0  # seconds between a step and what begins anew; more, and the program had ended meanwhile
@@ -27,6 +46,7 @@ class History:
     Attributes:
         count: events read so far, which is the index of the next one.
         latest: the last event that says what the run is doing; None before the first.
+        search, trials, conclusion: of a search for better settings: how long it goes on, its trials by number, and what it has found.
         worked_seconds: from its first event to its last, without what lay between an end or a pause and going on.
     """
 
@@ -37,6 +57,9 @@ class History:
         self._seen = (0, 0)  # size and time of the file that was read last
         self.started: Started | None = None
         self.latest: Event | None = None
+        self.search: Searching | None = None
+        self.trials: dict[int, Row] = {}
+        self.conclusion: Concluded | None = None
         self.steps: list[Step] = []
         self.validations: list[Validated] = []
         self.grades: list[Graded] = []
@@ -109,7 +132,7 @@ class History:
     def _count_time(self, event: Event) -> None:
         gap = event.time - self._heard_at if self._heard_at else 0.0
         begins = isinstance(event, (Preparing, Started))
-        rested = isinstance(self.latest, (Finished, Failed, Paused)) and isinstance(event, (Preparing, Started, Step))
+        rested = isinstance(self.latest, (Finished, Failed, Paused)) and isinstance(event, (Preparing, Started, Step, Searching))
         if gap > 0 and not rested and not (begins and isinstance(self.latest, Step) and gap > _LONGEST_GAP):
             self.worked_seconds += gap
         self._heard_at = event.time
@@ -136,13 +159,25 @@ class History:
             self.samples = [sample for sample in self.samples if sample.path != event.path] + [event]
         elif isinstance(event, Saved):
             self.files = [file for file in self.files if file.path != event.path] + [event]
+        else:
+            self._add_of_search(event)
         if isinstance(event, (Started, Paused)):
             self._going_since = event.time
         message = _describe(event)
         if message:
             self.log.append((event.time, message))
-        if isinstance(event, (Preparing, Started, Step, Paused, Finished, Failed)):
+        if isinstance(event, (Preparing, Started, Step, Searching, Tried, Paused, Finished, Failed)):
             self.latest = event
+
+    def _add_of_search(self, event: Event) -> None:
+        if isinstance(event, Searching):
+            self.search = event
+        elif isinstance(event, Tried):
+            with contextlib.suppress(TypeError):  # of another version's
+                row = Row(**event.trial)
+                self.trials[row.number] = row
+        elif isinstance(event, Concluded):
+            self.conclusion = event
 
     def _go_back_to(self, step: int) -> None:
         for curve in (self.steps, self.validations, self.grades):
@@ -167,7 +202,11 @@ class History:
 
     @property
     def seconds_left(self) -> float | None:
-        """By the clock, so with samples and the host's own pictures; None before the second step since a start or pause."""
+        """By the clock, so with samples and the host's own pictures; None before the second step since a start or pause. Of a search: to
+        the end of its time; None while it rests."""
+        if self.search:
+            rests = isinstance(self.latest, (Preparing, Paused, Finished, Failed))
+            return None if rests else max(self.search.time + self.search.seconds - time.time(), 0.0)
         recent = [step for step in self.steps[-_RECENT_STEPS:] if step.time >= self._going_since]
         if len(recent) < 2 or self.started is None:
             return None
@@ -185,6 +224,13 @@ def clock(seconds_since_1970: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(seconds_since_1970))
 
 
+def _tell_trial(event: Tried) -> str | None:
+    try:
+        return f"{tell_row(event.trial)[0].upper()}{tell_row(event.trial)[1:]}."
+    except (KeyError, TypeError, ValueError):  # of another version's
+        return None
+
+
 def _describe(event: Event) -> str | None:
     """The event's line in the log; None for those that come by the hundred."""
     if isinstance(event, Started):
@@ -196,6 +242,12 @@ def _describe(event: Event) -> str | None:
         return f"Validation loss {event.loss:.4f}{scores} at step {event.step}{', the best so far' if event.best else ''}."
     if isinstance(event, Graded):
         return f"{show_scores(event)} on {event.count} {event.what}, at step {event.step}."
+    if isinstance(event, Searching):
+        return "Searching for better settings."
+    if isinstance(event, Tried):
+        return None if event.trial.get("state") == "running" else _tell_trial(event)
+    if isinstance(event, Concluded):
+        return event.words
     if isinstance(event, Paused):
         return event.message or "Paused."
     if isinstance(event, Finished):

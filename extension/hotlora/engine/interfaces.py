@@ -319,6 +319,10 @@ class Library(Protocol):
         """Of a run's adapters, the finished one and numbered ones. Raises UserError where one cannot be removed."""
         ...
 
+    def remove_copy(self, name: str) -> None:
+        """Of the adapter that is called so there, where it is a run's. Raises UserError where it cannot be removed."""
+        ...
+
 
 class Host(Protocol):
     """The program that holds the model."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from .config import RunConfig
 from .control import Control
 from .errors import ModelAway, UserError
-from .events import Event, Failed, Finished, Paused, Preparing, Started, Step
+from .events import Event, Failed, Finished, Paused, Preparing, Searching, Started, Step, Tried
 from .files import disk_full
 from .interfaces import Host, Progress
 from .loop import train
@@ -22,7 +22,7 @@ from .processes import ALONE, Processes
 from .run import Run
 
 _LOOK_AGAIN_SECONDS = 1.0
-_PHASES = {Preparing: "preparing", Started: "training", Step: "training", Paused: "paused"}
+_PHASES = {Preparing: "preparing", Started: "training", Step: "training", Searching: "searching", Tried: "searching", Paused: "paused"}
 
 
 class Job:

@@ -23,14 +23,16 @@ from .kept_runs import KeptRuns
 from .line import Left, LineFile
 from .optimizers import try_optimizer
 from .options import build
-from .outlook import Outlook
+from .outlook import Looks, Outlook
 from .run import Run, check_unchanged, find_state_step, has_trained, read_run_config
+from .search_job import ENDING, begin_search, open_search, read_kept_search
+from .search_plan import is_search, read_search_plan, with_judge
 from .tensorboard import work_with_tensorboard
 
 _CUT_SHORT = ("interrupted", "not started")  # by the program's end
 
 
-class Jobs(KeptRuns):
+class Jobs(KeptRuns, Looks):
     """One run trains at a time; others wait in order.
 
     Args:
@@ -57,7 +59,8 @@ class Jobs(KeptRuns):
         library: Library | None = None,
         on_end: Callable[[Job], None] = lambda job: None,
     ):
-        super().__init__(folder)
+        KeptRuns.__init__(self, folder)
+        Looks.__init__(self)
         self._make_host, self.config_class = make_host, config_class
         self._check_access, self._check_start, self._on_end = check_access, check_start, on_end
         self.library = library
@@ -66,7 +69,6 @@ class Jobs(KeptRuns):
         self._worker: threading.Thread | None = None
         self._line_file = LineFile(folder)
         self._left = self._line_file.read()  # of the program's last time; those of them that are still to be gone on with
-        self.outlook: Outlook | None = None
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
@@ -114,6 +116,13 @@ class Jobs(KeptRuns):
             UserError: when there is none of that name, it trains already, or ``changes`` contradict what it has learned.
         """
         folder = self.find_folder(name)
+        if is_search(folder):
+            config, plan = read_kept_search(self.config_class, folder, changes or {})
+            self._check_access(config)
+            self._check_start(config)
+            with self._lock:
+                self._check_idle(name)
+                return self._stand_in_line(begin_search(self._make_host(), config, plan, folder))
         old = build(self.config_class, read_run_config(folder))
         same = {"output_dir": str(folder), "output_name": old.name}
         config = build(self.config_class, read_run_config(folder) | dict(changes or {}) | same)
@@ -122,9 +131,20 @@ class Jobs(KeptRuns):
         self._check_start(config)
         config.given = frozenset()  # what init_lora may take over was settled when the run started
         with self._lock:
-            if self.find_job(name):
-                raise UserError(f"cannot resume '{name}': it is training or waiting already. Wait for it, or stop it first.")
+            self._check_idle(name)
             return self._stand_in_line(Job(self._make_host(), config, Run.reopen(config)))
+
+    def search(self, values: Mapping[str, Any], wishes: Mapping[str, Any]) -> Job:
+        """Find better settings than these, see SearchJob; goes on with the same search where there is one. ``wishes``: see SearchPlan.
+
+        Raises:
+            UserError: for options or wishes that are wrong, where Optuna is missing, and where there is another search of that name.
+        """
+        plan, config = read_search_plan(wishes), with_judge(self.build_config(values))
+        self._check_start(config)
+        with self._lock:
+            self._check_idle(f"{config.name}{ENDING}")
+            return self._stand_in_line(open_search(self._make_host(), config, plan, self.folder))
 
     def draw(self, name: str, values: Mapping[str, Any]) -> int:
         """Have a grid of a run drawn, see draw_in_turn. Raises UserError for ``values`` that make none."""
@@ -147,6 +167,10 @@ class Jobs(KeptRuns):
             if self.find_job(name) or (self.folder / name).exists():
                 raise UserError(f"cannot start '{name}': there is one of that name already. Wait for it, or choose another name.")
             return self._stand_in_line(make(self._make_host()))
+
+    def _check_idle(self, name: str) -> None:
+        if self.find_job(name):
+            raise UserError(f"cannot resume '{name}': it is training or waiting already. Wait for it, or stop it first.")
 
     def _stand_in_line(self, job: Job) -> Job:
         self._line.append(job)
@@ -189,8 +213,9 @@ class Jobs(KeptRuns):
         for name in list(self._left):
             try:
                 if self.status(name) in _CUT_SHORT:
-                    step = self.outline(name).step
-                    found.append(Left(name, step, max(step - find_state_step(self.find_folder(name)), 0)))
+                    outline = self.outline(name)
+                    lost = max(outline.step - find_state_step(self.find_folder(name)), 0)
+                    found.append(Left(name, outline.step, lost, len(outline.trials)))
             except UserError:
                 continue
         return found
@@ -298,14 +323,14 @@ class Jobs(KeptRuns):
         with self._lock:
             if self.find_job(name):
                 raise UserError(f"cannot delete '{name}': it is training or waiting. Stop it first.")
-            if copies and self.library:
+            if copies and self.library and not is_search(folder):  # which has none: the name is its run's
                 self.library.remove_copies(str(self.values(name).get("output_name") or name))
             doomed = delete_folder(folder)
             self._archive.forget(name)
             remove(doomed)
 
     def rename(self, name: str, new: str) -> None:
-        """Another name for a run and its folder; the files in it, and published ones, keep theirs. Raises UserError where it cannot be."""
+        """Another name for a run and its folder; the files in it, and published ones, keep theirs. Raises UserError."""
         folder, new = self.find_folder(name), new.strip()
         with self._lock:
             if self.find_job(name):
@@ -336,22 +361,4 @@ class Jobs(KeptRuns):
         values["output_name"] = values.get("output_name") or "unnamed"
         config = self.build_config(values)
         self._check_start(config)
-        with self._lock:
-            if self.outlook and self.outlook.busy:
-                raise UserError("cannot look at two runs at once. Wait until the first look is done, or cancel it.")
-            self.outlook = Outlook(self._make_host(), config)
-            return self.outlook
-
-    def cancel_look(self) -> Outlook:
-        """Give up the look that goes on. Raises UserError where none does."""
-        outlook = self.outlook
-        if outlook is None or not outlook.busy:
-            raise UserError("cannot cancel: nothing is being looked at. Ask what will happen first.")
-        outlook.cancel()
-        return outlook
-
-    def drop_look(self) -> None:
-        """Forget what was looked at: the run has started. A look that goes on ends, for it would take turns from the run."""
-        if self.outlook:
-            self.outlook.cancel()
-        self.outlook = None
+        return self.begin_look(self._make_host(), config)

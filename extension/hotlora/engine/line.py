@@ -22,6 +22,7 @@ class Left:
     name: str
     step: int  # that it had got to
     lost_steps: int  # of those, how many are trained again, because they came after the last saved state
+    trials: int = 0  # of a search, how many are done
 
 
 class LineFile:

@@ -76,3 +76,37 @@ class Outlook:
             self.error = f"Looking failed because of a bug ({type(error).__name__}: {error}). Details are in the console."
         if self._stopping.is_set() and self.estimate is None:
             self.cancelled, self.error = True, ""
+
+
+class Looks:
+    """The look of one program: one at a time.
+
+    Attributes:
+        outlook: the last one that was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.outlook: Outlook | None = None
+        self._looking = threading.Lock()
+
+    def begin_look(self, host: Host, config: RunConfig) -> Outlook:
+        """Find out, in the background, what a run with these options would take. Raises UserError while another such look goes on."""
+        with self._looking:
+            if self.outlook and self.outlook.busy:
+                raise UserError("cannot look at two runs at once. Wait until the first look is done, or cancel it.")
+            self.outlook = Outlook(host, config)
+            return self.outlook
+
+    def cancel_look(self) -> Outlook:
+        """Give up the look that goes on. Raises UserError where none does."""
+        outlook = self.outlook
+        if outlook is None or not outlook.busy:
+            raise UserError("cannot cancel: nothing is being looked at. Ask what will happen first.")
+        outlook.cancel()
+        return outlook
+
+    def drop_look(self) -> None:
+        """Forget what was looked at: the run has started. A look that goes on ends, for it would take turns from the run."""
+        if self.outlook:
+            self.outlook.cancel()
+        self.outlook = None

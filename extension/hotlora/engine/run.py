@@ -14,10 +14,12 @@ from .events import EventLog
 from .files import remove_leftovers, write_text
 from .options import as_plain, options_of
 from .sealed import read_sealed, write_sealed
+from .search_plan import is_search
 from .yaml_file import read_yaml
 
 _STATES_KEPT = 2
 LOCK_NAME = ".lock"
+FINISHED = "finished"  # label of the adapter that a run ended with
 
 
 class Run:
@@ -123,7 +125,7 @@ class Run:
     def list_adapters(self) -> dict[str, Path]:
         """Label -> adapter, in the order of training: "step 250" and so on; the best and the finished one last."""
         files = {f"step {int(path.name.rpartition('-step')[2][:8]):,}": path for path in self.checkpoint_paths()}
-        return files | {label: path for label, path in (("best", self.best_path), ("finished", self.final_path)) if path.exists()}
+        return files | {label: path for label, path in (("best", self.best_path), (FINISHED, self.final_path)) if path.exists()}
 
     def save_state(self, state: dict[str, Any], step: int) -> None:
         """Write everything that resuming needs; the previous state stays until this one is whole."""
@@ -160,8 +162,8 @@ def describe_changes(before: dict[str, Any], config: RunConfig, step: int) -> li
 
 
 def has_trained(folder: Path, config: RunConfig) -> bool:
-    """Whether the folder holds a run that has got as far as a state or an adapter."""
-    return any((folder / "state").glob("*.pt")) or (folder / f"{config.name}{config.FILE_SUFFIX}").exists()
+    """Whether the folder holds a run that has got as far as a state or an adapter, or a search."""
+    return is_search(folder) or any((folder / "state").glob("*.pt")) or (folder / f"{config.name}{config.FILE_SUFFIX}").exists()
 
 
 def find_state_step(folder: Path) -> int:

@@ -1,9 +1,9 @@
 """Options of a text run: everything that only means something for language models."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..engine.config import RunConfig
 from ..engine.errors import UserError
@@ -21,6 +21,7 @@ class TextConfig(RunConfig):
     TASK_SPELLINGS: ClassVar[Sequence[str]] = ("text", "texts", "language", "chat", "llm", "causal-lm", "text2text", "sft")
     OTHER_NAMES: ClassVar = NAMES
     FILE_SUFFIX: ClassVar[str] = ""  # peft adapters are folders
+    NEVER_SEARCHED: ClassVar[Sequence[str]] = ("quantization", "trust_remote_code")
 
     # other defaults than an image run has
     task_type: str = option(
@@ -134,6 +135,10 @@ class TextConfig(RunConfig):
     )
 
     test_answers_share: float = option(0.1, "Share of a run's time that test answers may take; 1 asks all of them.", minimum=0, maximum=1)
+
+    def search_also(self) -> Mapping[str, tuple[Any, ...]]:
+        """Which layers."""
+        return {"target_modules": tuple(dict.fromkeys((self.target_modules, "all-linear", "attention")))}
 
     def check(self) -> None:
         super().check()

@@ -1,7 +1,7 @@
 """Options of a Stable Diffusion run: what only these models have."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,6 +35,7 @@ class ImageConfig(PictureConfig):
     )
     LATENT_PIXELS: ClassVar[int] = 8
     OTHER_NAMES: ClassVar = NAMES
+    NEVER_SEARCHED: ClassVar[Sequence[str]] = ("train_text_encoder",)
 
     task_type: str = option(
         TASK,
@@ -122,6 +123,14 @@ class ImageConfig(PictureConfig):
     def conv_alpha_value(self) -> float:
         """`conv_alpha`, or `conv_rank` where none is set."""
         return float(self.conv_alpha if self.conv_alpha else self.conv_rank)
+
+    def search_also(self) -> Mapping[str, tuple[Any, ...]]:
+        """Which layers, convolutions too or not, and which kind of adapter."""
+        space: dict[str, tuple[Any, ...]] = {
+            "include": tuple(dict.fromkeys((self.include, "attn[12]_to_(q|k|v|out_0)$", ""))),
+            "conv_rank": tuple(dict.fromkeys((self.conv_rank, 0, 8))),
+        }
+        return space if self.use_dora else {**space, "network_type": ("lora", "loha", "lokr")}
 
     def learning_rates(self) -> list[float]:
         """Every rate that layers may learn at; 0 leaves some out."""

@@ -13,6 +13,9 @@ from ..engine.errors import UserError
 from ..engine.history import History
 from ..engine.jobs import Jobs
 from ..engine.outlook import Outlook
+from ..engine.search_plan import is_search, read_search
+from ..engine.searching import BEST_NAME
+from ..engine.yaml_file import read_yaml
 
 _LONGEST_SHOWN = 80
 
@@ -40,12 +43,28 @@ def _describe_entry(entry: Entry, held_up: str) -> dict[str, Any]:
         "step": outline.step,
         "total_steps": outline.started.total_steps if outline.started else None,
         "trainable_parameters": outline.started.trainable_parameters if outline.started else None,
-        "seconds_left": outline.seconds_left if status == "training" else None,
+        "seconds_left": outline.seconds_left if status in ("training", "searching") else None,
         "share_of_time": None if entry.share is None else round(entry.share, 3),
         "loss": _finite(outline.steps[-1].average) if outline.steps else None,
         "validation_loss": _finite(min(judged.loss for judged in outline.validations)) if outline.validations else None,
         "started_at": outline.log[0][0] if outline.log else None,
         "message": (held_up if status == "waiting" else getattr(outline.latest, "message", None)) or None,
+    }
+
+
+def describe_search(jobs: Jobs, name: str) -> dict[str, Any] | None:
+    """What a search has tried and found; None where this is none."""
+    history, folder = jobs.history(name), jobs.find_folder(name)
+    if not is_search(folder):
+        return None
+    plan, _ = read_search(folder)
+    found, best = history.conclusion, folder / BEST_NAME
+    return {
+        "plan": asdict(plan),
+        "trials": [asdict(row) for row in history.trials.values()],
+        "verdict": found.words if found else None,
+        "proposal": found.proposal if found else None,
+        "best": read_yaml(best) if best.is_file() else None,
     }
 
 

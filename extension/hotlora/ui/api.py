@@ -24,6 +24,7 @@ from .answers import describe_all, describe_details, describe_outlook, describe_
 from .api_data import add_data
 from .api_grid import add_grid
 from .api_queue import add_queue
+from .api_search import add_search
 from .presets import list_presets, read_preset
 from .studio import Studio
 from .web_safety import find_stranger, is_same_place
@@ -120,6 +121,7 @@ def build_router(studio: Studio, authorize: Callable | None, is_allowed: Callabl
     add_grid(router, studio.jobs)  # before the actions, as which it would be taken
     _add_actions(router, studio)
     add_queue(router, studio.jobs)
+    add_search(router, studio)
     _add_look_ahead(router, studio)
     add_data(router, studio)
     _add_recipes(router, studio)
@@ -141,8 +143,8 @@ def _add_runs(router: APIRouter, studio: Studio) -> None:
     def start(options: dict = _OPTIONS) -> dict:
         """``output_name`` names the run. It trains at once, or waits until those before it are done.
 
-        The answer: ``name``; ``status``, which is one of waiting, preparing, training, drawing, paused, done, stopped, failed, interrupted,
-        not started; ``step`` of ``total_steps``; ``seconds_left``; ``share_of_time``: how much of the
+        The answer: ``name``; ``status``, which is one of waiting, preparing, training, drawing, searching, paused, done, stopped, failed,
+        interrupted, not started; ``step`` of ``total_steps``; ``seconds_left``; ``share_of_time``: how much of the
         last minute it had the model, 0 to 1; ``loss``, averaged; ``validation_loss``, the lowest;
         ``started_at`` in seconds since 1970; ``message``, where the status needs an explanation. What is not known yet is null.
         """

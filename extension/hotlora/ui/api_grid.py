@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse
 from ..engine.errors import UserError
 from ..engine.grid import Grid, read_grid
 from ..engine.jobs import Jobs
+from ..engine.tidying import keep_only
 
 _RUN = InPath(..., description="The run's name.")
 _PLAN = Body({}, example={"rows": "weight", "weights": [0.5, 1], "prompts": ["a cat"]}, description="Nothing need be said.")
@@ -43,6 +44,12 @@ def add_grid(router: APIRouter, jobs: Jobs) -> None:
         if file not in paths or not paths[file].is_file():
             raise HTTPException(404, f"cannot find the picture '{file}' in the grid of '{name}'.")
         return FileResponse(paths[file])
+
+    @router.post("/runs/{name}/keep", summary="Remove the run's other checkpoints")
+    def keep(name: str = _RUN, checkpoint: str = Body(..., embed=True, description="As the grid calls it, such as ``step 250``.")) -> dict:
+        """The finished LoRA stays too. Refused while the run trains or waits. The answer: the files that were ``removed``."""
+        _find(name)
+        return {"removed": keep_only(jobs, name, checkpoint)}
 
     def _open(name: str) -> Grid:
         grid = read_grid(_find(name))

@@ -13,7 +13,8 @@ def add_queue(router: APIRouter, jobs: Jobs) -> None:
     @router.get("/queue", summary="The run that trains and those that wait, in order; and those of before a restart")
     def show_line() -> dict:
         """``line`` has names. ``left``: runs that stood in line when the program ended, each with its ``name``, the ``step`` it had got
-        to, and ``lost_steps``: so many of those came after the last saved state and will be trained again."""
+        to, and ``lost_steps``: so many of those came after the last saved state and will be trained again; of a search, how many ``trials``
+        there were."""
         return {"line": jobs.list_line(), "left": [asdict(left) for left in jobs.list_left()]}
 
     @router.post("/queue", summary="Go on with the runs of before a restart, in their order")

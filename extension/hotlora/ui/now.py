@@ -7,6 +7,7 @@ from ..engine.events import Preparing
 from ..engine.history import History
 from ..engine.jobs import Jobs
 from .draw import duration, escape
+from .search_views import share_of_search
 
 _ENDED_SECONDS = 600  # so long after its end a run is still news
 
@@ -38,14 +39,16 @@ def _describe(status: str, history: History) -> str:
     total = history.started.total_steps if history.started else 0
     if status == "preparing" and isinstance(history.latest, Preparing):
         return f" <span>{escape(history.latest.what)}</span> {history.latest.done} / {history.latest.total}"
-    left = history.seconds_left if status == "training" else None
-    steps = f" {history.step:,} / {total:,}" if total else ""
+    left = history.seconds_left if status in ("training", "searching") else None
+    steps = f" {history.step:,} / {total:,}" if total else f" <span>trials</span> {len(history.trials)}" if history.search else ""
     return steps + (f" · <span>time left</span> {duration(left)}" if left is not None else "")
 
 
 def _share(status: str, history: History) -> float:
     if status == "preparing" and isinstance(history.latest, Preparing):
         return history.latest.done / max(history.latest.total, 1)
+    if history.search:
+        return share_of_search(history, status)
     return history.step / history.started.total_steps if history.started else 0.0
 
 

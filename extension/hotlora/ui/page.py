@@ -14,6 +14,7 @@ from ..shipped import find_shipped
 from .compat import leave_out_of_host_settings, listen, message
 from .data_section import DataSection
 from .recipe_section import RecipeSection
+from .search_section import SearchSection
 from .shelf_section import ShelfSection
 from .studio import BorrowedPrompt, Studio
 from .watch_section import WatchSection
@@ -26,6 +27,7 @@ class Page:
     data: DataSection
     recipe: RecipeSection
     watch: WatchSection
+    search: SearchSection
     shelf: ShelfSection | None  # where the program has one
 
 
@@ -40,12 +42,13 @@ def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_
         )
         with gr.Row(elem_id="hotlora_columns"):
             with gr.Column(scale=5, min_width=320):
-                recipe = RecipeSection(studio, said)
+                search = SearchSection(studio, said)
+                recipe = RecipeSection(studio, said, search)
                 data = DataSection(studio, said)
                 data.build(recipe.options)
                 recipe.build(borrowed)
             with gr.Column(scale=6, min_width=320):
-                watch = WatchSection(studio, said)
+                watch = WatchSection(studio, said, search)
                 watch.build()
                 shelf = ShelfSection(studio.shelf, studio.live, said) if studio.shelf else None
                 if shelf:
@@ -56,7 +59,7 @@ def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_
         if shelf:
             shelf.connect(watch.sent)
     leave_out_of_host_settings(blocks)
-    blocks.hotlora = Page(data, recipe, watch, shelf)
+    blocks.hotlora = Page(data, recipe, watch, search, shelf)
     return blocks
 
 

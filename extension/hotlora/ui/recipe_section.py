@@ -19,6 +19,7 @@ from .draw import escape, hint
 from .form import KeptForm
 from .labels import FITS, NEEDS, label_of
 from .presets import export_recipe, import_recipe, list_presets, personal_options, read_preset, save_preset
+from .search_section import SearchSection
 from .studio import BorrowedPrompt, Studio
 from .widgets import OptionWidgets
 
@@ -40,8 +41,8 @@ _SET_BY_THE_PAGE = ("task_type", "output_dir", "train_data_dir")
 class RecipeSection:
     """Widgets and answers of the recipe place."""
 
-    def __init__(self, studio: Studio, said: Any):
-        self._studio, self._said = studio, said
+    def __init__(self, studio: Studio, said: Any, search: SearchSection):
+        self._studio, self._said, self._search = studio, said, search
         self._config_class = studio.jobs.config_class
         self._first_preset = list_presets(studio)[0]
         first = read_preset(self._first_preset, studio)
@@ -69,6 +70,7 @@ class RecipeSection:
             gr.HTML(_SEARCH)
             self._build_advanced(borrowed)
             self._build_files()
+        self._search.build()
         with gr.Row(elem_classes=["hotlora-buttons"]):
             self.look_ahead = gr.Button("What will happen?", elem_id="hotlora_look_ahead")
             self.cancel_look = gr.Button("Cancel", elem_id="hotlora_cancel_look", visible=False)
@@ -165,10 +167,11 @@ class RecipeSection:
 
     def read_config(self, shown: Sequence[Any], *, named: bool = True, folder: Path | str | None = None) -> RunConfig:
         """Checked options from what the widgets show, but for the data's folder where one is given. Raises UserError."""
-        values = self._read(shown, named=named)
+        values = self.read_options(shown, named=named)
         return self._studio.jobs.build_config(values | {"train_data_dir": str(folder)} if folder else values)
 
-    def _read(self, shown: Sequence[Any], *, named: bool = True) -> dict[str, Any]:
+    def read_options(self, shown: Sequence[Any], *, named: bool = True) -> dict[str, Any]:
+        """Options from what the widgets show, not checked yet."""
         values = self.options.values(shown)
         if not named:
             values.setdefault("output_name", "unnamed")
@@ -242,7 +245,7 @@ class RecipeSection:
         return [message("Taken from txt2img."), *self.options.show(values | taken | {"sample_prompts": list(dict.fromkeys(prompts))})]
 
     def _look_ahead(self, *shown: Any) -> tuple:
-        self._studio.jobs.look_ahead(self._read(shown, named=False))
+        self._studio.jobs.look_ahead(self.read_options(shown, named=False))
         return "", gr.update(visible=True)
 
     def _cancel_look(self) -> tuple:
@@ -251,7 +254,7 @@ class RecipeSection:
 
     def _start(self, *shown: Any) -> tuple:
         jobs = self._studio.jobs
-        job = jobs.start(self._read(shown))
+        job = jobs.start(self.read_options(shown))
         jobs.drop_look()
         told = "" if job is jobs.current else f"'{job.name}' starts when the runs before it are done."
         return message(told), gr.update(choices=jobs.names(), value=job.name)

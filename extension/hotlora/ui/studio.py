@@ -157,6 +157,7 @@ class Studio:
     captions: Captions | None = None  # where captions can be written by a machine
     class_pictures: ClassPictures | None = None  # where regularisation pictures can be drawn
     data_word: str = "pictures"  # what the data is called on the page
+    draws_pictures: bool = True  # whether checkpoints can be compared in a grid
     model_name: Callable[[], str] = lambda: ""  # what is loaded now; empty where nothing is
     why_not: Callable[[], str] = lambda: ""  # a sentence where what is loaded cannot be trained on now
     waits_for: Callable[[], str] = lambda: ""  # a sentence where a run would wait before it trains on it
@@ -165,6 +166,7 @@ class Studio:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the config class's own
     settings: Callable[[], Mapping[str, Any]] = dict  # options that are set elsewhere than on the page
     missing: Callable[[], str] = lambda: ""  # a sentence where a package is missing without which nothing trains
+    add_optuna: str = ""  # how the package is added without which no settings are found, where not simply by pip
     uses_tag: bool = False  # whether adapters are called by <lora:name:weight> in a prompt box of the same page
     shelf: Shelf | None = None  # where adapters are put on the program's model itself
     live: Live | None = None  # whether that answers with the run in training
@@ -181,6 +183,7 @@ def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> 
         "shipped_presets": task.presets,
         "upload_suffixes": task.list_suffixes(),
         "data_word": task.data_word,
+        "draws_pictures": task.draws_pictures,
         "choices": {option: functools.partial(list, offered) for option, offered in task.choices.items()},
     }
     return Studio(jobs=jobs, datasets=folder / "data", presets=folder / "presets", **(of_the_task | of_the_program))

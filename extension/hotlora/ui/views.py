@@ -14,6 +14,7 @@ from ..engine.line import Left
 from ..engine.marks import Marks
 from ..engine.outlook import Outlook
 from .draw import duration, escape, facts, gigabytes, hint, jpeg_source, notes
+from .search_views import describe_search, share_of_search
 from .smoothing import recent_loss
 
 _LOG_LINES = 200
@@ -108,16 +109,33 @@ def show_status(name: str, status: str, history: History, held_up: str = "", had
         held_up: what holds up those that wait.
         had: how much of the last minute the run had the model; told where others had a part of it.
     """
-    total = history.started.total_steps if history.started else 0
-    share = history.step / total if total else 0.0
-    if status == "preparing" and isinstance(history.latest, Preparing) and history.latest.total:
-        share = history.latest.done / history.latest.total
+    share = _share(status, history)
     line = _explain(status, history)
     if status == "waiting" and held_up:
         line += f'<p class="hotlora-message">{escape(held_up)}</p>'
-    running = status == "training"
-    rate = history.seconds_per_step
-    pairs = [
+    pairs = describe_search(history, status) if history.search else _describe_training(history, status, had)
+    return (
+        f'<div class="hotlora-status" data-status="{escape(status)}"><div class="hotlora-title"><strong>{escape(name)}</strong>'
+        f'<em class="hotlora-badge hotlora-{escape(status.replace(" ", "-"))}">{escape(status)}</em></div>'
+        f'<div class="hotlora-bar" role="progressbar" aria-label="{escape(name)}" aria-valuenow="{share * 100:.0f}">'
+        f'<i style="width:{share:.1%}"></i></div>'
+        f"{line}{facts(pairs)}</div>"
+    )
+
+
+def _share(status: str, history: History) -> float:
+    """Of its work, how much is done."""
+    if status == "preparing" and isinstance(history.latest, Preparing) and history.latest.total:
+        return history.latest.done / history.latest.total
+    if history.search:
+        return share_of_search(history, status)
+    return history.step / history.started.total_steps if history.started and history.started.total_steps else 0.0
+
+
+def _describe_training(history: History, status: str, had: float | None) -> list[tuple[str, str]]:
+    total = history.started.total_steps if history.started else 0
+    running, rate = status == "training", history.seconds_per_step
+    return [
         ("step", f"{history.step:,} / {total:,}" if total else ""),
         ("epoch", f"{history.steps[-1].epoch:.1f}" if history.steps else ""),
         ("time left", duration(history.seconds_left) if running else ""),
@@ -127,13 +145,6 @@ def show_status(name: str, status: str, history: History, held_up: str = "", had
         ("memory in use", gigabytes(history.steps[-1].memory_bytes) if history.steps else ""),
         *_show_grades(history),
     ]
-    return (
-        f'<div class="hotlora-status" data-status="{escape(status)}"><div class="hotlora-title"><strong>{escape(name)}</strong>'
-        f'<em class="hotlora-badge hotlora-{escape(status.replace(" ", "-"))}">{escape(status)}</em></div>'
-        f'<div class="hotlora-bar" role="progressbar" aria-label="{escape(name)}" aria-valuenow="{share * 100:.0f}">'
-        f'<i style="width:{share:.1%}"></i></div>'
-        f"{line}{facts(pairs)}</div>"
-    )
 
 
 def _show_grades(history: History) -> list[tuple[str, str]]:
@@ -181,6 +192,8 @@ def show_left(left: Sequence[Left]) -> str:
 
 def _show_place(run: Left) -> str:
     """How far it had come. Numbers stand in nodes of their own, because the WebUI translates the words."""
+    if run.trials:
+        return f"<span>trials:</span> <b>{run.trials}</b>"
     if not run.step:
         return "<span>had not begun</span>"
     lost = f" <span>steps after the last saved state, which are trained again:</span> <b>{run.lost_steps}</b>" if run.lost_steps else ""
@@ -228,12 +241,14 @@ def describe_row(entry: Entry) -> Row:
     total = outline.started.total_steps if outline.started else 0
     worked = outline.worked_seconds
     scores = outline.grades[-1].scores if outline.grades else {}
+    losses = [*(judged.loss for judged in outline.validations), *(row.loss for row in outline.trials.values() if row.loss is not None)]
+    lowest = min(losses, default=None)
     return Row(
         entry.name,
         entry.status or "unreadable",
         f"{outline.step:,} / {total:,}" if total else "",
         f"{recent_loss(outline):.4f}" if outline.steps else "",
-        f"{min(judged.loss for judged in outline.validations):.4f}" if outline.validations else "",
+        f"{lowest:.4f}" if lowest is not None else "",
         share=min(outline.step / total, 1.0) if total else 0.0,
         worked=duration(worked) if worked >= 1 else "",
         score=next((f"{score:.0%}" for score in scores.values()), ""),

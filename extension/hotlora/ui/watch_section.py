@@ -6,9 +6,9 @@ is drawn and sent only where it has changed for that page; a page keeps no more 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 
@@ -18,31 +18,28 @@ from ..engine.history import History
 from .charts import ALSO, draw_losses
 from .compat import answer, listen, message, tell_answered
 from .draw import escape, hint
+from .drawings import Drawing, menu, text, widget
+from .grid_section import GridSection
 from .keeping_section import KeepingSection
 from .now import show_now
 from .samples import mark_samples, show_samples
+from .search_section import SearchSection
 from .studio import Studio
 from .thumbnails import Thumbnails
 from .views import describe_rows, show_left, show_log, show_outlook, show_runs, show_status
 
 _SMOOTHING = 0.9
-_ALIVE = ("preparing", "training", "drawing", "paused", "stopping")
+_ALIVE = ("preparing", "training", "drawing", "searching", "paused", "stopping")
 _RESUMABLE = ("stopped", "failed", "interrupted", "not started")
-
-
-class Drawing(NamedTuple):
-    """One widget's content: what it shows, and how to draw that. What shows the same is the same."""
-
-    shows: Any
-    draw: Callable[[], dict[str, Any]]
 
 
 class WatchSection:
     """Widgets and answers of the watch place."""
 
-    def __init__(self, studio: Studio, said: Any):
-        self._studio, self._jobs, self._said = studio, studio.jobs, said
+    def __init__(self, studio: Studio, said: Any, search: SearchSection):
+        self._studio, self._jobs, self._said, self._search = studio, studio.jobs, said, search
         self._keeping, self._thumbnails = KeepingSection(studio, said), Thumbnails()
+        self._grid = GridSection(studio)
 
     def build(self) -> None:
         """Make the widgets."""
@@ -63,6 +60,7 @@ class WatchSection:
             self.use = gr.Button(word, size="sm", elem_id="hotlora_use", interactive=False, visible=visible, variant="primary")
             tell = gr.Button("Tell me when it ends", size="sm", elem_id="hotlora_tell")
         listen(tell.click, None, js="() => { hotloraTell(); }")
+        self._search.build_result()
         self.chart = gr.HTML(elem_id="hotlora_chart", elem_classes=["hotlora-live"])
         with gr.Row(elem_id="hotlora_chart_options"):
             self.smoothing = gr.Slider(
@@ -72,8 +70,18 @@ class WatchSection:
                 label="Show as well", choices=list(ALSO), value=list(ALSO[:1]), elem_id="hotlora_also", interactive=True
             )
         self.samples = gr.HTML(elem_id="hotlora_samples", elem_classes=["hotlora-live"])
+        self._grid.build()
         with gr.Accordion("Log", open=False):
             self.log = gr.HTML(elem_id="hotlora_log", elem_classes=["hotlora-live"])
+        self._build_runs()
+        self._tick = gr.Button("tick", elem_id="hotlora_tick", elem_classes=["hotlora-hidden"])
+        self._beat = gr.HTML(elem_id="hotlora_beat", elem_classes=["hotlora-hidden"])
+        self.sent = gr.State({})
+        self._move = gr.Button("move", elem_id="hotlora_move", elem_classes=["hotlora-hidden"])
+        self._moved = gr.Textbox(elem_id="hotlora_moved", elem_classes=["hotlora-hidden"])
+
+    def _build_runs(self) -> None:
+        """All runs there are, and what is done with one that does not train."""
         with gr.Accordion("Runs", open=True):
             with gr.Row():
                 self.run = gr.Dropdown(label="Run", info="The one shown above.", choices=[], elem_id="hotlora_run", interactive=True)
@@ -99,11 +107,6 @@ class WatchSection:
                 interactive=True,
             )
             self._keeping.build()
-        self._tick = gr.Button("tick", elem_id="hotlora_tick", elem_classes=["hotlora-hidden"])
-        self._beat = gr.HTML(elem_id="hotlora_beat", elem_classes=["hotlora-hidden"])
-        self.sent = gr.State({})
-        self._move = gr.Button("move", elem_id="hotlora_move", elem_classes=["hotlora-hidden"])
-        self._moved = gr.Textbox(elem_id="hotlora_moved", elem_classes=["hotlora-hidden"])
 
     def connect(self, recipe: Any, shelf: Any = None) -> None:
         """Answer what is done with the widgets."""
@@ -114,6 +117,8 @@ class WatchSection:
             *(self.resume, self.go_on_from, self.take_recipe, self.delete),
             *(self.left, self.left_runs, self.now),
             *self._keeping.drawn,
+            *self._grid.drawn,
+            *self._search.drawn,
         ]
         self._shelf = shelf
         shelved = [*shelf.names, *shelf.weights] if shelf else []
@@ -141,6 +146,8 @@ class WatchSection:
         else:
             listen(self.use.click, None, js="() => { hotloraUse(); }")
         self._keeping.connect(run)
+        self._grid.connect(run)
+        self._search.connect(recipe, run)
         self._recipe = recipe
 
     # -- drawing -------------------------------------------------------------------------------------------------------
@@ -176,7 +183,7 @@ class WatchSection:
         names = [entry.name for entry in entries]
         current = next((name for name in line if name in names), None)  # what is no run has no place here
         name = selected if selected in names else current or (names[0] if names else None)
-        yield _text(self._recipe.show_model())
+        yield text(self._recipe.show_model())
         yield self._describe_cancelling()
         yield self._describe_outlook()
         status, has_files, drawings = self._describe_run(name, compared, chart)
@@ -184,16 +191,19 @@ class WatchSection:
         self._thumbnails.begin()
         rows = describe_rows(entries, line, self._thumbnails.find)
         yield Drawing(rows, lambda: gr.update(value=show_runs(rows)))
-        yield _menu(names, name, selected)
-        yield _menu(names, [other for other in compared if other in names], compared)
-        yield from self._describe_buttons(status, has_files, self._is_live(status))
-        left = jobs.list_left()
-        yield _widget(visible=bool(left))
-        yield _text(show_left(left))
-        yield _text(show_now(jobs))
+        yield menu(names, name, selected)
+        yield menu(names, [other for other in compared if other in names], compared)
         shown = next((entry for entry in entries if entry.name == name), None)
+        found = shown.outline if shown and shown.outline.search else None  # of a search
+        yield from self._describe_buttons(status, has_files, self._is_live(status), trains=found is None)
+        left = jobs.list_left()
+        yield widget(visible=bool(left))
+        yield text(show_left(left))
+        yield text(show_now(jobs))
         for shows, properties in self._keeping.describe(shown, entries, busy=status in (*_ALIVE, "waiting")):
-            yield _widget(**properties)._replace(shows=shows)
+            yield widget(**properties)._replace(shows=shows)
+        yield from self._grid.describe(name)
+        yield from self._search.describe(found)
 
     def _describe_cancelling(self) -> Drawing:
         """With the look's number, because a press on *What will happen?* shows the button too."""
@@ -211,20 +221,24 @@ class WatchSection:
         """Of the run that is shown: its status, whether it has made files, and status, chart, samples and log."""
         jobs = self._jobs
         if name is None:
-            return "", False, [_text(text) for text in (hint("Press Train, and watch it here."), "", "", "")]
+            return "", False, [text(shown) for shown in (hint("Press Train, and watch it here."), "", "", "")]
         try:
             history, status, folder = jobs.history(name), jobs.status(name), jobs.find_folder(name)
             had = tell_share(jobs.find_job(name))
             now = self._show_use(name, status, history) + show_status(name, status, history, jobs.explain_wait(), had)
         except UserError as error:  # it cannot be read, or has just been deleted
-            return "unreadable", False, [_text(text) for text in (message(str(error), bad=True), "", "", "")]
+            return "unreadable", False, [text(shown) for shown in (message(str(error), bad=True), "", "", "")]
         others = self._read_others(name, compared)
         curves = {name: history, **others}
         moment = (name, _moment(history))
         drawings = [
-            _text(now),
-            Drawing([chart, *((n, _moment(curve)) for n, curve in curves.items())], lambda: gr.update(value=draw_losses(curves, *chart))),
-            Drawing([(n, mark_samples(run)) for n, run in curves.items()], lambda: gr.update(value=show_samples(history, others))),
+            text(now),
+            Drawing([chart, *((n, _moment(curve)) for n, curve in curves.items())], lambda: gr.update(value=draw_losses(curves, *chart)))
+            if history.search is None
+            else text(""),
+            Drawing([(n, mark_samples(run)) for n, run in curves.items()], lambda: gr.update(value=show_samples(history, others)))
+            if history.search is None
+            else text(""),
             Drawing(moment, lambda: gr.update(value=show_log(history, folder))),
         ]
         return status, bool(history.files), drawings
@@ -239,9 +253,9 @@ class WatchSection:
                 continue
         return found
 
-    def _describe_buttons(self, status: str, has_files: bool, live: bool) -> list[Drawing]:
+    def _describe_buttons(self, status: str, has_files: bool, live: bool, *, trains: bool = True) -> list[Drawing]:
         alive, waiting = status in _ALIVE, status == "waiting"
-        trains = alive and status != "drawing"
+        trains = trains and alive and status != "drawing"
         able = (
             alive or waiting,
             trains,
@@ -252,8 +266,8 @@ class WatchSection:
             bool(status),
             bool(status) and not (alive or waiting),
         )
-        pause = _widget(value="Go on" if status == "paused" else "Pause", interactive=alive)
-        return [pause, *(_widget(interactive=is_able) for is_able in able)]
+        pause = widget(value="Go on" if status == "paused" else "Pause", interactive=alive)
+        return [pause, *(widget(interactive=is_able) for is_able in able)]
 
     def _is_live(self, status: str) -> bool:
         return self._studio.has_live and status in ("training", "paused")
@@ -325,21 +339,6 @@ class WatchSection:
             return "", gr.update()
         self._jobs.delete(name, copies=bool(copies))
         return message(f"Deleted '{name}'."), gr.update(value=False)
-
-
-def _text(text: str) -> Drawing:
-    """Little, and quickly drawn."""
-    return Drawing(text, lambda: gr.update(value=text))
-
-
-def _widget(**properties: Any) -> Drawing:
-    return Drawing(properties, lambda: gr.update(**properties))
-
-
-def _menu(choices: list[str], value: Any, selected: Any) -> Drawing:
-    """The value goes along only where it is not what was selected: a late answer must not take back what was chosen since it was asked."""
-    properties = {"choices": choices} if value == selected else {"choices": choices, "value": value}
-    return Drawing((choices, value), lambda: gr.update(**properties))
 
 
 def _moment(history: History) -> tuple[int, float]:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from ...engine.errors import UserError
@@ -25,8 +26,15 @@ class LoraLibrary:
     def remove_copies(self, name: str) -> None:
         """Only what was trained here. An adapter that is applied stays so until it is taken off."""
         numbered = re.compile(rf"{re.escape(name)}-step\d{{8}}")
-        for folder in [lora_folder() / name, *lora_folder().glob("*/")]:
-            if (folder.name == name or numbered.fullmatch(folder.name)) and _is_ours(folder):
+        self._remove(lambda folder: folder == name or bool(numbered.fullmatch(folder)))
+
+    def remove_copy(self, name: str) -> None:
+        """Likewise."""
+        self._remove(lambda folder: folder == name)
+
+    def _remove(self, is_meant: Callable[[str], bool]) -> None:
+        for folder in list(lora_folder().glob("*/")):
+            if is_meant(folder.name) and _is_ours(folder):
                 try:
                     shutil.rmtree(folder)
                 except OSError as error:

@@ -1,7 +1,7 @@
 """The WebUI's LoRA folders, as far as runs share them with their user: which names are taken, and which files are copies of a run's."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...engine.errors import UserError
@@ -31,7 +31,14 @@ class LoraLibrary:
 
     def remove_copies(self, name: str) -> None:
         """With all that lies beside them on their cards. Takes no lock: who uses one has read it."""
-        for file in [file for file in own_folder().glob("*") if file.is_file() and _is_of(file.name, name)]:
+        self._remove(lambda stem: stem == name or numbered_stem(stem) == name)
+
+    def remove_copy(self, name: str) -> None:
+        """Likewise."""
+        self._remove(lambda stem: stem == name)
+
+    def _remove(self, is_meant: Callable[[str], bool]) -> None:
+        for file in [file for file in own_folder().glob("*") if file.is_file() and any(map(is_meant, _stems(file.name)))]:
             try:
                 file.unlink(missing_ok=True)
             except OSError as error:
@@ -56,7 +63,6 @@ def _find_called(name: str) -> Iterator[Path]:
             yield path
 
 
-def _is_of(file: str, name: str) -> bool:
-    """Whether a file belongs to the run's adapter, finished or numbered: itself, its settings, its picture, or another note on it."""
-    stems = [file.removesuffix(ending) for ending in _ENDINGS if file.endswith(ending)]
-    return any(stem == name or numbered_stem(stem) == name for stem in stems)
+def _stems(file: str) -> list[str]:
+    """The adapters whose a file may be: itself, its settings, its picture, or another note on it."""
+    return [file.removesuffix(ending) for ending in _ENDINGS if file.endswith(ending)]

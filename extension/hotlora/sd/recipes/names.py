@@ -83,9 +83,7 @@ _DIFFERENT = {  # name -> (option, how it differs)
     "LoRA_type": ("network_type", "LoCon is network_type lora with a conv_rank."),
     "lycoris_algo": ("network_type", "LoCon is network_type lora with a conv_rank."),
     "algo": ("network_type", "LoCon is network_type lora with a conv_rank."),
-    **dict.fromkeys(
-        ("fp8_base", "fp8_base_unet"), ("quantization", "A base in 8 bits is quantization: 8bit; it is packed in another way.")
-    ),
+    **dict.fromkeys(("fp8_base", "fp8_base_unet"), ("quantization", "A base in 8 bits is quantization: 8bit, which packs in another way.")),
     "unet_lr": ("learning_rate", "The U-Net learns at learning_rate; the text encoder has text_encoder_lr."),
     "network_train_unet_only": ("train_text_encoder", "The text encoder is only trained with train_text_encoder: true."),
     "network_train_text_encoder_only": ("train_unet", "Set train_unet: false and train_text_encoder: true."),

@@ -1,85 +1,55 @@
 """Searching a run's settings by the loss on kept-back examples: many short runs on one model, chosen and cut short by Optuna.
 
-The model is loaded and the data prepared once. Each trial is an ordinary run in a folder of its own; which trials there are lies in
+The model is borrowed and the data prepared once. Each trial is an ordinary run in a folder of its own; which trials there are lies in
 ``search.journal``, which several processes may share, and from which a search goes on.
 """
 
+import contextlib
 import hashlib
-import math
+import os
 import shutil
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
+import yaml
 from filelock import FileLock, Timeout
 
-from ..engine.config import RunConfig
-from ..engine.errors import UserError
-from ..engine.events import Event, Failed, Started, Validated
-from ..engine.files import write_text
-from ..engine.interfaces import Host, Renewing, Trainee
-from ..engine.job import Job
-from ..engine.options import build
-from ..engine.plan import Plan, Position
-from ..engine.run import LOCK_NAME, Run
-from .search_report import REPEATS, Row, conclude, find_best, write_table
+from .config import RunConfig
+from .control import Control
+from .errors import UserError
+from .events import Event, Tried
+from .files import write_text
+from .interfaces import Host
+from .options import as_plain, build
+from .plan import Plan, Position
+from .run import LOCK_NAME, Run
+from .search_plan import settled_options
+from .search_report import REPEATS, Row, Verdict, conclude, find_best, write_table
 from .search_space import ALPHA, Range, Space, as_options
+from .trials import CUT_SHORT, INTERRUPTED, TRIED_AGAIN, Limits, ResidentHost, Trial, Watch, unchanged
 
 JUDGEMENTS = 5  # of a trial, the last within so many steps of its end
 _LIGHT = {  # a trial makes nothing that nobody looks at
     **{"sample_every_steps": 0, "sample_every_epochs": 0, "sheet_weights": [], "save_steps": 0, "save_epochs": 0},
     **{"tensorboard": False, "early_stopping_patience": 0, "validation_every_steps": 0},
 }
-_TIME_OVER, _INTERRUPTED = _TRIED_AGAIN = ("time was over", "interrupted")  # which says nothing about the settings
+_MOST_FAILURES = 8  # one after the other; more settings do not go together only by a mistake
 _STALE_SECONDS = 60  # for a trial to get its folder
+BEST_NAME, TABLE_NAME, PLOT_NAME = "best.yaml", "trials.md", "search.png"
+_WORDS = {"COMPLETE": "done", "PRUNED": "cut short", "FAIL": "failed", "RUNNING": "running"}
 
 
-class ResidentHost:
-    """A host whose model, once borrowed, serves run after run with the same prepared data."""
-
-    def __init__(self, host: Host, first: Renewing):
-        self._host, self._first = host, first
-        self.has_model, self.turn, self.wanted, self.publish = host.has_model, host.turn, host.wanted, host.publish
-
-    def borrow(self, config: Any) -> Trainee:
-        return self._first.renew(config)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a search ends. ``until``: by ``time.monotonic``; ``trials``: searched settings, those of earlier calls included."""
-
-    until: float = math.inf
-    trials: float = math.inf
-
-
-class Watch:
-    """Follows a trial's run: tells Optuna its losses, and stops it where it is hopeless or time is over."""
-
-    def __init__(self, trial: Any, job: Job, until: float, *, may_prune: bool):
-        self._trial, self._job, self._until, self._may_prune = trial, job, until, may_prune
-        self.loss: float | None = None
-        self.parameters = 0
-        self.cut = ""  # why it was stopped
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Started):
-            self.parameters = event.trainable_parameters
-        if isinstance(event, Validated):
-            self.loss = event.loss
-            self._trial.report(event.loss, event.step)
-            if self._may_prune and (not math.isfinite(event.loss) or self._trial.should_prune()):
-                self._stop("cut short")
-        if time.monotonic() > self._until:
-            self._stop(_TIME_OVER)
-
-    def _stop(self, why: str) -> None:
-        self.cut = self.cut or why
-        self._job.control.stop()
+def load_optuna() -> None:
+    """In a thread of its own: what its import keeps of exceptions would keep whoever imports it, and the model with them."""
+    thread = threading.Thread(target=import_module, args=("optuna",), name="hotlora optuna")
+    thread.start()
+    thread.join()
 
 
 class Search:
@@ -90,10 +60,13 @@ class Search:
         folder: of the search; made where it is not there.
         space: what may change, see :mod:`.search_space`.
         pruner: which runs are cut short: those below the "median" of the others, or by "hyperband".
+        tell: called with a Tried event when a trial begins and when it has ended, and with what interrupts it.
     """
 
-    def __init__(self, config: RunConfig, folder: Path, space: Space, *, pruner: str = "median", say: Callable[[str], None] = print):
-        self.config, self.folder, self.space, self._say = config, folder, space, say
+    def __init__(
+        self, config: RunConfig, folder: Path, space: Space, *, pruner: str = "median", tell: Callable[[Event], None] = lambda event: None
+    ):
+        self.config, self.folder, self.space, self._tell = config, folder, space, tell
         self._values = {key: getattr(config, key) for key in config.given} | {"lora_rank": config.lora_rank}
         folder.mkdir(parents=True, exist_ok=True)
         self._claim = FileLock(folder / "search.lock")
@@ -101,10 +74,18 @@ class Search:
         self._every = 0
 
     def prepare(self, host: Host) -> None:
-        """Borrow the model and prepare the data, once for all trials. Raises UserError where nothing is kept back to judge by."""
-        trainee: Any = host.borrow(self.config)
+        """Borrow the model and prepare the data, once for all trials; for hosts that nobody else uses. Raises UserError."""
+        trainee = host.borrow(self.config)
         for _ in trainee.prepare():
             pass
+        self.begin(host, trainee)
+
+    def begin(self, host: Host, trainee: Any) -> None:
+        """Use this model with its data, prepared, for all trials.
+
+        Raises:
+            UserError: where nothing is kept back to judge by, and where the folder holds a search for something else.
+        """
         if not trainee.validation_batches():
             raise UserError("cannot search: no example is kept back to judge by. Raise validation_split, or set validation_dir.")
         self._first = trainee
@@ -114,8 +95,9 @@ class Search:
         self._study = self._open_study(total)
 
     def _open_study(self, total: int) -> Any:
+        load_optuna()
         import optuna
-        from optuna.storages.journal import JournalFileBackend
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         pruners = optuna.pruners
@@ -124,7 +106,9 @@ class Search:
             if self._pruner == "median"
             else pruners.HyperbandPruner(min_resource=self._every, max_resource=total)
         )
-        backend = JournalFileBackend(str(self.folder / "search.journal"))
+        path = str(self.folder / "search.journal")
+        lock = JournalFileOpenLock(path) if os.name == "nt" else None  # its usual one is a link, which Windows makes for few
+        backend = JournalFileBackend(path, lock_obj=lock)
         with self._claim:
             study = optuna.create_study(
                 storage=optuna.storages.JournalStorage(backend),
@@ -133,38 +117,41 @@ class Search:
                 pruner=pruner,
                 direction="minimize",
             )
-            mine = repr(sorted((key, str(value)) for key, value in self._values.items())) + self._first.data_fingerprint
+            mine = repr(sorted(settled_options(self.config).items())) + self._first.data_fingerprint
             mark = hashlib.sha256((mine + repr(self.space) + self._first.fingerprint).encode()).hexdigest()
             if study.user_attrs.setdefault("of", mark) != mark:
                 raise UserError(
-                    f"cannot go on with the search in '{self.folder}': it was for other options, data or values. Choose another --output."
+                    f"cannot go on with the search in '{self.folder}': it was for other options, data or values. Choose another name."
                 )
             study.set_user_attr("of", mark)
         return study
 
     # -- trials --------------------------------------------------------------------------------------------------------
 
-    def work(self, limits: Limits) -> None:
-        """Trials until there is nothing more to do or time is over. The model is afterwards bit for bit as it was."""
-        before = self._fingerprint_weights()
-        try:
-            while claimed := self._claim_next(limits):
-                self._try(*claimed, limits)
-        finally:
-            if self._fingerprint_weights() != before:
-                raise RuntimeError("the model's weights are no longer what they were before the search")
+    def work(self, limits: Limits, control: Control | None = None) -> None:
+        """Trials until there is nothing more to do or time is over.
 
-    def _fingerprint_weights(self) -> str:
-        digest = hashlib.sha256()
-        for module in self._first.modules:
-            for tensor in module.state_dict().values():
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        Args:
+            control: of the work that this is a part of, in a program that others use; trials stop and pause with it. Without one the
+                model is afterwards held against what it was, bit for bit.
+
+        Raises:
+            ModelAway: when the host holds another model now.
+            UserError: where trial after trial fails.
+        """
+        failures = 0
+        with contextlib.nullcontext() if control else unchanged(self._first.modules):
+            while not (control and control.stopping) and (claimed := self._claim_next(limits)):
+                why = self._try(*claimed, limits, control)
+                failures = failures + 1 if why and why not in (CUT_SHORT, *TRIED_AGAIN) else 0
+                if failures == _MOST_FAILURES:
+                    told = f"cannot go on searching in '{self.folder}': {failures} trials in a row have failed."
+                    raise UserError(f"{told} Mend what the last one says: {why}")
 
     def _claim_next(self, limits: Limits) -> tuple[Any, dict[str, Any]] | None:
         """The next trial and what it sets, marked as this process's; None where there is none."""
         with self._claim:
-            self._mend()
+            self.mend()
             rows = self.rows()
             found = self._choose_kind(rows, limits)
             if found is None:
@@ -226,48 +213,44 @@ class Search:
     def _as_options(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         return as_options({"lora_rank": self.config.lora_rank, **chosen}) if ALPHA in chosen else dict(chosen)
 
-    def _try(self, trial: Any, options: dict[str, Any], limits: Limits) -> None:
-        """One run. What it comes to is told to Optuna, also where it fails."""
-        from optuna.trial import TrialState
-
-        began, kind = time.monotonic(), trial.user_attrs["kind"]
-        folder, watch, why = self._folder_of(trial.number), None, ""
+    def _try(self, trial: Any, options: dict[str, Any], limits: Limits, control: Control | None) -> str:
+        """One run. What it comes to is told to Optuna, also where it fails; returns why there is no loss."""
+        began, folder, watch, job = time.monotonic(), self._folder_of(trial.number), None, None
         light = _LIGHT | ({"test_answers": 0} if hasattr(self.config, "test_answers") else {})
         values = {**self._values, **light, **options, "auto_rank": False, "validation_every_steps": self._every}
-        values |= {"output_dir": str(folder), "output_name": ""}
+        values |= {"output_dir": str(folder), "output_name": "", "base_model": self.config.base_model}
+        self._tell(Tried(asdict(self._row(trial.number, trial.user_attrs, "running"))))
         try:
             config = build(type(self.config), values)
-            job = Job(self._host, config, Run.start(config))
-            watch = Watch(trial, job, limits.until, may_prune=kind == "search")
+            job = Trial(self._host, config, Run.start(config), control)
+            watch = Watch(trial, job, limits, self._tell)
             job.subscribe(watch)
-            outcome = job.work()
-            why = outcome.message if isinstance(outcome, Failed) else ""
+            why = watch.explain_end(job, job.work(), is_stopped=bool(control and control.stopping))
         except UserError as error:  # these settings do not go together
             why = str(error)
         except BaseException:
-            self._end(trial, TrialState.FAIL, began, watch, _INTERRUPTED)
+            self._end(trial, began, watch, INTERRUPTED)
             raise
-        if watch and watch.cut == "cut short":
-            self._end(trial, TrialState.PRUNED, began, watch, "cut short")
-        elif why or watch is None or watch.cut or watch.loss is None or not math.isfinite(watch.loss):
-            self._end(trial, TrialState.FAIL, began, watch, why or (watch.cut if watch else "") or "no loss")
-        else:
-            self._end(trial, TrialState.COMPLETE, began, watch, "")
+        self._end(trial, began, watch, why)
+        if job and job.away:
+            raise job.away
+        return why
 
-    def _end(self, trial: Any, state: Any, began: float, watch: Watch | None, why: str) -> None:
-        trial.set_user_attr("seconds", time.monotonic() - began)
-        trial.set_user_attr("parameters", watch.parameters if watch else 0)
-        trial.set_user_attr("why", why)
-        complete = state.name == "COMPLETE" and watch
-        self._study.tell(trial, watch.loss if complete and watch else None, state=state)
-        if why in _TRIED_AGAIN and trial.params:
+    def _end(self, trial: Any, began: float, watch: Watch | None, why: str) -> None:
+        from optuna.trial import TrialState
+
+        state = TrialState.PRUNED if why == CUT_SHORT else TrialState.FAIL if why else TrialState.COMPLETE
+        told = {"seconds": time.monotonic() - began, "parameters": watch.parameters if watch else 0, "why": why}
+        for name, value in told.items():
+            trial.set_user_attr(name, value)
+        loss = watch.loss if watch and not why else None
+        self._study.tell(trial, loss, state=state)
+        if why in TRIED_AGAIN and trial.params:
             self._study.enqueue_trial(trial.params)
-        self._say(
-            f"trial {trial.number} ({trial.user_attrs['kind']}): " + (f"kept-back loss {watch.loss:.5f}" if complete and watch else why)
-        )
+        self._tell(Tried(asdict(self._row(trial.number, {**trial.user_attrs, **told}, _WORDS[state.name], loss))))
         self._tidy()
 
-    def _mend(self) -> None:
+    def mend(self) -> None:
         """Trials of processes that are gone have failed, and their settings are tried again."""
         from optuna.trial import TrialState
 
@@ -306,35 +289,42 @@ class Search:
 
     def rows(self) -> list[Row]:
         """All trials that were begun, in their order."""
-        words = {"COMPLETE": "done", "PRUNED": "cut short", "FAIL": "failed", "RUNNING": "running"}
         rows = []
         for trial in self._study.get_trials(deepcopy=False):
-            told = trial.user_attrs
-            if trial.state.name not in words or "kind" not in told:
-                continue
-            loss = trial.value if trial.state.name == "COMPLETE" else None
-            state = words[trial.state.name]
-            numbers = {"parameters": told.get("parameters", 0), "seconds": told.get("seconds", 0.0)}
-            rows.append(Row(trial.number, told["kind"], told["chosen"], state, loss, of=told["of"], seed=told["seed"], **numbers))
+            if trial.state.name in _WORDS and "kind" in trial.user_attrs:
+                loss = trial.value if trial.state.name == "COMPLETE" else None
+                rows.append(self._row(trial.number, trial.user_attrs, _WORDS[trial.state.name], loss))
         return rows
 
-    def report(self, write_best: Callable[[dict[str, Any], list[str]], str]) -> list[str]:
+    @staticmethod
+    def _row(number: int, told: Mapping[str, Any], state: str, loss: float | None = None) -> Row:
+        numbers = {"parameters": told.get("parameters", 0), "seconds": told.get("seconds", 0.0), "why": told.get("why", "")}
+        return Row(number, told["kind"], told["chosen"], state, loss, of=told["of"], seed=told["seed"], **numbers)
+
+    def conclude(self) -> tuple[Verdict, dict[str, Any]]:
+        """What was found, and the options that it would change."""
+        verdict = conclude(self.rows())
+        return verdict, self._as_options(verdict.proposal.chosen) if verdict.proposal else {}
+
+    def report(self, *, plot: bool = True) -> list[str]:
         """Table, plot, best settings and verdict, as files in the folder and as lines for people.
 
         Args:
-            write_best: text of a run file, of these options with these lines of comment.
+            plot: not in a program that others use: what draws it has one style for the whole process.
         """
-        rows = self.rows()
-        verdict, table = conclude(rows), write_table(rows)
-        write_text(self.folder / "trials.md", "\n".join([*table, "", verdict.words, ""]))
-        chosen = self._as_options(verdict.proposal.chosen) if verdict.proposal else {}
+        table = write_table(self.rows())
+        verdict, chosen = self.conclude()
+        write_text(self.folder / TABLE_NAME, "\n".join([*table, "", verdict.words, ""]))
         comment = [verdict.words, f"Gain {verdict.gain:.5f}; noise {verdict.noise:.5f}; chance makes up to {verdict.margin:.5f}."]
-        write_text(self.folder / "best.yaml", write_best({**self._values, **chosen}, comment))
-        return [*table, "", self._plot(), f"The proposed run file is {self.folder / 'best.yaml'}.", verdict.words]
+        model = {"base_model": self.config.base_model} if self.config.base_model else {}
+        best = build(type(self.config), {**self._values, **model, **chosen})
+        plain = yaml.safe_dump(as_plain(best), sort_keys=False, allow_unicode=True)
+        write_text(self.folder / BEST_NAME, "".join(f"# {line}\n" for line in comment) + plain)
+        return [*table, "", *([self._plot()] if plot else []), f"The proposed run file is {self.folder / BEST_NAME}.", verdict.words]
 
     def _plot(self) -> str:
         """Optuna's own picture, where matplotlib is there to draw it."""
-        path = self.folder / "search.png"
+        path = self.folder / PLOT_NAME
         try:
             import matplotlib
             import optuna.visualization.matplotlib as drawing

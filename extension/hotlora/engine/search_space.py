@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.config import RunConfig
-from ..engine.errors import UserError
-from ..engine.options import groups_of
-from ..engine.recipe import read_override
+from .config import RunConfig
+from .errors import UserError
+from .options import groups_of
+from .recipe import read_override
 
 ALPHA = "alpha per rank"  # lora_alpha is searched as a share of the rank
 _GROUPS = ("Adapter", "Learning", "Network", "Layers")  # of options that neither data nor judge depends on
-_NEVER = ("init_lora", "auto_rank", "seed", "mixed_precision", "quantization", "trust_remote_code", "train_text_encoder")
+_NEVER = ("init_lora", "auto_rank", "seed", "mixed_precision")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def make_space(config: RunConfig, over: Sequence[str] = (), keep: Sequence[str] 
     Raises:
         UserError: for a key or values that cannot be searched over.
     """
-    space = _usual(config)
+    space = usual_space(config)
     for text in over:
         key, value = read_override(text)
         _refuse_strange(key, config)
@@ -42,31 +42,25 @@ def make_space(config: RunConfig, over: Sequence[str] = (), keep: Sequence[str] 
         _refuse_strange(key, config)
         space.pop(ALPHA if key == "lora_alpha" else key, None)
     if not space:
-        raise UserError("cannot search over nothing: every option is kept as it is. Keep fewer, or name some with --over.")
+        raise UserError("cannot search over nothing: every option is kept as it is. Keep fewer, or name others to search over.")
     return space
 
 
-def _usual(config: Any) -> dict[str, "tuple[Any, ...] | Range"]:
+def usual_space(config: RunConfig) -> dict[str, "tuple[Any, ...] | Range"]:
+    """What is searched when nothing is said."""
     rate = config.learning_rate or type(config).learning_rate
-    space: dict[str, tuple[Any, ...] | Range] = {
+    return {
         "lora_rank": (4, 8, 16, 32, 64),
         ALPHA: (0.5, 1.0, 2.0),
         "learning_rate": Range(rate / 10, rate * 10),
         "scheduler": ("constant", "linear", "cosine"),
+        **config.search_also(),
     }
-    if hasattr(config, "network_type"):
-        space["include"] = tuple(dict.fromkeys((config.include, "attn[12]_to_(q|k|v|out_0)$", "")))
-        space["conv_rank"] = tuple(dict.fromkeys((config.conv_rank, 0, 8)))
-        if not config.use_dora:
-            space["network_type"] = ("lora", "loha", "lokr")
-    if hasattr(config, "target_modules"):
-        space["target_modules"] = tuple(dict.fromkeys((config.target_modules, "all-linear", "attention")))
-    return space
 
 
 def _refuse_strange(key: str, config: RunConfig) -> None:
     able = [field.name for name, fields in groups_of(type(config)).items() if name in _GROUPS for field in fields]
-    able = [name for name in able if name not in _NEVER]
+    able = [name for name in able if name not in (*_NEVER, *config.NEVER_SEARCHED)]
     if key not in able:
         raise UserError(
             f"cannot search over '{key}': model, data and judge have to stay the same for all trials. Choose among {', '.join(able)}."

@@ -1,6 +1,5 @@
 """A search finds what is planted, says so where nothing helps, cuts hopeless trials short, and goes on after a kill."""
 
-import copy
 import json
 import os
 import subprocess
@@ -13,24 +12,18 @@ import yaml
 from hotlora.cli import main
 from hotlora.engine.errors import UserError
 from hotlora.engine.interfaces import Loss
-from hotlora.engine.options import as_plain, build
+from hotlora.engine.options import build
+from hotlora.engine.search_report import conclude
+from hotlora.engine.search_space import Range, make_space
+from hotlora.engine.searching import Search
+from hotlora.engine.trials import Limits
 from hotlora.hosts.standalone import images
 from hotlora.sd.config import ImageConfig
-from hotlora.toolbox.search_report import conclude
-from hotlora.toolbox.search_space import Range, make_space
-from hotlora.toolbox.searching import Limits, Search
 from pictures import make_pictures
 from tiny import tiny_sd1_file
-from toy import ToyConfig, ToyHost, ToyTrainee
+from toy import SearchedToy, ToyConfig, ToyHost
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class SearchedToy(ToyTrainee):
-    def renew(self, config):
-        fresh = copy.copy(self)
-        fresh.config = config
-        return fresh
 
 
 class DeafToy(SearchedToy):
@@ -51,19 +44,15 @@ class DeadlyToy(SearchedToy):
 
 def search(folder, make=SearchedToy, space=None, trials=4, **options):
     values = {"output_dir": str(folder / "run"), "epochs": 3, "lora_rank": 8, "seed": 42, "validation_split": 0.1, **options}
-    found = Search(build(ToyConfig, values), folder / "search", space or {"lora_rank": (2, 4)}, say=lambda line: None)
+    found = Search(build(ToyConfig, values), folder / "search", space or {"lora_rank": (2, 4)})
     found.prepare(ToyHost(make))
     found.work(Limits(trials=trials))
     return found
 
 
-def write_best(values, comment):
-    return "".join(f"# {line}\n" for line in comment) + yaml.safe_dump(as_plain(build(ToyConfig, values)))
-
-
 def test_a_planted_better_rate_is_found_and_written(tmp_path):
     found = search(tmp_path, space={"learning_rate": Range(1e-3, 1e-1)}, learning_rate=1e-7, epochs=6)
-    lines = found.report(write_best)
+    lines = found.report()
     verdict = conclude(found.rows())
     assert verdict.proposal and verdict.gain > verdict.margin and "beats it beyond that" in lines[-1]
     best = yaml.safe_load((tmp_path / "search" / "best.yaml").read_text())
@@ -77,7 +66,7 @@ def test_a_planted_better_rate_is_found_and_written(tmp_path):
 
 def test_where_nothing_helps_it_says_so_and_proposes_the_cheapest(tmp_path):
     found = search(tmp_path, DeafToy, {"lora_rank": (2, 4)}, trials=6)
-    lines = found.report(write_best)
+    lines = found.report()
     cheapest = min(row.parameters for row in found.rows())
     verdict = conclude(found.rows())
     assert "Nothing is better beyond the noise" in lines[-1] and "take the cheapest" in lines[-1]

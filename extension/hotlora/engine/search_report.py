@@ -1,7 +1,7 @@
 """What a search has found: a table, a verdict against the judge's own noise, and the settings that it proposes. Values only."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ _T_OF_ONE = 4.303  # likewise for REPEATS - 1
 @dataclass(frozen=True)
 class Row:
     """One trial. ``kind``: "as given", "search" or "repeat"; ``of``: the number of the trial that is repeated; ``loss`` is None where it
-    has none in the end; ``state`` in words."""
+    has none in the end; ``state`` in words, and ``why`` there is no loss."""
 
     number: int
     kind: str
@@ -24,6 +24,7 @@ class Row:
     seconds: float = 0.0
     of: int | None = None
     seed: int = 0
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,22 @@ def _loss_of(row: Row) -> float:
     return row.loss
 
 
+def tell_row(row: Mapping[str, Any]) -> str:
+    """A line on a trial that has ended. ``row``: a Row's fields."""
+    what = row["why"] if row["loss"] is None else f"kept-back loss {row['loss']:.5f}"
+    return f"trial {row['number']} ({row['kind']}): {what}"
+
+
+def tell_settings(chosen: Mapping[str, Any]) -> str:
+    """What a trial sets, in a line."""
+    return ", ".join(f"{key} {_show(value)}" for key, value in chosen.items()) or "as given"
+
+
 def write_table(rows: Sequence[Row]) -> list[str]:
     """Markdown, the best first, those without a loss last; a header and a line under it begin it."""
     lines = ["| trial | kind | kept-back loss | trained numbers | seconds | settings |", "|---|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: (row.loss is None, row.loss or 0.0, row.number)):
-        settings = ", ".join(f"{key} {_show(value)}" for key, value in row.chosen.items()) or "as given"
+        settings = tell_settings(row.chosen)
         kind = f"repeat of {row.of}" if row.of is not None else row.kind
         loss = row.state if row.loss is None else f"{row.loss:.5f}"
         shown = settings.replace("|", "&#124;")  # which would end the cell

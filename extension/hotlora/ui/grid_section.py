@@ -1,0 +1,139 @@
+"""Below the samples: the checkpoints of the run side by side, to choose the best of them. The pictures are drawn by an entry of the line,
+or by the run itself while it trains (``engine.grid_job``)."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..engine.errors import UserError
+from ..engine.grid import FOLDER, read_grid
+from ..engine.run import FINISHED
+from ..engine.tidying import find_doomed, keep_only, open_run
+from .compat import answer, message, tell_answered
+from .draw import hint
+from .drawings import Drawing, widget
+from .grid_views import describe_plan, show_grid
+from .studio import Studio
+
+_ABOUT = (
+    "Which checkpoint is the best? Each prompt is drawn with each checkpoint, with the same seeds. A click makes a picture large; there "
+    "the arrow keys change the checkpoint in place. Pictures that are drawn already are not drawn again."
+)
+_AXES = {"Prompt": "prompt", "Checkpoint": "checkpoint", "Weight": "weight", "Seed": "seed", "CFG": "cfg"}
+
+
+class GridSection:
+    """Widgets and answers of the grid."""
+
+    def __init__(self, studio: Studio):
+        self._studio, self._jobs = studio, studio.jobs
+
+    def build(self) -> None:
+        """Make the widgets."""
+        how: dict[str, Any] = {"interactive": True}
+        shown = self._studio.draws_pictures
+        with gr.Accordion("Compare checkpoints", open=False, visible=shown, elem_id="hotlora_comparing"):
+            gr.HTML(hint(_ABOUT))
+            with gr.Row():
+                self.rows = gr.Dropdown(label="Down", choices=list(_AXES), value="Prompt", elem_id="hotlora_grid_rows", **how)
+                self.columns = gr.Dropdown(label="Across", choices=list(_AXES), value="Checkpoint", elem_id="hotlora_grid_columns", **how)
+            self.checkpoints = gr.Dropdown(
+                label="Checkpoints",
+                info="All when empty.",
+                choices=[],
+                value=[],
+                multiselect=True,
+                elem_id="hotlora_grid_checkpoints",
+                **how,
+            )
+            self.prompts = gr.Textbox(
+                label="Prompts", info="One a line; the run's own when empty.", lines=2, elem_id="hotlora_grid_prompts", **how
+            )
+            with gr.Row():
+                self.numbers = {
+                    field: gr.Textbox(label=label, info=info, max_lines=1, elem_id=f"hotlora_grid_{field}", **how)
+                    for field, label, info in (
+                        ("weights", "Weights", "Such as 0.6, 0.8, 1; 1 when empty."),
+                        ("seeds", "Seeds", "Each prompt's own when empty."),
+                        ("cfgs", "CFG", "Each prompt's own when empty."),
+                    )
+                }
+            self.do = gr.Button("Draw them", size="sm", interactive=False, elem_id="hotlora_grid_draw")
+            self._answer = gr.HTML(elem_id="hotlora_grid_answer", elem_classes=["hotlora-live"])
+            self.grid = gr.HTML(elem_id="hotlora_grid", elem_classes=["hotlora-live"])
+            self._keep = gr.Button("keep", elem_id="hotlora_grid_keep", elem_classes=["hotlora-hidden"])
+            self._kept = gr.Textbox(elem_id="hotlora_grid_kept", elem_classes=["hotlora-hidden"])
+
+    def connect(self, run: Any) -> None:
+        """Answer what is done with the widgets. ``run``: says which run is meant."""
+        asked = [run, self.rows, self.columns, self.checkpoints, self.prompts, *self.numbers.values()]
+        tell_answered(answer(self.do.click, self._draw, asked, [self._answer]), "hotlora_grid_draw")
+        kept = "() => [JSON.stringify(window.hotloraKept || [])]"
+        tell_answered(answer(self._keep.click, self._keep_only, [self._kept], [self._answer], js=kept), "hotlora_grid_keep")
+
+    @property
+    def drawn(self) -> list[Any]:
+        """The widgets that :meth:`describe` describes."""
+        return [self.checkpoints, self.do, self.grid]
+
+    def describe(self, name: str | None) -> Iterator[Drawing]:
+        """Their content, of the run that is shown. The grid is read only where something in its folder has changed."""
+        labels, changed, folder = self._find_labels(name), 0, Path()
+        if labels and name:
+            folder = self._jobs.find_folder(name)
+            changed = _last_change(folder / FOLDER)
+        yield widget(choices=labels)
+        yield widget(interactive=bool(labels))
+        yield Drawing((name, changed, labels), lambda: gr.update(value=self._show(folder, labels) if changed else ""))
+
+    def _find_labels(self, name: str | None) -> list[str]:
+        if not name or not self._studio.draws_pictures:
+            return []
+        try:
+            return list(open_run(self._jobs, name).list_adapters())
+        except UserError:  # it has just been deleted, or cannot be read
+            return []
+
+    def _show(self, folder: Path, labels: list[str]) -> str:
+        grid = read_grid(folder)
+        return show_grid(grid, {label: self._tell_others(folder.name, label) for label in labels}, self._studio.uses_tag) if grid else ""
+
+    def _tell_others(self, name: str, label: str) -> str:
+        """What *Keep only this one* removes; empty where nothing would go."""
+        try:
+            return ", ".join(path.name for path in find_doomed(open_run(self._jobs, name), label))
+        except UserError:
+            return ""
+
+    def _draw(self, name: str, rows: str, columns: str, checkpoints: list[str], prompts: str, *numbers: str) -> str:
+        plan: dict[str, Any] = {"rows": _AXES[rows], "columns": _AXES[columns], "checkpoints": checkpoints or []}
+        plan["prompts"] = [line.strip() for line in (prompts or "").splitlines() if line.strip()]
+        for field, text in zip(self.numbers, numbers, strict=True):
+            plan[field] = _read_numbers(text, self.numbers[field].label, whole=field == "seeds")
+        count = self._jobs.draw(name, {key: value for key, value in plan.items() if value})
+        return message(describe_plan(count, is_training=self._jobs.status(name) == "training"))
+
+    def _keep_only(self, kept: str) -> str:
+        name, label = json.loads(kept)
+        gone = keep_only(self._jobs, name, label)
+        stays = label if label == FINISHED else f"{label} and the finished LoRA stay" if gone else label
+        return message(f"Removed {len(gone)} checkpoints of '{name}'; {stays}." if gone else f"There is nothing to remove from '{name}'.")
+
+
+def _read_numbers(text: str, label: str, *, whole: bool) -> list[Any]:
+    parts = [part.strip() for part in (text or "").replace(";", ",").split(",") if part.strip()]
+    try:
+        return [int(part) if whole else float(part) for part in parts]
+    except ValueError as error:
+        raise UserError(f"cannot read '{text}' under {label}: one of them is no number. Write them as 1, 2.") from error
+
+
+def _last_change(folder: Path) -> int:
+    """Nanoseconds; 0 where there is no such folder. Every picture that comes changes it."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
