@@ -15,6 +15,7 @@
         hotlora_grid_keep: ["#hotlora_grid_answer", "#hotlora_grid_answer"],
         hotlora_look: ["#hotlora_album", "#hotlora_message"],
         hotlora_examine: ["#hotlora_health", "#hotlora_message"],
+        hotlora_draw_class: ["#hotlora_class_status", "#hotlora_message"],
         hotlora_write_captions: ["#hotlora_captions_status", "#hotlora_message"],
     };
     const working = {}; // button -> the sign that its answer is awaited

@@ -238,7 +238,7 @@
 
     function showFields() {
         const operation = read("#hotlora_operation");
-        find("#hotlora_change_text").hidden = ["sort", "drop_doubles", "trigger"].includes(operation);
+        find("#hotlora_change_text").hidden = ["sort", "drop_doubles", "letters", "trigger"].includes(operation);
         find("#hotlora_change_by").hidden = !["replace", "pattern"].includes(operation);
     }
 
@@ -279,7 +279,7 @@
         fetchThing({ text }, (answer) => {
             const told = find("#hotlora_editor_place em");
             const most = Number(album() ? album().dataset.mostTokens : 0);
-            if (!told || answer.tokens === undefined || !most) return;
+            if (!told || answer.tokens === undefined || !most || box().value !== text) return; // another caption is open by now
             setText(told, `${answer.tokens} / ${most}`);
             told.classList.toggle("hotlora-over", answer.tokens > most);
         });

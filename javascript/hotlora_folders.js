@@ -115,6 +115,15 @@
         written = null;
     }
 
+    // Whether a folder has a row; and a row for it, where it has none.
+    const listEntries = () => area().value.split("\n").filter((some) => some.trim()).map((line) => readLine(line.trim()));
+    window.hotlora.hasFolder = (folder) => Boolean(area()) && listEntries().some((entry) => entry.folder === folder);
+    window.hotlora.addFolder = function (entry) {
+        if (window.hotlora.hasFolder(entry.folder)) return;
+        area().value = [area().value.trimEnd(), JSON.stringify(entry)].filter((line) => line).join("\n");
+        area().dispatchEvent(new Event("input", { bubbles: true }));
+    };
+
     window.hotlora.folders = setInterval(() => {
         const text = area();
         if (!text) return;

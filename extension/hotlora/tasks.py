@@ -37,6 +37,7 @@ class Task:
     hides: Sequence[str] = ("slice_seconds", "training_share")  # options that make no sense without a host
     make_editor: Callable[[], Any] = lambda: None  # edits examples (``ui.studio.Editor``); None where nothing can be edited
     report: Callable[[Any], "Iterator[tuple[Progress, list[Finding]]]"] | None = None  # what commonly goes wrong with such data
+    make_class_desk: Callable[[Any, Path], Any] = lambda jobs, folder: None  # draws regularisation pictures (``ui.studio.ClassPictures``)
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)  # option -> what people choose from, or write something else
 
     @property
@@ -85,6 +86,12 @@ def _make_picture_editor() -> Any:
     return PictureEditor(count_tokens)
 
 
+def _make_class_desk(jobs: Any, folder: Path) -> Any:
+    from .pictures.class_desk import ClassDesk
+
+    return ClassDesk(jobs, folder)
+
+
 def _report_pictures(config: ImageConfig) -> "Iterator[tuple[Progress, list[Finding]]]":
     from .pictures.health import find_health
 
@@ -110,6 +117,7 @@ IMAGES = Task(
     },
     make_editor=_make_picture_editor,
     report=_report_pictures,
+    make_class_desk=_make_class_desk,
 )
 
 

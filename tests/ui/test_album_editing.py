@@ -4,6 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 from fastapi import FastAPI
@@ -39,6 +40,13 @@ def texts(folder: Path) -> dict[str, str]:
 
 def wait_for(page, expected):
     page.wait_for_function(f"names => JSON.stringify(({SHOWN})()) === JSON.stringify(names)", arg=expected)
+
+
+def look_at_box(page):
+    """The box of what is left out, as it looks when nobody is at it."""
+    page.mouse.move(0, 0)
+    page.locator("#hotlora_aside").blur()
+    return page.locator("#hotlora_aside").screenshot()
 
 
 def do(page, name, said):
@@ -78,8 +86,10 @@ def test_captions_are_filtered_changed_at_once_and_undone(serve, open_page, tmp_
     do(page, "leave", "Left out 3 pictures")
     wait_for(page, [f"picture {number}.png" for number in (5, 3, 4)])
     assert sorted(path.name for path in (folder / "left out").glob("*.png")) == [f"picture {number}.png" for number in (0, 1, 2)]
+    unticked = look_at_box(page)
     page.locator("#hotlora_aside").check()
     wait_for(page, [f"picture {number}.png" for number in (0, 1, 2)])
+    assert look_at_box(page) != unticked, "its tick cannot be seen"
     page.locator("#hotlora_album figure").first.click()
     page.wait_for_function("document.querySelector('#hotlora_chosen').textContent === '1'")
     do(page, "back", "Brought back 1 picture")
@@ -118,6 +128,43 @@ def test_tags_complete_themselves_and_a_caption_tells_its_tokens(serve, open_pag
     box.press("Control+Enter")
     page.locator("#hotlora_message", has_text="Caption saved").first.wait_for()
     assert texts(folder)["picture 1"] == "green square, number 1, bluebird"
+
+
+def test_a_count_that_comes_late_is_not_shown_beside_the_next_caption(serve, open_page, tmp_path):
+    folder = tmp_path / "cats"
+    make_pictures(folder, 2)
+    (folder / "picture 1.txt").write_text("green", encoding="utf-8")
+    asked, moved, editor = Event(), Event(), IMAGES.make_editor()
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(editor, name)
+
+        def count_tokens(self, config, text):
+            if "slow" in text:
+                asked.set()
+                moved.wait(10)
+            return editor.count_tokens(config, text)
+
+    page = open_page(serve(build_standalone_page(toy_studio(tmp_path, editor=Slow()))))
+    for option, value in (("train_data_dir", folder), ("resolution", 64)):
+        page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
+    page.locator("#hotlora_look").click()
+    page.locator("#hotlora_album [data-name='picture 0.png']").click()
+    box = page.locator("#hotlora_caption textarea")
+    page.wait_for_function("document.querySelector('#hotlora_caption textarea')?.value.startsWith('red')")
+    box.press("End")
+    box.press_sequentially(", slow")
+    for _ in range(300):
+        page.wait_for_timeout(100)  # the browser goes on meanwhile, as it does not in asked.wait()
+        if asked.is_set():
+            break
+    box.press("Control+Enter")
+    page.wait_for_function("document.querySelector('#hotlora_caption textarea').value === 'green'")
+    moved.set()
+    page.locator("#hotlora_editor_place em", has_text="1 / 75").wait_for()
+    page.wait_for_timeout(1000)
+    assert page.locator("#hotlora_editor_place em").inner_text() == "1 / 75"
 
 
 def test_many_pictures_come_page_by_page_and_none_is_sent_twice(serve, open_page, tmp_path):

@@ -42,7 +42,9 @@ from hotlora.engine.options import build, options_of
 from hotlora.engine.probe import Estimate
 from hotlora.engine.search_report import Row
 from hotlora.pictures.album import look_at_pictures
+from hotlora.pictures.class_desk import ClassStatus
 from hotlora.pictures.editor import AlbumPage, Shown
+from hotlora.pictures.remedies import REMEDIES, make_remedy
 from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
 from hotlora.ui import studio as studio_module
@@ -50,6 +52,7 @@ from hotlora.ui.album_views import show_album, show_pager
 from hotlora.ui.caption_section import show_proposals
 from hotlora.ui.caption_section import show_status as show_captions
 from hotlora.ui.charts import ALSO, draw_losses
+from hotlora.ui.class_section import show_class
 from hotlora.ui.grid_views import show_grid
 from hotlora.ui.samples import show_samples
 from hotlora.ui.search_views import show_search
@@ -218,7 +221,9 @@ def texts_of_answers(tab):
         recipe._studio.model_name = lambda name=name: name
         yield from texts(recipe.show_model())
     yield from texts(recipe._write_yaml(*recipe.options.show({"output_name": NAMES}))[1])
-    yield from texts(show_findings([]), show_findings([Finding(NAMES, NAMES, [])]))
+    remedies = [make_remedy(kind, [NAMES]) for kind in REMEDIES]
+    yield from texts(show_findings([]), show_findings([Finding(NAMES, NAMES, [], remedy) for remedy in remedies], NAMES, 1))
+    yield from texts(show_class(ClassStatus(1, False, 1, 1, NAMES, True, NAMES)))
     yield from texts(show_proposals([Proposal(NAMES, caption, NAMES) for caption in (NAMES, "")]))
     yield from texts(*(show_captions(CaptionStatus(busy, 1, 2, 1, 1, NAMES)) for busy in (True, False)))
     yield from (watch._describe_buttons(status, True, False)[0].shows["value"] for status in STATUSES)

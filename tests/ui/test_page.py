@@ -44,6 +44,8 @@ def test_a_stranger_trains(serve, open_page, tmp_path):
     second = open_page(address, size="phone", theme="dark")
     second.locator("#hotlora_status [data-status=training]").wait_for()
     assert second.evaluate("document.documentElement.scrollWidth") <= 390
+    second.locator("#hotlora_chart polyline").first.wait_for(state="attached")
+    assert second.evaluate("getComputedStyle(document.querySelector('#hotlora_chart svg svg')).overflow") == "hidden"  # curves stay in it
     second.locator("#hotlora_sample:not([disabled])").click()
     page.locator("#hotlora_samples .hotlora-prompt", has_text="ohwx").first.wait_for()
     page.locator("#hotlora_pause").click()

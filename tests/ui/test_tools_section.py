@@ -80,6 +80,8 @@ def test_each_tool_does_its_work_where_the_program_finds_it(do, tmp_path):
     assert {layer.rank for layer in read_adapter(tmp_path / "Lora" / "new.safetensors").layers.values()} == {1}
     do("Write another form", form="for peft, a folder", name="as peft")
     assert (tmp_path / "Lora" / "as peft" / "unet" / "adapter_config.json").exists()
+    told = do("Write another form", form="for diffusers", name="as diffusers")[1]
+    assert "AUTOMATIC1111: does not load it" in told and "diffusers: loads all" in told
 
 
 @pytest.mark.parametrize(

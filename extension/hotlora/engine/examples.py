@@ -27,9 +27,20 @@ class DataView:
 
 
 @dataclass(frozen=True)
+class Remedy:
+    """What the program itself can do about a finding, so that it can be undone."""
+
+    label: str  # of the button
+    operation: str  # as the task's editor calls it
+    names: Sequence[str]  # of the examples that it changes
+    text: str = ""  # what the operation works with, such as a tag
+
+
+@dataclass(frozen=True)
 class Finding:
     """Something about some of the examples that makes a bad result likely, and what to do about it."""
 
     kind: str
     said: str
     names: Sequence[str]  # of the examples
+    remedy: Remedy | None = None  # where there is one that harms nothing

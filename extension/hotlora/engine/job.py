@@ -15,7 +15,7 @@ from .control import Control
 from .errors import ModelAway, UserError
 from .events import Event, Failed, Finished, Paused, Preparing, Searching, Started, Step, Tried
 from .files import disk_full
-from .interfaces import Host
+from .interfaces import Host, Progress
 from .loop import train
 from .memory import is_out_of_memory
 from .processes import ALONE, Processes
@@ -32,15 +32,18 @@ class Job:
         run: its folder.
         control: stop, pause, sample now, save now.
         outcome: the Finished or Failed event, once there is one.
+        progress: how far it is, where its events are not kept.
     """
 
     WORK = "Training"  # what fails, where it does
+    IS_RUN = True  # whether its folder is a run, which is listed and can be gone on with
 
     def __init__(self, host: Host, config: RunConfig, run: Run, processes: Processes = ALONE):
         self._host, self.config, self.run, self._processes = host, config, run, processes
         self.control = Control(host, run, config.slice_seconds, config.training_share, lambda: host.has_model(config))
         processes.on_stop(self.control.stop)
         self.outcome: Finished | Failed | None = None
+        self.progress: Progress | None = None
         self._step, self._phase = 0, "preparing"
         self._thread: threading.Thread | None = None
 

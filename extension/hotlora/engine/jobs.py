@@ -20,16 +20,15 @@ from .housekeeping import delete_folder, remove, rename_folder
 from .interfaces import Host, Library
 from .job import Job
 from .kept_runs import KeptRuns
+from .left_runs import find_left, go_on_with
 from .line import Left, LineFile
 from .optimizers import try_optimizer
 from .options import build
 from .outlook import Looks, Outlook
-from .run import Run, check_unchanged, find_state_step, has_trained, read_run_config
+from .run import Run, check_unchanged, has_trained, read_run_config
 from .search_job import ENDING, begin_search, open_search, read_kept_search
 from .search_plan import is_search, read_search_plan, with_judge
 from .tensorboard import work_with_tensorboard
-
-_CUT_SHORT = ("interrupted", "not started")  # by the program's end
 
 
 class Jobs(KeptRuns, Looks):
@@ -157,6 +156,21 @@ class Jobs(KeptRuns, Looks):
         if self.find_job(name):
             raise UserError(f"cannot resume '{name}': it is training or waiting already. Wait for it, or stop it first.")
 
+    def enter(self, name: str, make: Callable[[Host], Job]) -> Job:
+        """Have other work than a run done when those before it are done.
+
+        Args:
+            name: that the work is going to have.
+            make: makes it; what it raises is handed on.
+
+        Raises:
+            UserError: where something of that name trains, waits or lies among the runs.
+        """
+        with self._lock:
+            if self.find_job(name) or (self.folder / name).exists():
+                raise UserError(f"cannot start '{name}': there is one of that name already. Wait for it, or choose another name.")
+            return self._stand_in_line(make(self._make_host()))
+
     def _stand_in_line(self, job: Job) -> Job:
         self._line.append(job)
         self._left = [name for name in self._left if name != job.run.name]
@@ -167,7 +181,7 @@ class Jobs(KeptRuns, Looks):
         return job
 
     def _keep_line(self) -> None:
-        self._line_file.write(list(dict.fromkeys([*(job.run.name for job in self._line), *self._left])))
+        self._line_file.write(list(dict.fromkeys([*(job.run.name for job in self._line if job.IS_RUN), *self._left])))
 
     def _work(self) -> None:
         while True:
@@ -192,29 +206,11 @@ class Jobs(KeptRuns, Looks):
 
     def list_left(self) -> list[Left]:
         """The runs that stood in line when the program ended, in their order; without those that somebody has gone on with since."""
-        if not self._left:
-            return []
-        found = []
-        for name in list(self._left):
-            try:
-                if self.status(name) in _CUT_SHORT:
-                    outline = self.outline(name)
-                    lost = max(outline.step - find_state_step(self.find_folder(name)), 0)
-                    found.append(Left(name, outline.step, lost, len(outline.trials)))
-            except UserError:
-                continue
-        return found
+        return find_left(self, list(self._left))
 
     def go_on_with_left(self) -> list[str]:
         """Put them in line again, in their order; returns why for those that cannot be gone on with."""
-        refused = []
-        for left in self.list_left():
-            try:
-                self.resume(left.name)
-            except UserError as error:
-                refused.append(str(error))
-        self.forget_left()
-        return refused
+        return go_on_with(self)
 
     def forget_left(self) -> None:
         """Leave them as they are, among the other runs."""

@@ -3,6 +3,7 @@
 Each line of a caption of several lines is changed by itself, as ``enable_wildcard`` learns them. Must not import any host.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from .captions import put_trigger_first
 from .config import PictureConfig
 
 _PATTERN_SECONDS = 5.0  # for all captions; some patterns need longer than the world is old
+_GARBLED = re.compile(r"\ufffd|Ã[\u0080-\u00bf]|Â[\u0080-\u00bf]|â€")
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,58 @@ class Operation:
 
     label: str
     kept: str  # what is told of captions that it leaves as they are, behind their number
-    change: Callable[[list[str], _Terms], list[str]] | None  # the tags of a line; None for a pattern
+    change: Callable[[list[str], _Terms], list[str]] | None  # the tags of a line; None where it changes captions as a whole
     needs_text: bool = False
     needs_by: bool = False
     is_placed: bool = False  # it puts something in one place, also where there is no caption yet
+    make: Callable[[Change], Callable[[str], str]] = lambda change: str  # of one that changes captions as a whole
+
+
+def find_garbled(caption: str) -> bool:
+    """Whether it has letters that come of UTF-8 which was read as Windows-1252."""
+    return bool(_GARBLED.search(caption))
+
+
+def mend_letters(caption: str) -> str:
+    """``Ã¼`` becomes ``ü``: letters that are UTF-8 read as Windows-1252 are read rightly. Others stay, and what is lost stays lost."""
+    return re.sub(r"[^\x00-\x7f]+", lambda found: _read_rightly(found.group()), caption) if find_garbled(caption) else caption
+
+
+def _read_rightly(letters: str) -> str:
+    """The same letters where they are no such mistake."""
+    try:
+        read = b"".join(_to_byte(letter) for letter in letters).decode("utf-8")
+    except UnicodeError:
+        return letters
+    return letters if re.search(r"[\x80-\x9f]", read) else read  # nobody writes those
+
+
+def _to_byte(letter: str) -> bytes:
+    """Five bytes mean nothing in Windows-1252, and are read as they are. Raises UnicodeError for what no byte is read as."""
+    return letter.encode("latin-1" if "\x80" <= letter <= "\x9f" else "cp1252")
+
+
+def _make_replacing(change: Change) -> Callable[[str], str]:
+    import regex  # which transformers needs too; Python's own cannot be stopped
+
+    try:
+        pattern = regex.compile(change.text)
+    except (regex.error, ValueError) as error:
+        raise UserError(
+            f"cannot read the pattern '{change.text}': {error}. Mend it, or write \\ before signs that stand for themselves."
+        ) from error
+    until = time.monotonic() + _PATTERN_SECONDS
+
+    def replace(caption: str) -> str:
+        try:
+            return pattern.sub(change.by, caption, timeout=max(until - time.monotonic(), 0.01), concurrent=True).strip()
+        except TimeoutError as error:
+            told = f"it takes longer than {_PATTERN_SECONDS:g} seconds"
+            raise UserError(f"cannot use the pattern '{change.text}': {told}. Write it without repeats within repeats.") from error
+        except (regex.error, IndexError) as error:
+            raise UserError(f"cannot replace by '{change.by}': {error}. Use \\1 for the first group in parentheses.") from error
+
+    return replace
 
 
 OPERATIONS = {
@@ -116,9 +166,10 @@ OPERATIONS = {
     "add_end": Operation("Add tags at the end", "had it already", _add_end, needs_text=True, is_placed=True),
     "remove": Operation("Remove tags", "did not have it", _remove, needs_text=True),
     "replace": Operation("Replace a tag", "did not have it", _replace, needs_text=True, needs_by=True),
-    "pattern": Operation("Replace by a pattern", "did not match", None, needs_text=True),
+    "pattern": Operation("Replace by a pattern", "did not match", None, needs_text=True, make=_make_replacing),
     "sort": Operation("Sort tags", "were in order already", _sort),
     "drop_doubles": Operation("Remove doubled tags", "had none twice", _drop_doubles),
+    "letters": Operation("Mend garbled letters", "had none that can be mended", None, make=lambda change: mend_letters),
     "trigger": Operation("Put the trigger word first", "began with it already", _lead_with_trigger, is_placed=True),
 }
 
@@ -145,7 +196,7 @@ def make_change(change: Change, config: PictureConfig) -> Callable[[str], str]:
     """
     operation = OPERATIONS[change.operation]
     if operation.change is None:
-        return _make_replacing(change)
+        return operation.make(change)
     work, separator = operation.change, config.caption_separator
     terms = _Terms(split_tags(change.text, separator), split_tags(change.by, separator), config)
     if change.operation == "trigger" and not terms.trigger:
@@ -179,26 +230,3 @@ def _change_part(part: str, work: Callable[[list[str], _Terms], list[str]], term
     tags = terms.split(part)
     changed = work(tags, terms)
     return terms.join(changed) if changed != tags else part.strip()
-
-
-def _make_replacing(change: Change) -> Callable[[str], str]:
-    import regex  # which transformers needs too; Python's own cannot be stopped
-
-    try:
-        pattern = regex.compile(change.text)
-    except (regex.error, ValueError) as error:
-        raise UserError(
-            f"cannot read the pattern '{change.text}': {error}. Mend it, or write \\ before signs that stand for themselves."
-        ) from error
-    until = time.monotonic() + _PATTERN_SECONDS
-
-    def replace(caption: str) -> str:
-        try:
-            return pattern.sub(change.by, caption, timeout=max(until - time.monotonic(), 0.01), concurrent=True).strip()
-        except TimeoutError as error:
-            told = f"it takes longer than {_PATTERN_SECONDS:g} seconds"
-            raise UserError(f"cannot use the pattern '{change.text}': {told}. Write it without repeats within repeats.") from error
-        except (regex.error, IndexError) as error:
-            raise UserError(f"cannot replace by '{change.by}': {error}. Use \\1 for the first group in parentheses.") from error
-
-    return replace

@@ -20,7 +20,7 @@ from ..engine.control import Control
 from ..engine.errors import UserError
 from ..engine.events import Drawn, Event, Failed, Finished, Paused, Warned
 from ..engine.files import write_text
-from ..engine.interfaces import Host, PreviewRequest
+from ..engine.interfaces import Host, PreviewRequest, Progress
 from ..engine.job import Job
 from ..engine.loop import through_turns
 from ..engine.redrawing import Redrawing
@@ -87,11 +87,19 @@ def _stem(plan: ClassPlan, number: int) -> Path:
 
 def _is_there(plan: ClassPlan, number: int) -> bool:
     """Also where somebody has left it out. One that was drawn just before a kill gets its caption."""
-    path = _stem(plan, number).with_name(f"{_stem(plan, number).name}.png")
+    path = _name_file(plan, number)
     if path.is_file():
         _caption(path, plan.words[number % len(plan.words)].partition(" --")[0].strip())
-        return True
-    return (plan.folder / LEFT_OUT / path.name).is_file()
+    return _is_drawn(plan, number)
+
+
+def _is_drawn(plan: ClassPlan, number: int) -> bool:
+    path = _name_file(plan, number)
+    return path.is_file() or (plan.folder / LEFT_OUT / path.name).is_file()
+
+
+def _name_file(plan: ClassPlan, number: int) -> Path:
+    return plan.folder / f"{_stem(plan, number).name}.png"
 
 
 def _caption(path: Path, words: str) -> None:
@@ -122,6 +130,7 @@ class ClassJob(Job):
     """Draws them; an entry of the line like any run, by the folder's name. Its events are told and not kept."""
 
     WORK = "Drawing"
+    IS_RUN = False
 
     def __init__(self, host: Host, config: RunConfig, plan: ClassPlan):
         check_plan(plan, config)
@@ -132,16 +141,24 @@ class ClassJob(Job):
         run = Run(plan.folder, plan.folder.name, "")
         run.take()
         super().__init__(host, replace(config, init_lora="", tensorboard=False), run)
-        self._plan, self._phase = plan, "drawing"
+        self.plan, self._phase = plan, "drawing"
+
+    def count_drawn(self) -> int:
+        """How many of them are there; those that somebody has left out count."""
+        if self.progress:
+            return self.progress.done
+        return sum(_is_drawn(self.plan, number) for number in range(self.plan.count))
 
     def _train(self) -> Finished | None:
         trainee = self._host.borrow(self.config)
-        work = draw_class(trainee, self.config, self.control, self._plan)
+        work = draw_class(trainee, self.config, self.control, self.plan)
         for event in through_turns(self.control, work, contextlib.nullcontext):
             self._take(event)
         return Finished(0, "stopped" if self.control.stopping else "done", {})
 
     def _take(self, event: Event) -> None:
+        if isinstance(event, Drawn):
+            self.progress = Progress("drawing regularisation pictures", event.done, event.total)
         self.run.events.tell(Warned(event.message) if isinstance(event, Paused) and event.message else event)
 
     def _tell(self, event: Failed) -> None:

@@ -23,6 +23,7 @@ from .caption_history import CaptionHistory
 from .captions import render_fixed
 from .config import PictureConfig
 from .leaving import bring_back, leave_out, list_left_out
+from .remedies import LEAVE_OUT
 
 PAGE = 100
 _KEYS = 20_000
@@ -185,6 +186,17 @@ class PictureEditor:
             if changes:
                 CaptionHistory(config).carry_out(told, plan_captions(changes))
         return told
+
+    def mend(self, config: PictureConfig, remedy: Mapping[str, Any]) -> str:
+        """Carry out what the health report offers (``engine.examples.Remedy``); returns what was done."""
+        names = [str(name) for name in remedy.get("names") or ()]
+        if remedy.get("operation") == LEAVE_OUT:
+            return self.leave_out(config, names)
+        return self.change(config, remedy, names)
+
+    def count_steps(self, config: PictureConfig) -> int:
+        """How many changes can be undone."""
+        return CaptionHistory(config).list_steps()
 
     def undo(self, config: PictureConfig) -> str:
         """Put back what the last change has changed; returns a sentence."""

@@ -7,9 +7,8 @@ what has changed. Pictures are looked at one by one, and of each only some hundr
 import base64
 import io
 import json
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +19,13 @@ from ..engine.examples import Finding
 from ..engine.files import write_text
 from ..engine.interfaces import Progress
 from .buckets import choose_bucket
-from .caption_editing import list_captions
+from .caption_changes import Change, find_garbled, make_change
+from .caption_editing import Captioned, list_captions
 from .config import PictureConfig
 from .index import PictureIndex, Seen, choose_cache_folder
 from .parts import name_picture, open_parts
 from .reading import decode_picture, read_bytes
+from .remedies import make_remedy, offer_remedies
 
 _LONGEST = 512  # pixels: what is sharp at this size is sharp enough
 _SMALL = 16  # a side of what near-duplicates are compared by
@@ -34,7 +35,6 @@ _POOR_QUALITY = 30  # of a JPEG, as libjpeg counts it
 _ENLARGED, _CUT_AWAY = 1.1, 0.25
 _FEWEST = 5  # captions, before anything is said about what they have in common
 _SHOWN = 3
-_MOJIBAKE = re.compile(r"�|Ã[\u0080-\u00bf]|Â[\u0080-\u00bf]|â€")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def find_health(config: PictureConfig) -> Iterator[tuple[Progress, list[Finding]
     """Yields how far it is; the findings come at the end.
 
     Raises:
-        UserError: for a folder that cannot be used. Pictures that cannot be read are no finding here: training refuses them by name.
+        UserError: for a folder that cannot be used.
     """
     parts, memory = [part for part in open_parts(config) if part.use != "validation"], _Memory(config)
     owner = {found.path: part for part in parts for found in part.contents.pictures}
@@ -66,28 +66,34 @@ def find_health(config: PictureConfig) -> Iterator[tuple[Progress, list[Finding]
     options = {names[path]: part.source.config for path, part in owner.items()}
     seen: dict[str, Seen] = {}
     measured: dict[str, Measured] = {}
+    broken: list[str] = []
     try:
         for progress, chunk in PictureIndex(choose_cache_folder(config)).inspect(list(names)):
             for path, result in chunk.items():
                 if isinstance(result, Seen):
                     seen[names[path]] = result
                     measured[names[path]] = memory.measure(path, result.digest)
+                else:
+                    broken.append(names[path])
             yield Progress("looking for what is wrong", progress.done, progress.total), []
         memory.forget_others()
     finally:  # also where nobody waits for the rest
         memory.save()
-    findings = [*_judge_sizes(seen, options), *_judge_looks(seen, measured)]
-    for folder, captions in _list_captions(config):
+    trained = {names[path]: seen[names[path]] for path, part in owner.items() if part.use == "train" and names[path] in seen}
+    findings = [*_judge_files(broken, trained), *_judge_sizes(seen, options), *_judge_looks(seen, measured)]
+    captioned = list_captions(config)
+    for folder, captions in _list_captions(captioned):
         findings += _judge_captions(captions, folder)
-    yield Progress("looking for what is wrong", len(names), len(names)), findings
+    folders, fixed = {names[path]: part.root for path, part in owner.items()}, {name for name, found in captioned.items() if found.refusal}
+    yield Progress("looking for what is wrong", len(names), len(names)), list(offer_remedies(findings, folders, fixed))
 
 
-def _list_captions(config: PictureConfig) -> Iterator[tuple[PictureConfig, dict[str, str]]]:
+def _list_captions(captioned: Mapping[str, Captioned]) -> Iterator[tuple[PictureConfig, dict[str, str]]]:
     """(what holds for it, its captions by the names of pictures) of each folder to train on: what captions share is a folder's affair."""
     folders: dict[Path, tuple[PictureConfig, dict[str, str]]] = {}
-    for name, found in list_captions(config).items():
+    for name, found in captioned.items():
         _, captions = folders.setdefault(found.part.root, (found.config, {}))
-        if found.caption:
+        if found.caption and found.is_readable:
             captions[name] = found.caption
     yield from folders.values()
 
@@ -174,6 +180,19 @@ _STANDARD_SUM = 3688  # of the JPEG standard's luminance table (ITU T.81, table 
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
+def _judge_files(broken: Sequence[str], trained: Mapping[str, Seen]) -> Iterator[Finding]:
+    """Those that training refuses, or leaves out where it may. ``trained``: without regularisation pictures."""
+    if broken:
+        yield _tell("broken", broken, "cannot be read, and cannot be trained on. Replace them, or leave them out.")
+    groups: dict[str, list[str]] = {}
+    for name, picture in trained.items():
+        groups.setdefault(picture.digest, []).append(name)
+    same = [group for group in groups.values() if len(group) > 1]
+    if same:
+        names, doubles = [name for group in same for name in group], [name for group in same for name in group[1:]]
+        yield _tell("same", names, "the same file as another, and cannot be trained on twice. Keep one of each.", doubles)
+
+
 def _judge_sizes(seen: Mapping[str, Seen], options: Mapping[str, PictureConfig]) -> Iterator[Finding]:
     """``options``: what holds for each picture."""
     small, long = dict[str, float](), list[str]()
@@ -200,7 +219,19 @@ def _judge_looks(seen: Mapping[str, Seen], measured: Mapping[str, Measured]) -> 
     if poor:
         yield _tell("jpeg", poor, f"JPEGs of a quality below {_POOR_QUALITY}: their artefacts are learned. Take the originals.")
     for group in _group_alike(seen, measured):
-        yield _tell("alike", group, "nearly the same picture, and count as often. Keep the best, or give them different repeats.")
+        said = "nearly the same picture, and count as often. Keep the best, or give them different repeats."
+        yield _tell("alike", group, said, _list_worse(group, seen, measured))
+
+
+def _list_worse(group: Sequence[str], seen: Mapping[str, Seen], measured: Mapping[str, Measured]) -> list[str]:
+    """All but the best one: the largest; of those as large the sharpest; of those as sharp the one of the best JPEG quality."""
+
+    def rate(name: str) -> tuple[float, ...]:
+        (width, height), look = seen[name].size, measured[name]
+        return width * height, -look.blur, look.quality
+
+    best = max(group, key=rate)
+    return [name for name in group if name != best]
 
 
 def _group_alike(seen: Mapping[str, Seen], measured: Mapping[str, Measured]) -> list[list[str]]:
@@ -225,9 +256,10 @@ def _group_alike(seen: Mapping[str, Seen], measured: Mapping[str, Measured]) -> 
 
 
 def _judge_captions(captions: Mapping[str, str], config: PictureConfig) -> Iterator[Finding]:
-    garbled = [name for name, caption in captions.items() if _MOJIBAKE.search(caption)]
+    garbled = [name for name, caption in captions.items() if find_garbled(caption)]
     if garbled:
-        yield _tell("encoding", garbled, "captions with garbled letters. Save them anew as UTF-8.")
+        said = "captions with garbled letters. Mend them, or save them anew as UTF-8."
+        yield _tell("encoding", garbled, said, _list_changed("letters", captions, config))
     same = defaultdict(list)
     for name, caption in captions.items():
         same[caption].append(name)
@@ -244,6 +276,9 @@ def _judge_tags(captions: Mapping[str, str], config: PictureConfig) -> Iterator[
     separator = config.caption_separator
     tags = {name: [tag.strip() for tag in caption.split(separator) if tag.strip()] for name, caption in captions.items()}
     tags = {name: listed for name, listed in tags.items() if len(listed) > 1}
+    doubled = _list_changed("drop_doubles", {name: captions[name] for name in tags}, config)
+    if doubled:
+        yield _tell("doubles", doubled, "captions that say the same tag twice. Remove the second one.")
     if len(tags) < max(_FEWEST, len(captions) // 2):
         return
     counts, trigger = Counter(tag for listed in tags.values() for tag in set(listed)), config.trigger_word.strip()
@@ -253,15 +288,24 @@ def _judge_tags(captions: Mapping[str, str], config: PictureConfig) -> Iterator[
         said = (
             f"have the tag '{_shorten(tag)}', every one: it comes to mean all that they share. Make it the trigger word, or leave it out."
         )
-        yield _tell("everywhere", [*tags], said)
+        yield _tell("everywhere", [*tags], said, [*tags] if tag != first else [], tag)  # what all begin with is a trigger word
     without = [name for name, listed in tags.items() if first not in listed]
     if 0 < len(without) <= len(tags) // 5 and times >= len(tags) - len(without) and first != trigger:
-        yield _tell("trigger", without, f"without '{_shorten(first)}', which all others begin with. Set it as trigger_word, or add it.")
+        said = f"without '{_shorten(first)}', which all others begin with. Set it as trigger_word, or add it."
+        yield _tell("trigger", without, said, text=first)
 
 
-def _tell(kind: str, names: Sequence[str], said: str) -> Finding:
+def _list_changed(operation: str, captions: Mapping[str, str], config: PictureConfig) -> list[str]:
+    """Whose captions an operation would change."""
+    change = make_change(Change(operation), config)
+    return [name for name, caption in captions.items() if change(caption) != caption]
+
+
+def _tell(kind: str, names: Sequence[str], said: str, mended: Iterable[str] | None = None, text: str = "") -> Finding:
+    """``mended``: the pictures that the remedy changes, where those are not all."""
     listed = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
-    return Finding(kind, f"{len(names)} picture{'s' * (len(names) != 1)} ({listed}): {said}", tuple(names))
+    remedy = make_remedy(kind, list(names if mended is None else mended), text)
+    return Finding(kind, f"{len(names)} picture{'s' * (len(names) != 1)} ({listed}): {said}", tuple(names), remedy)
 
 
 def _shorten(text: str) -> str:

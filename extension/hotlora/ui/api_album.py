@@ -65,6 +65,14 @@ def _add_changes(router: APIRouter, editor: Editor, read: Any) -> None:
         """``message`` says what was done, with counts."""
         return {"message": editor.change(read(options), {"operation": operation, "text": text, "by": by}, names, query)}
 
+    @router.post("/album/mend", summary="Carry out what the health report offers")
+    def mend(
+        remedy: dict = Body(..., embed=True, description="As in an answer of ``/data/report``; ``names`` may be fewer."),  # noqa: B008
+        options: dict = _OPTIONS,
+    ) -> dict:
+        """``message`` says what was done. It can be undone like any change."""
+        return {"message": editor.mend(read(options), remedy)}
+
     @router.post("/album/undo", summary="Undo the last change of captions, or of what is left out")
     def undo(options: dict = _OPTIONS) -> dict:
         """Refused where something of it was changed meanwhile."""

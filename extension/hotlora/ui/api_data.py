@@ -13,6 +13,7 @@ from fastapi import Path as InPath
 from ..engine.errors import UserError
 from .api_album import add_album
 from .api_captions import add_captions
+from .api_class import add_class
 from .datasets import add_to_data_set, list_data_sets
 from .studio import Studio
 from .zip_files import clean_place
@@ -26,6 +27,8 @@ def add_data(router: APIRouter, studio: Studio) -> None:
     _add_sets(router, studio)
     if studio.editor:
         add_album(router, studio, studio.editor)
+    if studio.class_pictures:
+        add_class(router, studio, studio.class_pictures)
     if studio.captions:
         add_captions(router, studio, studio.captions)
 
@@ -48,8 +51,9 @@ def _add_looks(router: APIRouter, studio: Studio) -> None:
 
     @router.post("/data/report", summary="What commonly goes wrong with such data")
     def report(options: dict = _OPTIONS) -> list:
-        """Findings, each with its ``kind``, what is ``said`` of it and what to do, and the ``names`` of the examples that it is about. The
-        first report of many pictures takes minutes; later ones look only at what has changed."""
+        """Findings, each with its ``kind``, what is ``said`` of it and what to do, and the ``names`` of the examples that it is about.
+        ``remedy`` is what to send to ``/album/mend`` where the program can mend it, else null. The first report of many pictures takes
+        minutes; later ones look only at what has changed."""
         values = dict(studio.settings()) | options
         config = studio.jobs.build_config(values | {"output_name": values.get("output_name") or "unnamed"})
         return [asdict(finding) for _, found in (studio.report(config) if studio.report else ()) for finding in found]

@@ -1,5 +1,6 @@
 """The first place: which data. A folder, or files dropped into a named data set; what is in it, and what is wrong with it."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ import gradio as gr
 from ..engine.examples import Finding
 from .album_section import AlbumSection, Looked
 from .caption_section import CaptionSection
+from .class_section import ClassSection
 from .compat import answer, listen, message, tell_answered, uploaded_paths
 from .datasets import add_to_data_set, list_data_sets
 from .draw import hint
@@ -37,6 +39,9 @@ class DataSection:
         self.folder = options.make("train_data_dir", placeholder="a folder on this computer")
         if "datasets" in options.fields:
             options.make("datasets")  # the script makes a table of it (javascript/hotlora_folders.js)
+        self._class = ClassSection(self._studio, self._said) if self._studio.class_pictures else None
+        if self._class:
+            self._class.build()
         with gr.Row():
             self.upload = gr.File(
                 label="or drop files here", file_count="multiple", elem_id="hotlora_upload", scale=3, elem_classes=["hotlora-drop"]
@@ -54,6 +59,8 @@ class DataSection:
                 self.look = gr.Button("Look at them", elem_id="hotlora_look", size="sm")
                 self.examine = gr.Button("Health report", elem_id="hotlora_examine", size="sm", visible=self._studio.report is not None)
         self.health = gr.HTML(elem_id="hotlora_health")
+        self._mend = gr.Button("mend", elem_id="hotlora_mend", elem_classes=["hotlora-hidden"])
+        self._remedy = gr.Textbox(elem_id="hotlora_remedy", elem_classes=["hotlora-hidden"])
         if self._album:
             self._album.build_tools()
         self.album = gr.HTML(
@@ -92,11 +99,15 @@ class DataSection:
             [self.upload, self.data_set, *everything],
             [*looked, self.upload, self.data_set, self.folder],
         )
-        if self._captions:
-            self._captions.connect(recipe)
+        for section in (self._captions, self._class):
+            if section:
+                section.connect(recipe)
         answer(self.data_set.input, self._choose, [self.data_set, *everything], [*looked, self.folder])
         tell_answered(answer(self.look.click, self._look_at, everything, looked), "hotlora_look")
         tell_answered(answer(self.examine.click, self._examine, everything, [self._said, self.health]), "hotlora_examine")
+        wish = f"(...values) => [window.hotloraRemedy || '', ...values.slice(1, {1 + len(everything)})]"
+        mended = answer(self._mend.click, self._carry_out, [self._remedy, *everything], [self._said, self.health], js=wish)
+        listen(mended.then, None, js="() => { hotloraMended(); }")
         answer(self.folder.submit, self._look_at, everything, looked)
         if self._album:
             self._album.connect(self.album, self._shown, everything)
@@ -129,14 +140,29 @@ class DataSection:
 
     def _examine(self, *shown: Any) -> tuple:
         """The findings; how far it is, where the pictures are too many to be looked at while somebody waits."""
+        return self._report(self._read_config(shown))
+
+    def _report(self, config: Any) -> tuple:
         assert self._studio.report
         until = time.monotonic() + _EXAMINE_SECONDS
         findings: list[Finding] = []
-        for progress, found in self._studio.report(self._recipe.read_config(shown, named=False)):
+        for progress, found in self._studio.report(config):
             findings += found
             if time.monotonic() > until and progress.done < progress.total:
                 return message(f"{progress.done} of {progress.total} are looked at. Press Health report again to go on."), gr.update()
-        return "", show_findings(findings)
+        editor = self._studio.editor
+        if editor is None:
+            return "", show_findings([replace(finding, remedy=None) for finding in findings])
+        return "", show_findings(findings, config.train_data_dir, editor.count_steps(config))
+
+    def _carry_out(self, wish: str, *shown: Any) -> tuple:
+        """A finding's remedy, or the way back, in the folder that was looked at; then what is found now."""
+        asked, editor = json.loads(wish), self._studio.editor
+        assert editor
+        config = self._read_config(shown, asked["folder"])
+        told = editor.mend(config, asked["remedy"]) if asked["remedy"] else editor.undo(config)
+        unfinished, report = self._report(config)
+        return message(told) + unfinished, report
 
     def _follow(self, looked: Looked | None, *shown: Any) -> tuple:
         """What is in the album, by the options as they are now."""

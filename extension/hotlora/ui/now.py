@@ -17,6 +17,10 @@ def show_now(jobs: Jobs) -> str:
     line, outlook = jobs.list_line(), jobs.outlook
     if outlook and outlook.busy:
         return _draw("preparing", "<span>What will happen?</span>", 0.0, "")
+    job = jobs.current
+    if job and not job.IS_RUN:
+        done, total = (job.progress.done, job.progress.total) if job.progress else (0, 0)
+        return _draw(job.phase, f"<b>{escape(job.name)}</b>", done / max(total, 1), f" {done} / {total}" if total else "")
     name = line[0] if line else next(iter(jobs.names()), None)
     if name is None:
         return ""

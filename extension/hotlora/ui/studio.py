@@ -62,6 +62,14 @@ class Editor(Protocol):
         """Many at once; returns what was done."""
         ...
 
+    def mend(self, config: Any, remedy: Mapping[str, Any]) -> str:
+        """Carry out a finding's remedy; returns what was done."""
+        ...
+
+    def count_steps(self, config: Any) -> int:
+        """How many changes can be undone."""
+        ...
+
     def undo(self, config: Any) -> str:
         """The last change; returns what it was."""
         ...
@@ -106,6 +114,28 @@ class Captions(Protocol):
         ...
 
 
+class ClassPictures(Protocol):
+    """Who draws regularisation pictures; each method raises UserError. Documented in ``pictures.class_desk``."""
+
+    @property
+    def folder(self) -> str:
+        """Where their folders are made."""
+        ...
+
+    @property
+    def status(self) -> Any:
+        """``number``, ``busy``, ``done`` of ``total``, ``folder``, ``complete``, ``message``."""
+        ...
+
+    def start(self, config: Any, words: Sequence[str], count: int = 0, name: str = "") -> Any:
+        """Begin, or go on; returns the status."""
+        ...
+
+    def stop(self) -> None:
+        """After the picture that is drawn now."""
+        ...
+
+
 class Live(Protocol):
     """Whether a program's model answers with the run in training."""
 
@@ -125,6 +155,7 @@ class Studio:
     editor: Editor | None = None  # where examples can be edited
     report: Callable[[RunConfig], Iterator[tuple[Progress, list[Finding]]]] | None = None  # what commonly goes wrong with such data
     captions: Captions | None = None  # where captions can be written by a machine
+    class_pictures: ClassPictures | None = None  # where regularisation pictures can be drawn
     data_word: str = "pictures"  # what the data is called on the page
     draws_pictures: bool = True  # whether checkpoints can be compared in a grid
     model_name: Callable[[], str] = lambda: ""  # what is loaded now; empty where nothing is
@@ -148,6 +179,7 @@ def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> 
         "look_at": task.look_at,
         "editor": task.make_editor(),
         "report": task.report,
+        "class_pictures": task.make_class_desk(jobs, folder / "data"),
         "shipped_presets": task.presets,
         "upload_suffixes": task.list_suffixes(),
         "data_word": task.data_word,

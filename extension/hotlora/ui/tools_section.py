@@ -100,6 +100,7 @@ class ToolsSection:
         else:
             output = self._name(name, loras[0], is_folder=_FORMS[form] == "peft")
             lines = convert_file(loras[0], output, _FORMS[form])
+            lines += check(output) if output.is_file() else []  # a form that the program at hand does not read is no use there
         return message(f"'{output.name}' is written."), _show(lines)
 
     def _find(self, chosen: str) -> Path:

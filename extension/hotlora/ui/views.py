@@ -1,12 +1,14 @@
 """What the page shows of data and runs, as HTML. Reads histories; starts nothing."""
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 from ..engine.entries import Entry
 from ..engine.events import Failed, Paused, Preparing
-from ..engine.examples import DataView, Example, Finding
+from ..engine.examples import DataView, Example, Finding, Remedy
 from ..engine.history import History, clock
 from ..engine.line import Left
 from ..engine.marks import Marks
@@ -41,12 +43,25 @@ def _show_example(example: Example) -> str:
     return f'<figure class="{frame}" title="{name}">{picture}{below}</figure>'
 
 
-def show_findings(findings: Sequence[Finding]) -> str:
-    """What is likely to go wrong, a line each."""
-    title = "<h4>Health report</h4>"
-    if not findings:
-        return f'<div class="hotlora-card">{title}<p>Nothing was found that commonly goes wrong.</p></div>'
-    return f'<div class="hotlora-card">{title}{notes(finding.said for finding in findings)}</div>'
+def show_findings(findings: Sequence[Finding], folder: str = "", steps: int = 0) -> str:
+    """What is likely to go wrong, a line each, with a button where the program can mend it (javascript/hotlora_health.js).
+
+    Args:
+        folder: that was looked at.
+        steps: changes of its data that can be undone.
+    """
+    items = "".join(f"<li><span>{escape(finding.said)}</span>{_show_remedy(finding.remedy)}</li>" for finding in findings)
+    told = f'<ul class="hotlora-notes">{items}</ul>' if items else "<p>Nothing was found that commonly goes wrong.</p>"
+    undo = f'<button type="button" data-undo="1"><span>Undo</span> <b>{steps}</b></button>' if steps else ""
+    return f'<div class="hotlora-card hotlora-findings" data-folder="{escape(folder)}"><h4>Health report</h4>{told}{undo}</div>'
+
+
+def _show_remedy(remedy: Remedy | None) -> str:
+    """With the number of examples that it changes."""
+    if remedy is None:
+        return ""
+    wish = escape(json.dumps(asdict(remedy), ensure_ascii=False))
+    return f' <button type="button" data-remedy="{wish}"><span>{escape(remedy.label)}</span> <b>{len(remedy.names)}</b></button>'
 
 
 def show_place(name: str, text: str) -> str:

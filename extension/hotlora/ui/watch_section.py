@@ -181,7 +181,7 @@ class WatchSection:
         jobs, line = self._jobs, self._jobs.list_line()
         entries = [entry for entry in jobs.list_all() if archived or not entry.marks.archived or entry.name in line]
         names = [entry.name for entry in entries]
-        current = jobs.current.name if jobs.current else None
+        current = next((name for name in line if name in names), None)  # what is no run has no place here
         name = selected if selected in names else current or (names[0] if names else None)
         yield text(self._recipe.show_model())
         yield self._describe_cancelling()

@@ -1,0 +1,39 @@
+// The health report: a button beside a finding mends it, once it is said of how many pictures, and the report is made anew.
+
+(function () {
+    if (window.hotloraMended) return;
+
+    const { find, translate } = window.hotlora;
+    const SHOWN = 3;
+    const listQuestions = () => ({ // by the remedy's operation
+        leave_out: translate("Leave these out of training? They are moved into a folder 'left out', and can be brought back."),
+        any: translate("Change the captions of these? That can be undone."),
+    });
+
+    function isWanted(remedy) {
+        const questions = listQuestions();
+        const named = remedy.names.slice(0, SHOWN).join(", ") + (remedy.names.length > SHOWN ? " …" : "");
+        const asked = `${translate(remedy.label)}${remedy.text ? ` '${remedy.text}'` : ""}\n\n${questions[remedy.operation] || questions.any}`;
+        return confirm(`${asked}\n\n${remedy.names.length}: ${named}`);
+    }
+
+    const listButtons = () => document.querySelectorAll("#hotlora_health button");
+
+    document.addEventListener("click", (event) => {
+        const button = event.target.closest && event.target.closest("#hotlora_health [data-remedy], #hotlora_health [data-undo]");
+        if (!button || button.disabled) return;
+        const remedy = button.dataset.remedy ? JSON.parse(button.dataset.remedy) : null;
+        if (remedy && !isWanted(remedy)) return;
+        const { folder } = button.closest("[data-folder]").dataset;
+        for (const other of listButtons()) other.disabled = true; // until the report is drawn anew
+        window.hotloraRemedy = JSON.stringify({ folder, remedy });
+        find("#hotlora_mend").click();
+    });
+
+    window.hotloraMended = function () {
+        setTimeout(() => { // the page draws it after it says so; after a refusal it stays as it was
+            for (const button of listButtons()) button.disabled = false;
+            window.hotlora.lookAgain();
+        }, 100);
+    };
+})();
