@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hotlora.captioning.captioner import CaptionerKind
 from hotlora.captioning.desk import CaptionDesk
+from hotlora.captioning.kinds import ALONE
 from hotlora.engine.access import Access
 from hotlora.engine.errors import UserError
 from hotlora.engine.jobs import Jobs
@@ -104,6 +105,22 @@ def test_captions_are_written_by_http_in_allowed_folders_only(desk, tmp_path):
     for path, body in (("", {"settings": {}}), ("/proposals", {}), ("/decisions", {"accept": True})):
         refused = client.post(f"/hotlora/v1/captions{path}", json={"options": elsewhere, **body})
         assert refused.status_code == 400 and "only these folders may be used" in refused.json()["detail"], path
+
+
+def test_what_a_captioner_needs_stands_below_the_choice_of_it(serve, open_page, tmp_path):
+    page = open_page(serve(build_standalone_page(with_desk(tmp_path, CaptionDesk(ALONE, Access([tmp_path]))))))
+    page.locator("#hotlora_captions").get_by_text("Write captions").first.click()
+    page.locator("#hotlora_blip_model").first.wait_for(state="visible")
+    for captioner, field in (("ONNX tagger", "tagger_folder"), ("Endpoint", "endpoint_url"), ("File names", "")):
+        page.locator("#hotlora_captioner input").first.click()
+        page.locator("#hotlora_captioner li, ul[role=listbox] li", has_text=captioner).first.click()
+        page.wait_for_function(
+            """wanted => ["blip_model", "tagger_folder", "endpoint_url"].every((key) => {
+                const block = document.querySelector(`#hotlora_${key}`);
+                return Boolean(block && block.offsetParent) === (key === wanted);
+            })""",
+            arg=field,
+        )
 
 
 @pytest.mark.parametrize("size", ["desktop", "phone"])

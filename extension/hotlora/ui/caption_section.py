@@ -35,7 +35,7 @@ _LABELS = {
     "caption_batch": "Pictures at once",
 }
 _FIRST = ("captioner", "as_proposals")
-_OF_A_KIND = {"blip": ("blip_model",)}  # settings that no other captioner has
+_NEEDED = {"blip": "blip_model", "onnx": "tagger_folder", "endpoint": "endpoint_url"}  # captioner -> what it does not work without
 _SHOWN = 60
 
 
@@ -49,15 +49,17 @@ class CaptionSection:
     def build(self) -> None:
         """Make the widgets."""
         kinds = self._desk.list_kinds()
-        labels, keys = [label for _, label in kinds], [key for key, _ in kinds]
+        labels, self._keys = [label for _, label in kinds], {label: key for key, label in kinds}
         self.settings = OptionWidgets(self._desk.settings_class, {"captioner": lambda: labels}, {}, {"captioner": labels[0]})
-        hidden = [name for key, names in _OF_A_KIND.items() if key not in keys for name in names]
         with gr.Accordion("Write captions", open=False, elem_id="hotlora_captions"):
-            for name in _FIRST:
-                self._make(name)
+            self._make("captioner")
+            self._needed = {
+                key: self._make(name, visible=key == kinds[0][0]) for key, name in _NEEDED.items() if key in self._keys.values()
+            }
+            self._make("as_proposals")
             with gr.Accordion("How captions are written", open=False):
                 for name in self.settings.fields:
-                    if name not in (*_FIRST, *hidden):
+                    if name not in (*_FIRST, *_NEEDED.values()):
                         self._make(name)
             with gr.Row(elem_classes=["hotlora-buttons"]):
                 self.write = gr.Button("Write captions", size="sm", variant="primary", elem_id="hotlora_write_captions")
@@ -71,13 +73,21 @@ class CaptionSection:
         self._decide = gr.Button("decide", elem_id="hotlora_decide", elem_classes=["hotlora-hidden"])
         self._decision = gr.Textbox(elem_id="hotlora_decision", elem_classes=["hotlora-hidden"])
 
-    def _make(self, name: str) -> None:
-        self.settings.make(name, label=_LABELS.get(name, ""), elem_classes=["hotlora-setting"])
+    def _make(self, name: str, **options: Any) -> Any:
+        return self.settings.make(name, label=_LABELS.get(name, ""), elem_classes=["hotlora-setting"], **options)
+
+    def _show_needed(self, captioner: str) -> Any:
+        shown = [gr.update(visible=key == self._keys.get(captioner)) for key in self._needed]
+        return shown if len(shown) > 1 else shown[0]
 
     def connect(self, recipe: Any) -> None:
         """Answer what is done with the widgets."""
         self._recipe, everything = recipe, recipe.options.widgets
         drawn = [self.proposals, self.all]
+        if self._needed:
+            listen(
+                self.settings.made["captioner"].change, self._show_needed, [self.settings.made["captioner"]], list(self._needed.values())
+            )
         started = answer(self.write.click, self._start, [*self.settings.widgets, *everything], [self._said, self.status, *drawn])
         tell_answered(started, "hotlora_write_captions")
         answer(self.stop.click, self._stop, [], [self._said])
