@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hotlora.cli import main
 from hotlora.engine.errors import UserError
 from hotlora.engine.interfaces import Loss
 from hotlora.engine.options import build
-from hotlora.engine.search_report import conclude
+from hotlora.engine.search_report import Row, conclude
 from hotlora.engine.search_space import Range, make_space
 from hotlora.engine.searching import Search
 from hotlora.engine.trials import Limits
@@ -72,6 +73,18 @@ def test_where_nothing_helps_it_says_so_and_proposes_the_cheapest(tmp_path):
     assert "Nothing is better beyond the noise" in lines[-1] and "take the cheapest" in lines[-1]
     assert verdict.proposal and verdict.proposal.parameters == cheapest and verdict.noise == pytest.approx(0.01, rel=1e-4)
     assert sum(row.of is not None for row in found.rows()) == 3  # the lucky one was put to the proof
+
+
+def test_a_gain_that_is_sure_but_tiny_counts_as_none():
+    given = [Row(n, "as given", {}, "done", 1.0 + n * 1e-7, parameters=100) for n in range(3)]
+    rows = [*given, Row(3, "search", {"lora_rank": 64}, "done", 0.999, parameters=800)]
+    rows += [Row(4 + n, "repeat", {"lora_rank": 64}, "done", 0.999 + n * 1e-7, parameters=800, of=3) for n in range(3)]
+    verdict = conclude(rows)
+    assert verdict.proposal is None and "stay with the config as given" in verdict.words
+    cheaper = Row(9, "search", {"lora_rank": 4}, "done", 1.004, parameters=10)
+    assert conclude([*rows, cheaper]).proposal == cheaper
+    large = [row if row.kind == "as given" else replace(row, loss=row.loss - 0.1) for row in rows]
+    assert conclude(large).proposal == large[3]
 
 
 def test_hopeless_trials_are_cut_short(tmp_path):

@@ -320,7 +320,7 @@ def routes_of(client):
 
 def test_every_route_is_described_for_people(client):
     routes = routes_of(client)
-    assert len(routes) == 31
+    assert len(routes) == 32
     for method, path, told in routes:
         assert path.startswith(f"{ROOT}/") and told["tags"] == ["HotLoRA"]
         assert told["summary"] and not told["summary"].endswith("."), (method, path)

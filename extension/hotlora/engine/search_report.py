@@ -8,6 +8,7 @@ from typing import Any
 REPEATS = 3  # of the config as given, and of what did best, each with another seed
 _T_OF_TWO_MEANS = 2.776  # Student's t for 95 % and 2 * REPEATS - 2 degrees of freedom
 _T_OF_ONE = 4.303  # likewise for REPEATS - 1
+LEAST_GAIN = 0.005  # of the loss: a smaller difference is worth nobody's while, however sure it is
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,17 @@ def conclude(rows: Sequence[Row]) -> Verdict:
     noise, mean = statistics.stdev(given), statistics.fmean(given)
     said = f"The config as given has a kept-back loss of {mean:.5f}; from seed to seed it differs by {noise:.5f} (standard deviation)."
     best = find_best(rows)
-    if best is not None and _loss_of(best) < mean:
+    if best is not None and is_worth_a_look(best, mean):
         repeats = [_loss_of(row) for row in rows if row.of == best.number and row.loss is not None][:REPEATS]
         if len(repeats) < REPEATS:
             luck = f"but was repeated {len(repeats)} of {REPEATS} times: that may be luck. Go on."
             words = f"{said} Trial {best.number} is at {best.loss:.5f}, {luck}"
             return Verdict(None, 0.0, 0.0, noise, words)
         gain, both = mean - statistics.fmean(repeats), [statistics.variance(given), statistics.variance(repeats)]
-        margin = _T_OF_TWO_MEANS * (2 * statistics.fmean(both) / REPEATS) ** 0.5
-        chance = f" at {REPEATS} fresh seeds, where chance makes up to {margin:.5f}."
+        chance_makes = _T_OF_TWO_MEANS * (2 * statistics.fmean(both) / REPEATS) ** 0.5
+        margin = max(chance_makes, LEAST_GAIN * abs(mean))
+        least = "chance makes up to" if margin == chance_makes else "half a percent, the least that counts, is"
+        chance = f" at {REPEATS} fresh seeds, where {least} {margin:.5f}."
         if gain > margin:
             words = f"{said} Trial {best.number} beats it beyond that: by {gain:.5f}{chance}"
             return Verdict(best, gain, margin, noise, words)
@@ -72,8 +75,13 @@ def conclude(rows: Sequence[Row]) -> Verdict:
     return _propose_cheapest(rows, mean, noise, said)
 
 
+def is_worth_a_look(best: Row, given: float) -> bool:
+    """Whether it beats the config as given, whose mean loss is ``given``, by anything that counts."""
+    return _loss_of(best) < given - LEAST_GAIN * abs(given)
+
+
 def _propose_cheapest(rows: Sequence[Row], mean: float, noise: float, said: str) -> Verdict:
-    margin = _T_OF_ONE * noise * (1 + 1 / REPEATS) ** 0.5
+    margin = max(_T_OF_ONE * noise * (1 + 1 / REPEATS) ** 0.5, LEAST_GAIN * abs(mean))
     given = next(row for row in rows if row.kind == "as given" and row.loss is not None)
     near = [row for row in rows if row.kind == "search" and row.loss is not None and row.loss <= mean + margin]
     cheapest = min([given, *near], key=lambda row: (row.parameters, row.kind != "as given"))

@@ -30,7 +30,7 @@ from .options import as_plain, build
 from .plan import Plan, Position
 from .run import LOCK_NAME, Run
 from .search_plan import settled_options
-from .search_report import REPEATS, Row, Verdict, conclude, find_best, write_table
+from .search_report import REPEATS, Row, Verdict, conclude, find_best, is_worth_a_look, write_table
 from .search_space import ALPHA, Range, Space, as_options
 from .trials import CUT_SHORT, INTERRUPTED, TRIED_AGAIN, Limits, ResidentHost, Trial, Watch, unchanged
 
@@ -197,7 +197,7 @@ class Search:
         if searched < limits.trials and left > each + REPEATS * (best.seconds if best else each):
             return "search", None
         given = [row.loss for row in rows if row.kind == "as given" and row.loss is not None]
-        if best is None or len(given) < REPEATS or (best.loss or 0.0) >= sum(given) / len(given):
+        if best is None or len(given) < REPEATS or not is_worth_a_look(best, sum(given) / len(given)):
             return None
         return ("repeat", best) if len(self._seeds(rows, "repeat", best)) < REPEATS else None
 

@@ -33,6 +33,7 @@ _MOST_EVENTS = 1000
 _RUN = InPath(..., description="The run's name.")
 _EXAMPLE = {"output_name": "mystyle", "train_data_dir": "data/mystyle", "trigger_word": "mystyle", "epochs": 10}
 _OPTIONS = Body(..., example=_EXAMPLE, description="Options as in a run file; GET /options lists them.")
+_CHANGES = Body({}, example={"epochs": 20}, description="Options that are different from now on; of a search its minutes or trials.")
 _REFUSALS = {
     400: {"description": "What cannot be done and why, in a sentence.", "content": {"application/json": {"example": {"detail": "…"}}}},
     404: {"description": "There is no such run or file."},
@@ -202,7 +203,7 @@ def _add_actions(router: APIRouter, studio: Studio) -> None:
     @router.post("/runs/{name}/resume", summary="Go on with a run that was stopped, has failed or was interrupted")
     def resume(
         name: str = _RUN,
-        changes: dict = Body({}, example={"epochs": 20}, description="Options that are different from now on."),  # noqa: B008
+        changes: dict = _CHANGES,
     ) -> dict:
         _find(studio, name)
         jobs.resume(name, changes)
