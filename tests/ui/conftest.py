@@ -13,7 +13,10 @@ from playwright.sync_api import sync_playwright
 
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-GRADIO_BUGS = ("setting 'abort_controller'",)  # 4.37 throws it after each upload, and has uploaded all the same
+GRADIO_BUGS = (
+    "setting 'abort_controller'",  # 4.37 throws it after each upload, and has uploaded all the same
+    "/app_id",  # 6 asks for it, and does not have it
+)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +57,7 @@ def open_page(browser):
         page = context.new_page()
         page.set_default_timeout(30_000)  # a machine may be busy
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda said: errors.append(f"{said.text} {said.location.get('url', '')}") if said.type == "error" else None)
         page.goto(f"{address}?__theme={theme}")
         page.wait_for_selector(".gradio-container .contain")
         return page

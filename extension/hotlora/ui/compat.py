@@ -1,4 +1,4 @@
-"""What differs between Gradio 3.41, which AUTOMATIC1111 has, and 4.37, which text-generation-webui has."""
+"""What differs between Gradio 3.41, which AUTOMATIC1111 has, 4.37, which text-generation-webui has, and the newest."""
 
 import functools
 import itertools
@@ -12,6 +12,9 @@ import gradio as gr
 from .answers import explain
 from .draw import escape
 
+# Newer ones write white on their orange, which not everybody can read: WCAG asks for a contrast of 4.5, and this orange has 5.2.
+_DARKER = "#hotlora_page { --button-primary-background-fill: #c2410c; --button-primary-background-fill-hover: #9a3412; }"
+READABLE = _DARKER if int(gr.__version__.partition(".")[0]) > 4 else ""
 _JS = "_js" if gr.__version__.startswith("3.") else "js"
 _numbers = itertools.count(1)
 

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from ..shipped import find_shipped
-from .compat import leave_out_of_host_settings, listen, message
+from .compat import READABLE, leave_out_of_host_settings, listen, message
 from .data_section import DataSection
 from .recipe_section import RecipeSection
 from .search_section import SearchSection
@@ -72,7 +72,7 @@ def read_script() -> str:
 def build_standalone_page(studio: Studio) -> gr.Blocks:
     """The tab as a page of its own, with what a host would have added to it: in one way that every Gradio has, 3 to 6."""
     script = read_script()
-    css = json.dumps(find_shipped("style.css").read_text(encoding="utf-8"))
+    css = json.dumps(find_shipped("style.css").read_text(encoding="utf-8") + READABLE)
     style = f"document.head.append(Object.assign(document.createElement('style'), {{textContent: {css}}}));"
     blocks = build_page(studio, title="HotLoRA")
     with blocks:
