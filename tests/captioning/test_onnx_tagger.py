@@ -77,4 +77,5 @@ def test_a_missing_package_is_told_with_a_command_that_moves_nothing(tmp_path, m
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError) as refusal:
         OnnxTagger(str(tmp_path), 0.5, 0.5)
-    assert sys.executable in str(refusal.value) and f"numpy=={np.__version__}" in str(refusal.value)
+    command = f'"{sys.executable}" -m pip install onnxruntime numpy=={np.__version__}'
+    assert str(refusal.value).endswith(f": {command}"), "whatever stands behind a command is copied with it"

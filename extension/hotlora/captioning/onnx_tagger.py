@@ -100,9 +100,9 @@ def _open_model(path: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise UserError(
-            f"cannot tag with {path}: the package onnxruntime is missing. Install it without moving anything else, by "
+            f"cannot tag with {path}: the package onnxruntime is missing. Choose another captioner, or install it without moving "
+            "anything else, and start the program again: "
             f'"{sys.executable}" -m pip install onnxruntime numpy=={importlib.metadata.version("numpy")}'
-            ", and start the program again. Choose another captioner until then."
         ) from error
     try:
         return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
