@@ -4,7 +4,7 @@ import pytest
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Finished
 from hotlora.engine.jobs import Jobs
-from hotlora.engine.tidying import keep_only, open_run
+from hotlora.engine.tidying import keep_only, list_checkpoints
 from toy import ToyConfig, ToyHost, run_toy, toy_config
 from waiting import wait_until
 
@@ -39,7 +39,7 @@ def test_the_others_go_with_what_lies_beside_them_and_the_finished_one_stays(job
     assert names(tmp_path) == {"cat.safetensors", "cat-step00000004.safetensors"}
     assert {path.name for path in checkpoints.iterdir()} == {"cat-step00000004.safetensors", "cat-step00000004.json", "mine.txt"}
     assert sorted(jobs.library.removed) == ["cat-best", "cat-step00000002", "cat-step00000006"]
-    assert list(open_run(jobs, "cat").list_adapters()) == ["step 4", "finished"]
+    assert list(list_checkpoints(jobs, "cat")) == ["step 4", "finished"]
     assert keep_only(jobs, "cat", "step 4") == []
 
 
@@ -60,3 +60,12 @@ def test_what_is_not_there_and_a_run_that_trains_are_refused(jobs, tmp_path):
     jobs.stop("cat")
     wait_until(lambda: jobs.find_job("cat") is None)
     assert "cat-step00000002.safetensors" in names(tmp_path)
+
+
+def test_a_look_changes_nothing_in_the_folder(jobs, tmp_path):
+    """A run that trains may be in the middle of a line."""
+    with open(tmp_path / "cat" / "events.jsonl", "ab") as events:
+        events.write(b'{"type": "Step", "st')
+    before = {path: path.read_bytes() for path in (tmp_path / "cat").rglob("*") if path.is_file()}
+    assert "step 2" in list_checkpoints(jobs, "cat")
+    assert {path: path.read_bytes() for path in (tmp_path / "cat").rglob("*") if path.is_file()} == before

@@ -22,6 +22,19 @@ LOCK_NAME = ".lock"
 FINISHED = "finished"  # label of the adapter that a run ended with
 
 
+def list_adapters(folder: Path, name: str, suffix: str) -> dict[str, Path]:
+    """Of the run in a folder: label -> adapter, in the order of training: "step 250" and so on; the best and the finished one last. Changes
+    nothing there, whoever trains in it. ``name``, ``suffix``: as for :class:`Run`."""
+    files = {f"step {int(path.name.rpartition('-step')[2][:8]):,}": path for path in _find_checkpoints(folder, name, suffix)}
+    last = {"best": folder / f"{name}-best{suffix}", FINISHED: folder / f"{name}{suffix}"}
+    return files | {label: path for label, path in last.items() if path.exists()}
+
+
+def _find_checkpoints(folder: Path, name: str, suffix: str) -> list[Path]:
+    paths = (folder / "checkpoints").glob(f"{name}-step*{suffix}")
+    return sorted(path for path in paths if suffix or path.is_dir())
+
+
 class Run:
     """Where everything about one run lies.
 
@@ -119,13 +132,11 @@ class Run:
 
     def checkpoint_paths(self) -> list[Path]:
         """Those that are there, the oldest first; not what lies beside them."""
-        paths = self.checkpoints.glob(f"{self.adapter_name}-step*{self._suffix}")
-        return sorted(path for path in paths if self._suffix or path.is_dir())
+        return _find_checkpoints(self.folder, self.adapter_name, self._suffix)
 
     def list_adapters(self) -> dict[str, Path]:
-        """Label -> adapter, in the order of training: "step 250" and so on; the best and the finished one last."""
-        files = {f"step {int(path.name.rpartition('-step')[2][:8]):,}": path for path in self.checkpoint_paths()}
-        return files | {label: path for label, path in (("best", self.best_path), (FINISHED, self.final_path)) if path.exists()}
+        """See :func:`list_adapters`."""
+        return list_adapters(self.folder, self.adapter_name, self._suffix)
 
     def save_state(self, state: dict[str, Any], step: int) -> None:
         """Write everything that resuming needs; the previous state stays until this one is whole."""

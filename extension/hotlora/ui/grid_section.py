@@ -11,7 +11,7 @@ import gradio as gr
 from ..engine.errors import UserError
 from ..engine.grid import FOLDER, read_grid
 from ..engine.run import FINISHED
-from ..engine.tidying import find_doomed, keep_only, open_run
+from ..engine.tidying import find_doomed, keep_only, list_checkpoints
 from .compat import answer, message, tell_answered
 from .draw import hint
 from .drawings import Drawing, widget
@@ -81,32 +81,26 @@ class GridSection:
 
     def describe(self, name: str | None) -> Iterator[Drawing]:
         """Their content, of the run that is shown. The grid is read only where something in its folder has changed."""
-        labels, changed, folder = self._find_labels(name), 0, Path()
-        if labels and name:
+        adapters, changed, folder = self._find_adapters(name), 0, Path()
+        if adapters and name:
             folder = self._jobs.find_folder(name)
             changed = _last_change(folder / FOLDER)
-        yield widget(choices=labels)
-        yield widget(interactive=bool(labels))
-        yield Drawing((name, changed, labels), lambda: gr.update(value=self._show(folder, labels) if changed else ""))
+        yield widget(choices=list(adapters))
+        yield widget(interactive=bool(adapters))
+        yield Drawing((name, changed, list(adapters)), lambda: gr.update(value=self._show(folder, adapters) if changed else ""))
 
-    def _find_labels(self, name: str | None) -> list[str]:
+    def _find_adapters(self, name: str | None) -> dict[str, Path]:
         if not name or not self._studio.draws_pictures:
-            return []
+            return {}
         try:
-            return list(open_run(self._jobs, name).list_adapters())
+            return list_checkpoints(self._jobs, name)
         except UserError:  # it has just been deleted, or cannot be read
-            return []
+            return {}
 
-    def _show(self, folder: Path, labels: list[str]) -> str:
+    def _show(self, folder: Path, adapters: dict[str, Path]) -> str:
         grid = read_grid(folder)
-        return show_grid(grid, {label: self._tell_others(folder.name, label) for label in labels}, self._studio.uses_tag) if grid else ""
-
-    def _tell_others(self, name: str, label: str) -> str:
-        """What *Keep only this one* removes; empty where nothing would go."""
-        try:
-            return ", ".join(path.name for path in find_doomed(open_run(self._jobs, name), label))
-        except UserError:
-            return ""
+        others = {label: ", ".join(path.name for path in find_doomed(adapters, label)) for label in adapters}
+        return show_grid(grid, others, self._studio.uses_tag) if grid else ""
 
     def _draw(self, name: str, rows: str, columns: str, checkpoints: list[str], prompts: str, *numbers: str) -> str:
         plan: dict[str, Any] = {"rows": _AXES[rows], "columns": _AXES[columns], "checkpoints": checkpoints or []}

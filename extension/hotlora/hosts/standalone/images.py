@@ -126,7 +126,7 @@ class DiffusersModel:
         return self._spare.at_hand(*self.text_encoders)
 
     def encode_text(self, captions: Sequence[str], *, clip_skip: int | None, max_token_length: int) -> Conditioning:
-        with self.encoding(), autocast(self.device, self.compute_dtype):
+        with self._spare.at_hand(*self.text_encoders), autocast(self.device, self.compute_dtype):
             return encode_captions(captions, self.text_encoders, self.tokenizers, clip_skip=clip_skip, max_token_length=max_token_length)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, cond: Conditioning, size_ids: torch.Tensor | None) -> torch.Tensor:
