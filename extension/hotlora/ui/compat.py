@@ -12,8 +12,11 @@ import gradio as gr
 from .answers import explain
 from .draw import escape
 
-# Newer ones write white on their orange, which not everybody can read: WCAG asks for a contrast of 4.5, and this orange has 5.2.
-_DARKER = "#hotlora_page { --button-primary-background-fill: #c2410c; --button-primary-background-fill-hover: #9a3412; }"
+# Newer ones write white on their orange and red, which not everybody can read: WCAG asks for a contrast of 4.5, and these have 5.2 and 6.5.
+_DARKER = (
+    "#hotlora_page { --button-primary-background-fill: #c2410c; --button-primary-background-fill-hover: #9a3412; "
+    "--button-cancel-background-fill: #b91c1c; --button-cancel-background-fill-hover: #991b1b; }"
+)
 READABLE = _DARKER if int(gr.__version__.partition(".")[0]) > 4 else ""
 _JS = "_js" if gr.__version__.startswith("3.") else "js"
 _numbers = itertools.count(1)
