@@ -57,7 +57,7 @@
     function keepOnly() {
         const { keep, gone } = shown().dataset;
         const run = shown().closest(".hotlora-beside").dataset.run;
-        const question = window.hotlora.translate("Remove the other checkpoints of this run? The finished LoRA stays. These go:");
+        const question = window.hotlora.translate("Remove the other checkpoints of this run, with their cards and copies? A finished LoRA stays. These go:");
         if (!window.hotloraConfirm(question, gone)) return;
         dialog.close();
         window.hotloraKept = [run, keep];

@@ -90,6 +90,9 @@ def test_the_best_is_found_taken_and_the_others_go(serve, open_page, tmp_path, s
     large.get_by_text("Keep only this one").click()
     page.locator("#hotlora_grid_answer", has_text="Removed 2 checkpoints").first.wait_for()
     assert "cat-step00000002.safetensors" in asked[0] and "cat-step00000004" not in asked[0]
+    page.wait_for_function(
+        "document.querySelectorAll('#hotlora_grid figure[data-tag]').length === 4"
+    )  # of the others only pictures are left
     assert {path.name for path in (tmp_path / "runs").rglob("*.safetensors")} == {"cat.safetensors", "cat-step00000004.safetensors"}
 
 

@@ -113,8 +113,10 @@ class GridSection:
     def _keep_only(self, kept: str) -> str:
         name, label = json.loads(kept)
         gone = keep_only(self._jobs, name, label)
-        stays = label if label == FINISHED else f"{label} and the finished LoRA stay" if gone else label
-        return message(f"Removed {len(gone)} checkpoints of '{name}'; {stays}." if gone else f"There is nothing to remove from '{name}'.")
+        left = list_checkpoints(self._jobs, name)
+        stay = " and ".join(dict.fromkeys(one for one in (label, FINISHED) if one in left))
+        told = f"Removed {len(gone)} checkpoints of '{name}'. What stays: {stay}."
+        return message(told if gone else f"There is nothing to remove from '{name}'.")
 
 
 def _read_numbers(text: str, label: str, *, whole: bool) -> list[Any]:

@@ -21,7 +21,7 @@ def show_grid(grid: Grid, others: Mapping[str, str], uses_tag: bool) -> str:
     """How many are drawn, and the table.
 
     Args:
-        others: label of a checkpoint -> names of the files that go where only it is kept.
+        others: label of a checkpoint that is there -> names of the files that go where only it is kept.
         uses_tag: whether a checkpoint can be put into a prompt box of the same page.
     """
     paths = grid.paths()
@@ -50,8 +50,9 @@ def _show(cell: Cell, grid: Grid, path: Path | None, side: int, others: Mapping[
     if not source:
         return '<span class="hotlora-muted">…</span>'
     words = escape(f"{cell.checkpoint}, {cell.weight:g}: {cell.prompt}")
-    tag = f' data-tag="{escape(f"<lora:{cell.adapter}:{cell.weight:g}>")}"' if uses_tag and cell.weight else ""
-    keep = f' data-keep="{escape(cell.checkpoint)}" data-gone="{escape(others.get(cell.checkpoint, ""))}"'
+    is_there = cell.checkpoint in others  # its picture may be all that is left
+    tag = f' data-tag="{escape(f"<lora:{cell.adapter}:{cell.weight:g}>")}"' if uses_tag and cell.weight and is_there else ""
+    keep = f' data-keep="{escape(cell.checkpoint)}" data-gone="{escape(others[cell.checkpoint])}"' if is_there else ""
     picture = f'<img loading="lazy" src="{source}" alt="{words}" role="button" tabindex="0">'
     return f"<figure{tag}{keep}>{picture}</figure>"
 
