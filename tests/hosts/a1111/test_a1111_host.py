@@ -130,6 +130,7 @@ def test_training_has_its_share_among_people_who_draw_without_a_pause(host, webu
         while time.monotonic() < end:
             with webui.call_queue.queue_lock:
                 time.sleep(picture)
+            time.sleep(0.005)  # from one request to the next; else the lock is taken again before whoever came first is awake
 
     people = [threading.Thread(target=draw) for _ in range(2)]
     for person in people:
