@@ -4,6 +4,7 @@ import pytest
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Finished
 from hotlora.engine.jobs import Jobs
+from hotlora.engine.run import Run
 from hotlora.engine.tidying import keep_only, list_checkpoints
 from toy import ToyConfig, ToyHost, run_toy, toy_config
 from waiting import wait_until
@@ -67,5 +68,5 @@ def test_a_look_changes_nothing_in_the_folder(jobs, tmp_path):
     with open(tmp_path / "cat" / "events.jsonl", "ab") as events:
         events.write(b'{"type": "Step", "st')
     before = {path: path.read_bytes() for path in (tmp_path / "cat").rglob("*") if path.is_file()}
-    assert "step 2" in list_checkpoints(jobs, "cat")
+    assert "step 2" in list_checkpoints(jobs, "cat") and "step 2" in Run(tmp_path / "cat", "cat", ".safetensors").list_adapters()
     assert {path: path.read_bytes() for path in (tmp_path / "cat").rglob("*") if path.is_file()} == before

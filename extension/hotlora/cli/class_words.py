@@ -2,15 +2,13 @@
 ``hotlora train``."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from ..engine.events import Drawn, Event, Failed, Warned
 from ..engine.places import clean_place
 from ..engine.recipe import read_options
 from ..pictures.class_pictures import ClassJob, ClassPlan
 from ..tasks import IMAGES
-from .train import stop_on_signals
+from .drawing import carry_out
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,21 +18,11 @@ def run(options: argparse.Namespace) -> int:
     folder = Path(clean_place(str(options.folder), "--folder", written=True))
     seed = config.sample_seed if options.seed is None else options.seed
     job = ClassJob(IMAGES.make_host(), config, ClassPlan(folder, tuple(options.words), options.count, seed))
-    job.subscribe(_tell)
-    stop_on_signals(job)
-    outcome = job.work()
-    if isinstance(outcome, Failed):
-        print(f"error: {outcome.message}", file=sys.stderr)
-        return 1 if outcome.bug else 2
+    outcome = carry_out(job)
+    if isinstance(outcome, int):
+        return outcome
     if outcome.reason == "stopped":
         print("stopped; the same command goes on from there")
         return 0
     print(f"{options.count} pictures with captions are in {folder}. Set reg_data_dir to it, or make it an entry of datasets.")
     return 0
-
-
-def _tell(event: Event) -> None:
-    if isinstance(event, Drawn):
-        print(f"{event.done} of {event.total}, {event.seconds:.1f} s: {event.path}", flush=True)
-    elif isinstance(event, Warned):
-        print(f"note: {event.message}", flush=True)

@@ -1,17 +1,16 @@
 """``hotlora grid``: a run's checkpoints side by side, drawn by the stand-alone host. Exit codes as of ``hotlora train``."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from ..engine.config import RunConfig
-from ..engine.events import Drawn, Event, Failed, Warned, read_events
+from ..engine.events import Drawn, read_events
 from ..engine.grid import FOLDER, GridPlan, lay_out, read_grid
 from ..engine.grid_job import GridJob
 from ..engine.recipe import read_options
 from ..engine.run import Run
 from ..tasks import TASKS
-from .train import stop_on_signals
+from .drawing import carry_out
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,12 +25,9 @@ def run(options: argparse.Namespace) -> int:
     TASKS[config.TASK].check_model(config)
     folder.take()
     job = GridJob(TASKS[config.TASK].make_host(), config, folder, plan)
-    job.subscribe(_tell)
-    stop_on_signals(job)
-    outcome = job.work()
-    if isinstance(outcome, Failed):
-        print(f"error: {outcome.message}", file=sys.stderr)
-        return 1 if outcome.bug else 2
+    outcome = carry_out(job)
+    if isinstance(outcome, int):
+        return outcome
     grid = read_grid(folder.folder)
     if grid:
         drawn, total = grid.count()
@@ -57,10 +53,3 @@ def _tell_time(folder: Run, count: int) -> str:
     if not seconds:
         return "; how long one takes is known after the first"
     return f", about {count * sum(seconds) / len(seconds) / 60:.1f} minutes"
-
-
-def _tell(event: Event) -> None:
-    if isinstance(event, Drawn):
-        print(f"{event.done} of {event.total}, {event.seconds:.1f} s: {event.path}", flush=True)
-    elif isinstance(event, Warned):
-        print(f"note: {event.message}", flush=True)

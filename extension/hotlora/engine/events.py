@@ -187,13 +187,13 @@ _TAIL_BYTES, _TAIL_EVENTS = 200_000, 200
 
 
 class EventLog:
-    """The file ``events.jsonl`` of a run: a line of JSON per event."""
+    """The file ``events.jsonl`` of a run: a line of JSON per event. Only who writes changes it: another may be in the middle of a line."""
 
     def __init__(self, path: Path):
         self.path = path
         self._lock = threading.Lock()
         self._readers: list[Callable[[Event], None]] = []
-        self._drop_half_line()
+        self._is_whole = False  # what an earlier kill has left is looked at before the first line
 
     def _drop_half_line(self) -> None:
         """A kill in the middle of a write leaves a line without its end."""
@@ -213,8 +213,12 @@ class EventLog:
         """Write it, then tell the readers. Raises UserError when the disk is full or the run's folder gone."""
         line = json.dumps({"type": type(event).__name__, **dataclasses.asdict(event)}, ensure_ascii=False)
         try:
-            with self._lock, open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(line + "\n")
+            with self._lock:
+                if not self._is_whole:
+                    self._drop_half_line()
+                    self._is_whole = True
+                with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
+                    file.write(line + "\n")
         except OSError as error:
             if not self.path.parent.is_dir():
                 raise UserError(f"cannot go on: the run's folder '{self.path.parent}' was deleted. Start a new run.") from None

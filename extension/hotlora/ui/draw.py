@@ -39,22 +39,22 @@ def jpeg_source(data: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
 
 
-def picture_source(path: Path) -> str:
-    """The picture in a file, likewise; empty where it cannot be read (any more)."""
+def picture_source(path: Path, side: int = _LONGEST_SIDE) -> str:
+    """The picture in a file, likewise, at most so many pixels wide and high; empty where it cannot be read (any more)."""
     try:
-        return _read_picture(path, path.stat().st_mtime_ns)
+        return _read_picture(path, path.stat().st_mtime_ns, side)
     except OSError:
         return ""
 
 
-@functools.lru_cache(maxsize=256)
-def _read_picture(path: Path, changed: int) -> str:
+@functools.lru_cache(maxsize=512)
+def _read_picture(path: Path, changed: int, side: int) -> str:
     from PIL import Image
 
     with Image.open(path) as picture:
         small = picture.convert("RGB")
     if path.stem != "comparison":
-        small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+        small.thumbnail((side, side))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=88)
     return jpeg_source(buffer.getvalue())

@@ -1,12 +1,10 @@
 """A grid as HTML: a table of pictures, and what can be done with each. Reads pictures; starts nothing."""
 
-import io
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
 from ..engine.grid import Cell, Grid
-from .draw import escape, jpeg_source
+from .draw import escape, picture_source
 
 _SIDES = ((24, 448), (80, 256), (400, 128))  # up to so many pictures, so large: the page holds them all
 
@@ -46,7 +44,7 @@ def _say(cell: Cell, axis: str) -> str:
 
 
 def _show(cell: Cell, grid: Grid, path: Path | None, side: int, others: Mapping[str, str], uses_tag: bool) -> str:
-    source = _read(path, side) if path else ""
+    source = picture_source(path, side) if path else ""
     if not source:
         return '<span class="hotlora-muted">…</span>'
     words = escape(f"{cell.checkpoint}, {cell.weight:g}: {cell.prompt}")
@@ -55,22 +53,3 @@ def _show(cell: Cell, grid: Grid, path: Path | None, side: int, others: Mapping[
     keep = f' data-keep="{escape(cell.checkpoint)}" data-gone="{escape(others[cell.checkpoint])}"' if is_there else ""
     picture = f'<img loading="lazy" src="{source}" alt="{words}" role="button" tabindex="0">'
     return f"<figure{tag}{keep}>{picture}</figure>"
-
-
-def _read(path: Path, side: int) -> str:
-    try:
-        return _shrink(path, path.stat().st_mtime_ns, side)
-    except OSError:
-        return ""
-
-
-@lru_cache(maxsize=400)
-def _shrink(path: Path, changed: int, side: int) -> str:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        small = picture.convert("RGB")
-    small.thumbnail((side, side))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
-    return jpeg_source(buffer.getvalue())
