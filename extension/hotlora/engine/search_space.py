@@ -63,8 +63,8 @@ def _alpha_per_rank(config: RunConfig) -> float:
 
 
 def next_guess(config: RunConfig, space: Space, tried: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """What often helps and was not tried yet, before anything is drawn: the config's own values with a change of those that it names, at its
-    rate and at a third of it; then its own at a third and at three times the rate. None where all of that was tried or is not searched.
+    """What often helps and was not tried yet, before anything is drawn: the config's own values with a change of those that it names, at
+    its rate and at a third of it; then its own at a third and at three times the rate. None where all was tried or is not searched.
     """
     rate = config.learning_rate or type(config).learning_rate
     own = {**{key: getattr(config, key, None) for key in space}, ALPHA: _alpha_per_rank(config), "learning_rate": rate}
