@@ -20,6 +20,7 @@ from hotlora.engine.interfaces import (
     Validating,
 )
 from hotlora.engine.redrawing import Redrawing
+from hotlora.llm.questions.job import Asking
 from hotlora.llm.trainee import TextTrainee
 from hotlora.sd.trainee import ImageBatch, ImageTrainee
 
@@ -79,7 +80,7 @@ def test_a_trainee_has_all_of_an_optional_protocol_or_nothing(trainee: type, pro
 
 @pytest.mark.parametrize("trainee", [ImageTrainee, TextTrainee])
 def test_a_trainee_offers_what_a_loop_asks_of_it_and_little_else(trainee: type):
-    parts = (Trainee, Validating, Spreading, Resembling, Grading, Previewing, Redrawing, Showing, Keeping, Foreseeing, Renewing)
+    parts = (Trainee, Validating, Spreading, Resembling, Grading, Previewing, Redrawing, Showing, Keeping, Foreseeing, Renewing, Asking)
     known = set().union(*map(members, parts))
     public = {name for name in vars(trainee) if not name.startswith("_")}
     assert public <= known

@@ -38,6 +38,7 @@ class Task:
     make_editor: Callable[[], Any] = lambda: None  # edits examples (``ui.studio.Editor``); None where nothing can be edited
     report: Callable[[Any], "Iterator[tuple[Progress, list[Finding]]]"] | None = None  # what commonly goes wrong with such data
     make_class_desk: Callable[[Any, Path], Any] = lambda jobs, folder: None  # draws regularisation pictures (``ui.studio.ClassPictures``)
+    make_question_desk: Callable[[Any, Path], Any] = lambda jobs, folder: None  # writes questions about documents (``ui.studio.Questions``)
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)  # option -> what people choose from, or write something else
 
     @property
@@ -156,6 +157,12 @@ def _list_text_suffixes() -> Sequence[str]:
     return SUFFIXES
 
 
+def _make_question_desk(jobs: Any, folder: Path) -> Any:
+    from .llm.questions.desk import QuestionDesk
+
+    return QuestionDesk(jobs, folder)
+
+
 TEXTS = Task(
     config_class=TextConfig,
     label="text",
@@ -174,6 +181,7 @@ TEXTS = Task(
         "Continued text": find_shipped("configs/continued_text.yaml"),
     },
     hides=("slice_seconds", "training_share", "metadata_path"),
+    make_question_desk=_make_question_desk,
     choices={"chat_template": BUILT_IN_TEMPLATES, "target_modules": ("all-linear", "attention")},
 )
 
