@@ -176,6 +176,8 @@ class QuestionDesk:
         """
         if verdict and verdict not in _DONE:
             raise UserError(f"cannot {verdict} questions: that is none of {', '.join(_DONE)}. Choose one of those.")
+        if any(len(pair) != 2 for pair in (texts or {}).values()):
+            raise UserError("cannot change rows: each takes a question and an answer. Give both.")
         store = self._open(name)
         changed = store.edit({key: (pair[0], pair[1]) for key, pair in (texts or {}).items()}) if texts else 0
         if not verdict:
