@@ -212,7 +212,7 @@ COMMANDS = {
     "grid": Command("Draw a run's checkpoints side by side.", "grid", _add_grid_options),
     "label": Command("Write filename,prompt for every picture that has no caption yet.", "label", _add_label_options, _miss_a_batch),
     "class": Command("Draw regularisation pictures of a class word.", "class_words", _add_class_options),
-    "questions": Command("Write questions about documents with a language model.", "questions", _add_question_options),
+    "questions": Command("Write questions and answers about documents.", "questions", _add_question_options),
     "merge": Command("Write a whole language model with a LoRA in it.", "merge", _add_merge_options),
     "tool": Command("Look at finished LoRAs, change them, and try who loads them.", "tool", add_tool_options, find_tool_mistake),
     "options": Command("Print the tables of all options.", "options", _add_options_options),

@@ -34,10 +34,10 @@ class ChatSection:
             gr.HTML('<p class="hotlora-muted">What was answered in the chats that you choose is learned, as it was answered.</p>')
             self._list = gr.Button("List them", size="sm", elem_id="hotlora_list_chats")
             self.shown = gr.HTML(hint("Chats that this program keeps appear here."), elem_id="hotlora_chats_list")
-            with gr.Row():
-                self.name = gr.Textbox(
-                    label="Name of the data set", placeholder="my chats", max_lines=1, elem_id="hotlora_chats_name", interactive=True
-                )
+            self.name = gr.Textbox(
+                label="Name of the data set", placeholder="my chats", max_lines=1, elem_id="hotlora_chats_name", interactive=True
+            )
+            with gr.Row(elem_classes=["hotlora-buttons"]):
                 self.use = gr.Button("Use these", size="sm", variant="primary", elem_id="hotlora_use_chats")
         self._chosen = gr.Textbox(elem_id="hotlora_chats_chosen", elem_classes=["hotlora-hidden"])
         self.inputs = [self._chosen, self.name]

@@ -17,7 +17,7 @@ def show_questions(status: Any) -> str:
     dropped = sum(count for _, count in status.dropped)
     counts = f"<b>{status.done} / {status.total}</b> <span>asked</span> · <b>{status.kept}</b> <span>usable</span> · "
     counts += f"<b>{dropped}</b> <span>dropped</span> · {escape(status.folder)}"
-    why = notes(f"{reason}: {count}" for reason, count in status.dropped)
+    why = notes(f"{count} dropped: {reason}" for reason, count in status.dropped)
     state = f'data-busy="{int(status.busy)}" data-number="{status.number}" data-name="{escape(status.name)}"'
     bar = f'<div class="hotlora-bar"><i style="width:{share:.1%}"></i></div><p>{counts}</p>'
     return f"<div {state}>{bar}{said}{why}{notes(status.problems)}</div>"
@@ -71,7 +71,7 @@ def show_chats(chats: Sequence[Any]) -> str:
     rows = "".join(
         f'<li><label><input type="checkbox" value="{escape(chat.key)}"> <b>{escape(chat.name)}</b></label>'
         f'<span class="hotlora-muted">{f"{escape(chat.partner)} · " if chat.partner else ""}{escape(chat.day)} · '
-        f"{chat.turns} <span>answers</span></span></li>"
+        f"<span>answers</span> {chat.turns}</span></li>"
         for chat in chats
     )
     head = '<input type="search" data-chats="filter" placeholder="part of a name" aria-label="Filter" autocomplete="off">'
