@@ -125,7 +125,6 @@ def test_they_are_written_stopped_gone_on_with_reviewed_and_trained_on(serve, op
     listed = page.locator("#hotlora_review [data-key]")
     page.wait_for_function("document.querySelectorAll('#hotlora_review [data-key]').length === 12")
     first = listed.nth(0)
-    first.locator("summary").click()
     assert "and <b>nobody</b> else may touch it" in first.locator("blockquote").inner_text()
     shoot(page, f"questions-{size}-{theme}")
     first.locator("[data-part=answer]").fill("At four <i>sharp</i>.")

@@ -60,7 +60,7 @@ def _show_row(row: Any, *, refused: bool) -> str:
         box = f'<textarea rows="{lines}" data-part="{name}" spellcheck="true"{" readonly" * refused}>{escape(text)}</textarea>'
         texts += f"<label><span>{label}</span>{box}</label>"
     place = f"<summary><b>{escape(row.source)}</b> · <span>passage</span> {row.number}</summary>"
-    passage = f"<details>{place}<blockquote>{escape(row.passage)}</blockquote></details>"
+    passage = f"<details open>{place}<blockquote>{escape(row.passage)}</blockquote></details>"
     return f'<li data-key="{escape(row.key)}"><div>{texts}{passage}</div>{buttons}</li>'
 
 
