@@ -250,8 +250,8 @@ class Spreading(Protocol):
 class Resembling(Protocol):
     """A trainee whose samples can be held against its examples."""
 
-    def known_examples(self, *, kept_back: bool) -> Iterator[tuple[str, str, torch.Tensor]]:
-        """(name, prompt, what is compared) of every training example, or of those that were kept back."""
+    def known_examples(self, *, kept_back: bool) -> Iterator[tuple[Path, str, torch.Tensor]]:
+        """(file, prompt, what is compared) of every training example, or of those that were kept back."""
         ...
 
 

@@ -140,6 +140,10 @@ class TextConfig(RunConfig):
         """Which layers."""
         return {"target_modules": tuple(dict.fromkeys((self.target_modules, "all-linear", "attention")))}
 
+    def search_first(self) -> Sequence[Mapping[str, Any]]:
+        """All linear layers (Dettmers et al. 2023, QLoRA, https://arxiv.org/abs/2305.14314, figure 2)."""
+        return [{"target_modules": "all-linear"}]
+
     def check(self) -> None:
         super().check()
         if self.overlap_tokens >= self.max_tokens:
