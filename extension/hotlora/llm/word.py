@@ -38,7 +38,7 @@ def read_parts(path: Path) -> list[str | WordTable]:
                 raise RowError("it holds more than a document does. Save its text as plain text (.txt)")
             body = ElementTree.fromstring(file.read(_BODY)).find(f"{_W}body")
     except zipfile.BadZipFile:
-        raise RowError(_explain_no_zip(path)) from None
+        raise RowError(explain_no_zip(path, "Word document (.docx)")) from None
     except (KeyError, ElementTree.ParseError, RuntimeError, NotImplementedError, zipfile.LargeZipFile) as error:
         raise RowError(f"it is no sound Word file ({error}). Save it anew as Word document (.docx)") from error
     return list(_list_parts(body)) if body is not None else []
@@ -52,14 +52,15 @@ def read_word_text(path: Path) -> str:
     return "\n".join(lines).strip("\n")
 
 
-def _explain_no_zip(path: Path) -> str:
+def explain_no_zip(path: Path, kind: str) -> str:
+    """Why an Office file is no ZIP file, as the end of a sentence. ``kind``: what it should be saved as."""
     with path.open("rb") as file:
         begin = file.read(8)
     if not begin:
         return "it is empty"
     if begin == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":  # how Office keeps what is encrypted, and what is of 2003 and before
-        return "it is protected by a password, or of an old format. Open it in Word and save it as Word document (.docx) without a password"
-    return "it is no Word file, or damaged. Save it anew as Word document (.docx)"
+        return f"it is protected by a password, or of an old format. Save it as {kind} without a password"
+    return f"it is no {kind}, or damaged. Save it anew"
 
 
 def _list_parts(element: ElementTree.Element) -> Iterator[str | WordTable]:
@@ -101,10 +102,11 @@ def _read_rows(table: ElementTree.Element) -> list[list[str]]:
                 cells.append(rows[-1][len(cells)])
             else:
                 cells.append("\n".join(part if isinstance(part, str) else _flatten(part) for part in _list_parts(cell)).strip())
-            width = properties.find(f"{_W}gridSpan") if properties is not None else None
-            cells += [""] * (int(width.get(f"{_W}val") or 1) - 1 if width is not None else 0)
+            span = properties.find(f"{_W}gridSpan") if properties is not None else None
+            cells += [""] * (int(span.get(f"{_W}val") or 1) - 1 if span is not None else 0)
         rows.append(cells)
-    return rows
+    width = max(map(len, rows), default=0)
+    return [[*cells, *[""] * (width - len(cells))] for cells in rows]
 
 
 def _find(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
