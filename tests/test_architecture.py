@@ -56,6 +56,9 @@ HOMES = {  # library -> files that may import it, relative to the repository
     "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+|captioning/\w+)\.py$|tools/|demo/",
     "onnxruntime": r"extension/hotlora/captioning/onnx_tagger\.py$",
     "bitsandbytes": r"extension/hotlora/(engine/optimizers|hosts/standalone/few_bits)\.py$",
+    "openpyxl": r"extension/hotlora/llm/workbooks\.py$",
+    "pyarrow": r"extension/hotlora/llm/parquet\.py$",
+    "pypdf": r"extension/hotlora/llm/pdf\.py$",
     "optuna": r"extension/hotlora/engine/searching\.py$",
     "peft": r"extension/hotlora/(engine/\w+|llm/peft_names|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
 }
@@ -69,6 +72,7 @@ FOREIGN = re.compile(  # what the engine has no word for: tasks, families, their
     re.VERBOSE | re.IGNORECASE,
 )
 MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "onnxruntime", "optuna", "matplotlib", "tensorboard")
+MUST_BE_LAZY += ("openpyxl", "pyarrow", "pypdf")
 
 
 @dataclass(frozen=True)

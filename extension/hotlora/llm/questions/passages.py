@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...engine.errors import UserError
-from ..documents import DOCUMENT_SUFFIXES, read_document
+from ..documents import DOCUMENTS, read_document
 
 _LEAST = 40  # characters: a shorter passage, such as a title by itself, answers no question
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])")
@@ -73,7 +73,7 @@ def _find_documents(place: Path, problems: list[str]) -> Iterator[tuple[str, Pat
         name = path.relative_to(place).as_posix()
         if any(part.startswith(".") for part in path.relative_to(place).parts):
             continue
-        if path.suffix.lower() in DOCUMENT_SUFFIXES:
+        if path.suffix.lower() in DOCUMENTS:
             yield name, path
         else:
             other.append(name)
@@ -83,7 +83,7 @@ def _find_documents(place: Path, problems: list[str]) -> Iterator[tuple[str, Pat
 
 
 def _name_kinds() -> str:
-    return " ".join(DOCUMENT_SUFFIXES)
+    return " ".join(DOCUMENTS)
 
 
 def cut(text: str, longest: int) -> Iterator[str]:
