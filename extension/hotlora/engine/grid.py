@@ -108,8 +108,8 @@ def read_plan(values: Mapping[str, Any]) -> GridPlan:
         if not isinstance(found, list | tuple) or not all(_is_of(one, _KINDS.get(key, (str,))) for one in found):
             raise UserError(f"cannot draw a grid with {key} {value!r}: these are no such values. Give a list, or one axis.")
         plan[key] = value if is_axis else tuple(value)
-    if plan.get("questions", 0) > MOST_QUESTIONS:
-        raise UserError(f"cannot ask {plan['questions']} questions: {MOST_QUESTIONS} are the most. Give a smaller number.")
+    if plan.get("questions", 0) not in range(MOST_QUESTIONS + 1):
+        raise UserError(f"cannot ask {plan['questions']} questions: it takes 0 to {MOST_QUESTIONS}. Give a number in between.")
     return GridPlan(**plan)
 
 
