@@ -81,14 +81,15 @@ class Batch(Protocol):
 
 @dataclass(frozen=True)
 class PreviewRequest:
-    """One sample to make. ``weight`` is the adapter's strength as in ``<lora:name:weight>``. ``settings``: what holds whatever prompt and
-    options say, such as ``seed`` and ``cfg``. ``adapter``: as tags call it, where it is not the run's own."""
+    """One sample to make. ``weight``: the adapter's strength as in ``<lora:name:weight>``. ``settings``: hold whatever the prompt says, as
+    ``seed`` does. ``adapter``: as tags call it, where not the run's own. ``wanted``: the right answer to a question of the data."""
 
     prompt: str
     seed: int
     weight: float = 1.0
     settings: Mapping[str, float] = field(default_factory=dict)
     adapter: str = ""
+    wanted: str = ""
 
 
 class Preview(Protocol):
