@@ -9,7 +9,6 @@ import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import RowError
 from .languages import judge_text
 
 # Python's name, and what people call it. The wider of two relatives: GBK is GB18030's older part, EUC-KR is CP949's.
@@ -47,7 +46,18 @@ _SELDOM = 0.05  # how much better such an old one has to fit
 _SELDOM_ALONE = 0.3  # and where that is said of a single letter
 _CHAOS_APART = 0.12  # what the library calls messier than its favourite by more than this is out
 _CHAOS_OF_ONE = 1.5  # and what more a single letter may look messy by: the library is made for longer texts
-_OFFER = "Save it as UTF-8, or say what it is with encoding: (such as gbk, big5, shift_jis or cp1251)"
+
+
+class TextError(ValueError):
+    """Why a file is not read, as the end of a sentence.
+
+    Attributes:
+        is_open: whether its owner could say what it is in; else the sentence says what is to be done.
+    """
+
+    def __init__(self, reason: str, *, is_open: bool = False):
+        super().__init__(reason)
+        self.is_open = is_open
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ def find_encoding(path: Path, given: str = "") -> Encoding:
     """The file's encoding. ``given``: what its owner says that files are in which are not UTF-8.
 
     Raises:
-        RowError: for what is no text, is damaged, or can be read in several ways that all make sense.
+        TextError: for what is no text, is damaged, or can be read in several ways that all make sense.
         OSError: as the system has it.
     """
     with path.open("rb") as file:
@@ -72,13 +82,17 @@ def find_encoding(path: Path, given: str = "") -> Encoding:
         if damaged is None:
             return Encoding("utf-16", "UTF-16") if marked else Encoding("utf-8-sig")
         if marked:
-            raise RowError("its UTF-16 text is damaged. Save it as UTF-8")
+            raise TextError("its UTF-16 text is damaged. Save it as UTF-8")
     if given:
         damaged = _try(path, given)
         if damaged is not None:
-            raise RowError(f"it is not in {given} as encoding: says, first at byte {damaged + 1}. Save it as UTF-8, or correct encoding")
+            raise TextError(f"it is not in {given} as encoding: says, first at byte {damaged + 1}. Save it as UTF-8, or correct encoding")
         return Encoding(given, f"{given}, as encoding: says")
-    data = path.read_bytes()
+    return recognise(path.read_bytes())
+
+
+def recognise(data: bytes) -> Encoding:
+    """What text is in that is neither UTF-8 nor marked. Raises TextError like :func:`find_encoding`."""
     _refuse_damaged_utf8(data)
     codec = _recognise(data)
     return Encoding(codec, KNOWN[codec])
@@ -105,7 +119,9 @@ def _try(path: Path, codec: str) -> int | None:
         try:
             while chunk := file.read(_CHUNK_BYTES):
                 if "\0" in decoder.decode(chunk):
-                    raise RowError(f"it is no text file. Export what is in it as UTF-8 text; where it is one all the same: {_OFFER}")
+                    raise TextError(
+                        "it is no text file, or in an encoding that cannot be told; where it is a document, export it as text", is_open=True
+                    )
                 read += len(chunk)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as error:
@@ -120,7 +136,7 @@ def _refuse_damaged_utf8(data: bytes) -> None:
         return
     lines = enumerate(data.splitlines(), 1)
     line = next(number for number, line in lines if line.decode("utf-8", errors="ignore").encode("utf-8") != line)
-    raise RowError(f"its UTF-8 text is damaged, first in line {line}. Correct it there and save it as UTF-8")
+    raise TextError(f"its UTF-8 text is damaged, first in line {line}. Correct it there and save it as UTF-8")
 
 
 # -- which of the many ---------------------------------------------------------------------------------------------------
@@ -130,22 +146,22 @@ def _recognise(data: bytes) -> str:
     """The codec; the one of several that read the same is the first of KNOWN."""
     telling = _choose_telling(data)
     if any(byte < 32 and byte not in b"\t\n\r\f\x0b\x1a\x1b" for byte in telling):
-        raise RowError(f"it is no text in UTF-8. {_OFFER}")
+        raise TextError("it is no text in UTF-8", is_open=True)
     readings = {codec: text for codec in KNOWN if (text := _decode(telling, codec)) is not None}
     likely = _ask_library(telling, list(readings))
     seldom = _SELDOM + _SELDOM_ALONE / sum(byte > 127 for byte in telling)
     scores = {codec: judge_text(readings[codec], codec) - (seldom if codec in _OLD else 0) for codec in likely}
     if not scores:
-        raise RowError(f"it is no text in UTF-8, nor in any other encoding that is known. {_OFFER}")
+        raise TextError("it is no text in UTF-8, nor in any other encoding that is known", is_open=True)
     best = max(scores, key=lambda codec: scores[codec])
     others = [codec for codec in scores if readings[codec] != readings[best]]
     rival = max(others, key=lambda codec: scores[codec], default=None)
     if scores[best] < _LIKELY or any((scores[best] - scores[c]) * _apart(readings[best], readings[c]) < _MARGIN for c in others):
         names = " or ".join(f"{KNOWN[c]} ({_show(readings[c])})" for c in (best, rival) if c)
-        raise RowError(f"its encoding is not certain: it may be {names}. {_OFFER}")
+        raise TextError(f"its encoding is not certain: it may be {names}", is_open=True)
     for number, line in enumerate(data.splitlines(), 1):
         if _decode(line, best) is None:
-            raise RowError(f"its {KNOWN[best]} text is damaged, first in line {number}. Correct it there and save it as UTF-8")
+            raise TextError(f"its {KNOWN[best]} text is damaged, first in line {number}. Correct it there and save it as UTF-8")
     return best
 
 
@@ -181,7 +197,9 @@ def _ask_library(data: bytes, codecs_left: list[str]) -> list[str]:
     try:
         from charset_normalizer import from_bytes
     except ImportError:
-        raise RowError(f"it is not in UTF-8, and the package charset-normalizer, which finds out encodings, is missing. {_OFFER}") from None
+        raise TextError(
+            "it is not in UTF-8, and the package charset-normalizer, which finds out encodings, is missing", is_open=True
+        ) from None
     if not codecs_left:
         return []
     found = from_bytes(data, cp_isolation=codecs_left, threshold=0.5, preemptive_behaviour=False, enable_fallback=False)
