@@ -119,9 +119,7 @@ def _try(path: Path, codec: str) -> int | None:
         try:
             while chunk := file.read(_CHUNK_BYTES):
                 if "\0" in decoder.decode(chunk):
-                    raise TextError(
-                        "it is no text file, or in an encoding that cannot be told; where it is a document, export it as text", is_open=True
-                    )
+                    raise TextError("it is no text file (where it is a document, export it as text)", is_open=True)
                 read += len(chunk)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as error:

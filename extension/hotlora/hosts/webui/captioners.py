@@ -102,7 +102,8 @@ def _telling(name: str, files: str) -> Iterator[None]:
         yield
     except Exception as error:  # of whatever library it downloads and loads with
         raise UserError(
-            f"cannot caption with the WebUI's own {name}: it cannot load it ({_say_reason(error)}). Connect to the internet once, or put {files}."
+            f"cannot caption with the WebUI's own {name}: it cannot load it ({_say_reason(error)}). "
+            f"Connect to the internet once, or put {files}."
         ) from error
 
 
