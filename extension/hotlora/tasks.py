@@ -95,9 +95,10 @@ def _make_class_desk(jobs: Any, folder: Path) -> Any:
 
 
 def _report_pictures(config: ImageConfig) -> "Iterator[tuple[Progress, list[Finding]]]":
+    from .hosts.standalone.counting import count_tokens
     from .pictures.health import find_health
 
-    return find_health(config)
+    return find_health(config, count_tokens)
 
 
 IMAGES = Task(
