@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hotlora.captioning.blip import Blip
     from hotlora.captioning.captioner import Captioner
     from hotlora.engine.adapters import AdapterSet
-    from hotlora.engine.interfaces import Adapters, Batch, Host, Preview
+    from hotlora.engine.interfaces import Adapters, Batch, Freeing, Host, Preview
     from hotlora.hosts.a1111.host import A1111Host
     from hotlora.hosts.a1111.model import A1111Model
     from hotlora.hosts.forge.host import ForgeHost
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     batches: list[type[Batch]] = [ImageBatch, TextBatch]
     previews: list[type[Preview]] = [Sample, Completion]
     adapters: list[type[Adapters]] = [AdapterSet]
+    freeing: list[type[Freeing]] = [A1111Host, ForgeHost, TextgenHost]
     hosts: list[type[Host]] = [DiffusersHost, TransformersHost, A1111Host, ForgeHost, TextgenHost]
     image_models: list[type[ImageModel]] = [DiffusersModel, A1111Model, ForgeModel]
     text_models: list[type[TextModel]] = [CausalModel]
