@@ -19,7 +19,8 @@ from hotlora.engine.interfaces import (
     Trainee,
     Validating,
 )
-from hotlora.engine.redrawing import Redrawing
+from hotlora.engine.redrawing import Asking, Redrawing
+from hotlora.llm.questions.job import Answering
 from hotlora.llm.trainee import TextTrainee
 from hotlora.sd.trainee import ImageBatch, ImageTrainee
 
@@ -82,6 +83,6 @@ def test_a_trainee_has_all_of_an_optional_protocol_or_nothing(trainee: type, pro
 @pytest.mark.parametrize("trainee", [ImageTrainee, TextTrainee])
 def test_a_trainee_offers_what_a_loop_asks_of_it_and_little_else(trainee: type):
     parts = (Trainee, Validating, Spreading, Resembling, Grading, Previewing, Redrawing, Showing, Keeping, Foreseeing, Renewing)
-    known = set().union(*map(members, parts))
+    known = set().union(*map(members, (*parts, Asking, Answering)))
     public = {name for name in vars(trainee) if not name.startswith("_")}
     assert public <= known

@@ -1,4 +1,4 @@
-"""What only some hosts can do: a protocol of its own, of which a host has all members or none."""
+"""What a host may do beyond lending its model: give the device's memory back while no run trains."""
 
 from typing import Any, Protocol, runtime_checkable
 

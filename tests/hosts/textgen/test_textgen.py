@@ -10,6 +10,7 @@ import pytest
 import torch
 from hotlora.engine.errors import ModelAway, UserError
 from hotlora.engine.events import Paused
+from hotlora.engine.grid import read_grid
 from hotlora.engine.history import History
 from hotlora.engine.jobs import Jobs
 from hotlora.hosts.textgen.adapters import AppliedAdapters
@@ -331,3 +332,28 @@ def test_history_is_read_without_the_program(studio, start):
     start()
     wait_until(status_is(jobs, "facts", "done"))
     assert isinstance(jobs.history("facts"), History) and jobs.history("facts").step == 6
+
+
+def test_a_grid_is_answered_between_other_answers_and_a_checkpoint_is_put_on_the_model(program, studio, start):
+    jobs, _ = studio
+    start(save_steps=3, learning_rate=0.05, use_rslora=True)
+    wait_until(status_is(jobs, "facts", "done"))
+    before, clean = program.traces(), program.answer()
+    assert jobs.draw("facts", {"prompts": ["Who keeps the lamp?"], "questions": 2}) == 9
+    wait_until(lambda: not jobs.list_line())
+    grid = read_grid(jobs.find_folder("facts"))
+    assert grid.count()[0] == grid.count()[1] and grid.cells[-1][0].wanted
+    assert program.traces() == before and program.answer() == clean
+    shelf, cell = AppliedAdapters(), grid.cells[0][0]
+    assert cell.adapter in shelf.names() and shelf.apply({cell.adapter: cell.weight}) == ""
+    tokenizer = program.shared.tokenizer
+    asked = [{"role": "user", "content": cell.prompt}]
+    text = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    rows = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+    with torch.no_grad():
+        said = program.shared.model.generate(
+            input_ids=rows, attention_mask=torch.ones_like(rows), max_new_tokens=4, do_sample=False, pad_token_id=2
+        )
+    new = tokenizer.decode(said[0, rows.shape[1] :], skip_special_tokens=True).strip()
+    assert grid.paths()[cell.name].read_text(encoding="utf-8") == new
+    shelf.apply({})
