@@ -138,6 +138,13 @@ def _look_at_texts(config: TextConfig) -> "DataView":
     return look_at_texts(config, load_tokenizer(Path(config.base_model).expanduser()) if config.base_model else None)
 
 
+def _report_texts(config: TextConfig) -> "Iterator[tuple[Progress, list[Finding]]]":
+    from .hosts.standalone.texts import load_tokenizer
+    from .llm.health import find_health
+
+    return find_health(config, load_tokenizer(Path(config.base_model).expanduser()) if config.base_model else None)
+
+
 def _check_texts(config: TextConfig) -> None:
     from .llm.checking import check_texts
 
@@ -167,6 +174,7 @@ TEXTS = Task(
     check=_check_texts,
     check_model=_check_text_model,
     list_suffixes=_list_text_suffixes,
+    report=_report_texts,
     presets={
         "FAQ and knowledge": find_shipped("configs/faq.yaml"),
         "Fixed format": find_shipped("configs/fixed_format.yaml"),

@@ -56,6 +56,7 @@ class Texts:
         unused: keys that nothing was made of, with the sources of the rows that have them.
         left_out: why something is not read though nothing is wrong with it, with its places.
         mapped: whether the option `columns` gave a column its name.
+        bad: why something cannot be used, with its places: `problems` once more, in parts.
     """
 
     examples: list[Conversation | Document] = field(default_factory=list)
@@ -67,6 +68,13 @@ class Texts:
     unused: dict[str, list[str]] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     mapped: bool = False
+    bad: dict[str, list[str]] = field(default_factory=dict)
+
+    def refuse(self, place: str, reason: str) -> None:
+        """Note why something cannot be used. ``reason``: the end of a sentence."""
+        place, reason = _printable(place), _printable(reason)
+        self.problems.append(f"{place}: {reason}.")
+        self.bad.setdefault(reason, []).append(place)
 
     def notes(self) -> list[str]:
         """What people should know and what stops nothing, a sentence each."""
@@ -164,7 +172,7 @@ def _read_file(path: Path, name: str, texts: Texts, told: _Told) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         kind = f"files of the kind {suffix} are" if suffix else "files without an ending such as .txt are"
-        texts.problems.append(_printable(f"{name}: {kind} not read. {_ADVICE.get(suffix, 'Convert it to text, or take it away')}."))
+        texts.refuse(name, f"{kind} not read. {_ADVICE.get(suffix, 'Convert it to text, or take it away')}")
         return
     use = told.use
     found, messages = False, []
@@ -181,9 +189,9 @@ def _read_file(path: Path, name: str, texts: Texts, told: _Told) -> None:
         if not found:
             raise RowError("it is empty")
     except RowError as error:
-        texts.problems.append(_printable(f"{name}: {error}."))
+        texts.refuse(name, str(error))
     except OSError as error:
-        texts.problems.append(f"{name}: it cannot be read ({error.strerror or error}).")
+        texts.refuse(name, f"it cannot be read ({error.strerror or error})")
     for where, tree in plant_trees(messages):
         _add(Located(where, tree, use), name, texts)
 
@@ -202,10 +210,10 @@ def _add(located: Located, name: str, texts: Texts) -> None:
                 _note(texts, "of a tree whose other replies, which people ranked lower, are not learned", source)
         read = read_row(row, source)
     except RowError as error:
-        texts.problems.append(_printable(f"{source}: {error}."))
+        texts.refuse(source, str(error))
         return
     except RecursionError:
-        texts.problems.append(f"{source}: it has too many lists or objects in each other.")
+        texts.refuse(source, "it has too many lists or objects in each other")
         return
     for note in (*read.notes, *([located.note] if located.note else ())):
         _note(texts, _printable(note), source)
