@@ -103,7 +103,7 @@ def read_texts(place: Path, config: TextConfig) -> Texts:
     """
     if config.encoding and not check_encoding(config.encoding):
         raise UserError(f"cannot read texts in '{config.encoding}': there is no such encoding. Set encoding to one such as gbk or cp1251.")
-    files, texts = _find_files(place), Texts()
+    files, texts = find_files(place), Texts()
     about = [name for name, path in files if path != place and _ABOUT.fullmatch(path.name)]
     uses = _find_uses([name for name, path in files if path != place and name not in about])
     for name, path in files:
@@ -143,7 +143,7 @@ def _list_uses(name: str, *, strict: bool) -> list[str]:
     return [USES[word] for word in said if word in USES]
 
 
-def _find_files(place: Path) -> list[tuple[str, Path]]:
+def find_files(place: Path) -> list[tuple[str, Path]]:
     """Files with the names people know them by, in the same order on every system."""
     try:
         if place.is_file():

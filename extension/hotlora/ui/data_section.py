@@ -13,6 +13,7 @@ from ..engine.examples import Finding
 from .album_section import AlbumSection, Looked
 from .caption_section import CaptionSection
 from .class_section import ClassSection
+from .columns_section import ColumnsSection
 from .compat import answer, listen, message, tell_answered, uploaded_paths
 from .datasets import add_to_data_set, list_data_sets
 from .draw import hint
@@ -58,6 +59,9 @@ class DataSection:
                 )
                 self.look = gr.Button("Look at them", elem_id="hotlora_look", size="sm")
                 self.examine = gr.Button("Health report", elem_id="hotlora_examine", size="sm", visible=self._studio.report is not None)
+        self._columns = ColumnsSection(self._studio, self._said) if self._studio.look_at_columns else None
+        if self._columns:
+            self._columns.build()
         self.health = gr.HTML(elem_id="hotlora_health")
         self._mend = gr.Button("mend", elem_id="hotlora_mend", elem_classes=["hotlora-hidden"])
         self._remedy = gr.Textbox(elem_id="hotlora_remedy", elem_classes=["hotlora-hidden"])
@@ -102,6 +106,8 @@ class DataSection:
         for section in (self._captions, self._class):
             if section:
                 section.connect(recipe)
+        if self._columns:
+            self._columns.connect(recipe, self.look)
         answer(self.data_set.input, self._choose, [self.data_set, *everything], [*looked, self.folder])
         tell_answered(answer(self.look.click, self._look_at, everything, looked), "hotlora_look")
         tell_answered(answer(self.examine.click, self._examine, everything, [self._said, self.health]), "hotlora_examine")
