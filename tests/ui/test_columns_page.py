@@ -29,6 +29,7 @@ def choose(page, part, column):
 
 def test_unknown_columns_open_by_themselves_and_are_chosen_from_lists(serve, open_page, tmp_path, studio):
     page = open_page(serve(build_standalone_page(studio)))
+    page.set_default_timeout(120_000)  # the first look loads what reads texts
     page.locator("#hotlora_train_data_dir textarea").first.fill(str(write_table(tmp_path / "data")))
     page.locator("#hotlora_look").first.click()
     page.locator(".hotlora-columns th", has_text="Was der Kunde sagt").wait_for()
@@ -38,6 +39,7 @@ def test_unknown_columns_open_by_themselves_and_are_chosen_from_lists(serve, ope
     page.locator("#hotlora_look").first.click()
     page.locator("#hotlora_album figure").first.wait_for()
     assert page.locator("#hotlora_album figure").count() == 8
+    page.locator("#hotlora_mapping").first.wait_for(state="hidden")
     page.locator("#hotlora_columns_open").first.click()
     page.locator("#hotlora_mapping .hotlora-hint", has_text="These names are known").wait_for()
 
@@ -62,6 +64,7 @@ def test_a_text_page_has_a_health_report_that_names_rows(serve, open_page, tmp_p
     write_sheet(tmp_path / "messy.xlsx", messy_rows()[0])
     page = open_page(serve(build_standalone_page(studio)))
     page.locator("#hotlora_train_data_dir textarea").first.fill(str(tmp_path / "messy.xlsx"))
+    page.set_default_timeout(120_000)
     page.locator("#hotlora_examine").first.click()
     page.locator("#hotlora_health li", has_text="messy.xlsx, row 22; messy.xlsx, row 322").wait_for()
     assert page.locator("#hotlora_health button").count() == 0

@@ -55,13 +55,16 @@ class ColumnsSection:
         return "", *self._fill(self._studio.look_at_columns(self._recipe.read_config(values, named=False)))
 
     def _offer(self, *values: Any) -> tuple:
-        """Opens where the names of columns are not known; what else is wrong is said where the data is looked at."""
+        """Opens where the names of columns are not known, and closes where they are; what else is wrong is said where the data is looked
+        at."""
         assert self._studio.look_at_columns
         try:
             seen = self._studio.look_at_columns(self._recipe.read_config(values, named=False))
         except UserError:
             seen = None
-        return self._fill(seen) if seen and not seen.is_known else tuple(gr.update() for _ in range(2 + len(_PARTS)))
+        if seen and not seen.is_known:
+            return self._fill(seen)
+        return gr.update(visible=False), *(gr.update() for _ in range(1 + len(_PARTS)))
 
     def _fill(self, seen: Columns) -> tuple:
         choices = [_NONE, *seen.names]
