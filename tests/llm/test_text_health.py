@@ -4,11 +4,11 @@ import time
 from collections import defaultdict
 
 import pytest
+from hotlora.engine.languages import guess_language
 from hotlora.engine.options import build
 from hotlora.llm.config import TextConfig
 from hotlora.llm.garbled import find_garbled
 from hotlora.llm.health import report_health
-from hotlora.llm.languages import guess_language
 from hotlora.llm.secrets import find_private
 from messy_texts import ASKED, THINGS, clean_rows, iban, luhn, messy_rows, write_sheet
 from small_text import make_tokenizer, text_config

@@ -67,4 +67,4 @@ def test_a_text_page_has_a_health_report_that_names_rows(serve, open_page, tmp_p
     page.set_default_timeout(120_000)
     page.locator("#hotlora_examine").first.click()
     page.locator("#hotlora_health li", has_text="messy.xlsx, row 22; messy.xlsx, row 322").wait_for()
-    assert page.locator("#hotlora_health button").count() == 0
+    assert page.locator("#hotlora_health button").count() == 0 and "Characters: " in page.locator("#hotlora_health").first.inner_text()

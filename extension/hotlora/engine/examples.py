@@ -44,6 +44,7 @@ class Finding:
     said: str
     names: Sequence[str]  # of the examples
     remedy: Remedy | None = None  # where there is one that harms nothing
+    is_note: bool = False  # it is about all of them, and nothing is wrong
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from ..engine.encodings import Encoding
 from ..engine.errors import UserError
 from .config import TextConfig
 from .conversation import Conversation, Document
-from .encodings import Encoding, check_encoding, find_encoding
+from .encodings import check_encoding, find_encoding
 from .errors import RowError
 from .located import LeftOut, Located
 from .readers import OFFICE_SUFFIXES, TEXT_SUFFIXES, read_rows

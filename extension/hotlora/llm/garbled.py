@@ -4,7 +4,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from .encodings import KNOWN
+from ..engine.encodings import KNOWN
 
 _CODECS = ("cp1252", "cp1251", "cp1250", "cp1254", "mac_roman", "cp850", "gb18030")
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")

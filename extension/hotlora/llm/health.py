@@ -12,13 +12,13 @@ from typing import Any
 
 from ..engine.examples import Finding
 from ..engine.interfaces import Progress
+from ..engine.languages import guess_language
 from .alike import group_alike
 from .config import TextConfig
 from .conversation import Conversation, Document
-from .dataset import judge_text
+from .dataset import describe_lengths, judge_text
 from .formats import Texts, read_texts
 from .garbled import Garbled, find_garbled
-from .languages import guess_language
 from .parts import find_contradictions, find_data
 from .rendering import Renderer
 from .secrets import ACCOUNT, CARD, EMAIL, KEY, PHONE, find_private
@@ -76,14 +76,17 @@ def find_health(config: TextConfig, tokenizer: Any = None, host_template: str | 
     texts = read_texts(find_data(config), lenient)
     said = [_take_apart(example) for example in texts.examples]
     findings = [*_judge_rows(texts), *_judge_answers(said, config), *_judge_doubles(said), *_judge_letters(said)]
-    if tokenizer is not None:
+    if tokenizer is None:
+        characters = describe_lengths([len(one.whole.strip()) for one in said])
+        findings.append(Finding("lengths", f"Characters: {characters}.", (), is_note=True))
+    else:
         findings += _judge_lengths(texts.examples, lenient, Renderer(tokenizer, lenient, host_template))
     yield Progress("looking for what is wrong", len(said), len(said)), findings
 
 
 def report_health(config: TextConfig, tokenizer: Any = None) -> list[Finding]:
-    """:func:`find_health` without its progress."""
-    return [finding for _, found in find_health(config, tokenizer) for finding in found]
+    """:func:`find_health` without its progress, and without notes."""
+    return [finding for _, found in find_health(config, tokenizer) for finding in found if not finding.is_note]
 
 
 def _take_apart(example: Conversation | Document) -> _Said:
@@ -183,17 +186,17 @@ def _judge_encodings(said: Sequence[_Said]) -> Iterator[Finding]:
 
 
 def _judge_lengths(examples: Sequence[Conversation | Document], config: TextConfig, renderer: Renderer) -> Iterator[Finding]:
-    """Those that do not fit, as far as there is time to count."""
-    until, long, looked = time.monotonic() + _SECONDS, dict[str, int](), 0
+    """How long they are, and those that do not fit, as far as there is time to count."""
+    until, lengths = time.monotonic() + _SECONDS, dict[str, int]()
     for example in examples:
-        if isinstance(example, Document):
-            continue  # is cut into pieces that fit
-        longest = max((len(found.tokens) for found in judge_text(example, config, renderer).rendered), default=0)
-        looked += 1
-        if longest > config.max_tokens:
-            long[example.source] = longest
+        if isinstance(example, Conversation):  # other texts are cut into pieces that fit
+            rendered = judge_text(example, config, renderer).rendered
+            lengths[example.source] = max((len(found.tokens) for found in rendered), default=0)
         if time.monotonic() > until:
             break
+    if lengths:
+        yield Finding("lengths", f"Tokens: {describe_lengths([*lengths.values()])}.", (), is_note=True)
+    long = {source: length for source, length in lengths.items() if length > config.max_tokens}
     if long:
         fate = "left out (too_long: drop)" if config.too_long == "drop" else "cut, their ends not learned"
         what = f"longer than {config.max_tokens} tokens (up to {max(long.values()):,}), and {fate}. Raise max_tokens, or shorten them."
