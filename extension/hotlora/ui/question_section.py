@@ -47,7 +47,7 @@ class QuestionSection:
             self.documents = gr.Textbox(
                 label="Documents",
                 placeholder="the folder above",
-                info="A folder of documents, or one of them.",
+                info="A folder of documents, or one of them: .txt, .md, .docx, .pdf, .html.",
                 max_lines=1,
                 elem_id="hotlora_documents",
                 interactive=True,
