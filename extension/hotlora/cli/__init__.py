@@ -176,9 +176,12 @@ def _add_grid_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME", help="such as 'step 250', best, finished; all when not said")
     parser.add_argument("--weight", type=float, nargs="+", default=[1.0], help="of the LoRA; 0 is without it (default: 1)")
     parser.add_argument("--prompt", nargs="+", default=[], help="the run's sample_prompts when not said")
+    parser.add_argument(
+        "--questions", type=int, metavar="N", help="of texts: so many of the data too, graded; 5 where there are no prompts"
+    )
     parser.add_argument("--seed", type=int, nargs="+", default=[], help="each prompt's own, or sample_seed, when not said")
     parser.add_argument("--cfg", type=float, nargs="+", default=[], help="each prompt's own, or sample_cfg, when not said")
-    parser.add_argument("--count", action="store_true", help="say how many pictures are missing and how long they take; draw none")
+    parser.add_argument("--count", action="store_true", help="say how many samples are missing and how long they take; make none")
 
 
 def _add_class_options(parser: argparse.ArgumentParser) -> None:
@@ -209,7 +212,7 @@ COMMANDS = {
     "check": Command("Check a run's options, data and memory, and train nothing.", "train", _add_check_options, _miss_a_run),
     "ui": Command("Open the training page.", "ui", _add_ui_options, needs="gradio"),
     "search": Command("Search a run's best settings by its kept-back loss.", "search", _add_search_options, needs="optuna"),
-    "grid": Command("Draw a run's checkpoints side by side.", "grid", _add_grid_options),
+    "grid": Command("Draw a run's checkpoints side by side, or their answers.", "grid", _add_grid_options),
     "label": Command("Write filename,prompt for every picture that has no caption yet.", "label", _add_label_options, _miss_a_batch),
     "class": Command("Draw regularisation pictures of a class word.", "class_words", _add_class_options),
     "questions": Command("Write questions and answers about documents.", "questions", _add_question_options),

@@ -208,7 +208,8 @@ class Studio:
     questions: Questions | None = None  # where questions about documents can be written
     chats: Chats | None = None  # where the program keeps conversations
     data_word: str = "pictures"  # what the data is called on the page
-    draws_pictures: bool = True  # whether checkpoints can be compared in a grid
+    draws_pictures: bool = True  # whether samples are pictures; answers else
+    grade: Callable[[str, str], Mapping[str, float]] | None = None  # right answer, given one -> scores by name, where there are answers
     model_name: Callable[[], str] = lambda: ""  # what is loaded now; empty where nothing is
     why_not: Callable[[], str] = lambda: ""  # a sentence where what is loaded cannot be trained on now
     waits_for: Callable[[], str] = lambda: ""  # a sentence where a run would wait before it trains on it
@@ -236,6 +237,7 @@ def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> 
         "upload_suffixes": task.list_suffixes(),
         "data_word": task.data_word,
         "draws_pictures": task.draws_pictures,
+        "grade": task.grade,
         "choices": {option: functools.partial(list, offered) for option, offered in task.choices.items()},
     }
     return Studio(jobs=jobs, datasets=folder / "data", presets=folder / "presets", **(of_the_task | of_the_program))

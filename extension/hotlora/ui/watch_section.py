@@ -53,6 +53,7 @@ class WatchSection:
         self.status = gr.HTML(hint("Press Train, and watch it here."), elem_id="hotlora_status", elem_classes=["hotlora-live"])
         with gr.Row(elem_classes=["hotlora-buttons"]):
             self.pause = gr.Button("Pause", size="sm", elem_id="hotlora_pause", interactive=False)
+            self.free = gr.Button("Pause and free the GPU", size="sm", elem_id="hotlora_free", interactive=False)
             self.stop = gr.Button("Stop and save", size="sm", elem_id="hotlora_stop", interactive=False)
             self.sample = gr.Button("Sample now", size="sm", elem_id="hotlora_sample", interactive=False)
             self.save = gr.Button("Save now", size="sm", elem_id="hotlora_save", interactive=False)
@@ -113,7 +114,7 @@ class WatchSection:
         said, run = self._said, self.run
         self._drawn = [
             *(recipe.model, recipe.cancel_look, recipe.outlook, self.status, self.chart, self.samples, self.log, self.runs),
-            *(run, self.compare, self.pause, self.stop, self.sample, self.save, self.use),
+            *(run, self.compare, self.pause, self.free, self.stop, self.sample, self.save, self.use),
             *(self.resume, self.go_on_from, self.take_recipe, self.delete),
             *(self.left, self.left_runs, self.now),
             *self._keeping.drawn,
@@ -129,6 +130,7 @@ class WatchSection:
             [self._beat, self.sent, *self._drawn, *shelved],
         )
         answer(self.pause.click, self._pause_or_go_on, [run], [said])
+        answer(self.free.click, self._pause_and_free, [run], [said])
         answer(self.stop.click, self._stop, [run], [said])
         answer(self.sample.click, self._sample, [run], [said])
         answer(self.save.click, self._save, [run], [said])
@@ -195,7 +197,9 @@ class WatchSection:
         yield menu(names, [other for other in compared if other in names], compared)
         shown = next((entry for entry in entries if entry.name == name), None)
         found = shown.outline if shown and shown.outline.search else None  # of a search
-        yield from self._describe_buttons(status, has_files, self._is_live(status), trains=found is None)
+        job = jobs.find_job(name) if name else None
+        freed = job is not None and job.control.freeing
+        yield from self._describe_buttons(status, has_files, self._is_live(status) and not freed, trains=found is None, freed=freed)
         left = jobs.list_left()
         yield widget(visible=bool(left))
         yield text(show_left(left))
@@ -253,10 +257,11 @@ class WatchSection:
                 continue
         return found
 
-    def _describe_buttons(self, status: str, has_files: bool, live: bool, *, trains: bool = True) -> list[Drawing]:
+    def _describe_buttons(self, status: str, has_files: bool, live: bool, *, trains: bool = True, freed: bool = False) -> list[Drawing]:
         alive, waiting = status in _ALIVE, status == "waiting"
         trains = trains and alive and status != "drawing"
         able = (
+            alive and status != "stopping" and not freed,
             alive or waiting,
             trains,
             trains,
@@ -290,6 +295,10 @@ class WatchSection:
             return ""
         control.pause()
         return message("Pausing after this step.")
+
+    def _pause_and_free(self, name: str) -> str:
+        self._jobs.control(name).pause(free=True)
+        return message("Pausing after this step; then the model is unloaded.")
 
     def _stop(self, name: str) -> str:
         self._jobs.stop(name)

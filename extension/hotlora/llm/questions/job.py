@@ -26,7 +26,7 @@ _SEEDS_EACH = 1000  # further from each other than any number of questions about
 
 
 @runtime_checkable
-class Asking(Protocol):
+class Answering(Protocol):
     """A trainee that answers whatever it is asked, its data unprepared."""
 
     model: Any  # with its name
@@ -103,7 +103,7 @@ class QuestionJob(Job):
         Raises:
             UserError: where this model answers nothing, or the folder's questions were written otherwise.
         """
-        if not isinstance(trainee, Asking):
+        if not isinstance(trainee, Answering):
             raise UserError("cannot write questions: this model answers none. Give the run file of a run on texts.")
         self.store.settle(_list_facts(trainee, self.plan))
         self.outcomes = self.store.count_asked()
@@ -150,7 +150,7 @@ def _seed(plan: QuestionPlan, passage: Passage, number: int) -> int:
     return (plan.seed + int(passage.key[:8], 16) * _SEEDS_EACH + number) % 2**63
 
 
-def _list_facts(trainee: Asking, plan: QuestionPlan) -> Mapping[str, Any]:
+def _list_facts(trainee: Answering, plan: QuestionPlan) -> Mapping[str, Any]:
     """What rows follow from beside their passage, as people call it."""
     settings = asdict(plan.settings)
     settings.pop("questions_per_passage")  # more of them go on where fewer ended
