@@ -102,6 +102,7 @@ def _make_studio() -> Any:
         add_optuna=f'Add it, moving no other package: "{sys.executable}" "{_ROOT / "install.py"}" optuna',
         shelf=AppliedAdapters(),
         live=live,
+        models=lambda: {path.parent.name: path.parent for path in sorted(Path(shared.args.model_dir).glob("*/config.json"))},
     )
 
 
