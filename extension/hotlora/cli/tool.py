@@ -62,7 +62,7 @@ def _judge(options: argparse.Namespace) -> list[str]:
 
 
 def _convert(options: argparse.Namespace) -> list[str]:
-    return convert_file(options.lora, options.output, options.to, **_how(options))
+    return convert_file(options.lora, options.output, options.to, base=options.base, **_how(options))
 
 
 def _how(options: argparse.Namespace) -> dict[str, str]:

@@ -12,9 +12,10 @@ from ..hosts.shared.tensor_file import list_weight_files
 from .adapters import Adapter
 from .adding import add_up
 from .baking import bake, bake_text
-from .converting import convert
+from .converting import GGUF, convert
 from .errands import Tell
 from .extracting import extract
+from .gguf_files import write_gguf
 from .opening import is_text_lora, read_adapter, write_adapter
 from .resizing import Size, resize
 
@@ -43,9 +44,12 @@ def merge_files(
     return [*(note for adapter in adapters for note in _tell_notes(adapter)), f"{output}: {how}, {tell_ranks(made)}."]
 
 
-def convert_file(lora: Path, output: Path, form: str, *, precision: str = "", family: str = "") -> list[str]:
-    """Write the same LoRA in another form of file, see :data:`~.converting.FORMS`."""
+def convert_file(lora: Path, output: Path, form: str, *, precision: str = "", family: str = "", base: Path | None = None) -> list[str]:
+    """Write the same LoRA in another form of file, see :data:`~.converting.FORMS`. ``base``: see write_gguf."""
     adapter = read_adapter(lora, family)
+    if form == GGUF:
+        architecture = write_gguf(adapter, output, precision or adapter.precision, base)
+        return [*_tell_notes(adapter), f"{output}: {len(adapter.layers)} layers for GGUF models of the architecture {architecture}."]
     made = convert(adapter, form)
     write_adapter(made, output, precision, f"converted from {adapter.form} to {form}")
     return [*_tell_notes(adapter), f"{output}: {len(made.layers)} layers in {form}'s form."]

@@ -11,8 +11,9 @@ from ..engine.entries import Entry
 from ..engine.errors import UserError
 from ..engine.names import check_name
 from ..toolbox.adapters import check_output
-from ..toolbox.converting import FORMS
+from ..toolbox.converting import FORMS, GGUF
 from ..toolbox.errands import Errands, ErrandStatus
+from ..toolbox.gguf_files import SUFFIX
 from ..toolbox.looking import check, describe, tell
 from ..toolbox.opening import is_text_lora
 from ..toolbox.resizing import Size
@@ -27,7 +28,9 @@ _FIELDS = {  # tool -> what it asks for
     **{LOOK: "files", LOADS: "files", SMALLER: "files rank name", MERGE: "files weights rank name", CONVERT: "files form name"},
     **{BAKE: "files weights model name", EXTRACT: "model tuned rank name"},
 }
-_FORMS = dict(zip(("for A1111, Forge and ComfyUI", "for diffusers", "for peft, a folder"), FORMS, strict=True))
+_FORMS = dict(
+    zip(("for A1111, Forge and ComfyUI", "for diffusers", "for peft, a folder", "texts: for llama.cpp and KoboldCpp"), FORMS, strict=True)
+)
 
 
 class ToolsSection:
@@ -143,7 +146,9 @@ class ToolsSection:
             output = self._name(name, loras[0], is_folder=is_text_lora(loras[0]))
             lines = resize_file(loras[0], output, Size(int(rank)))
         else:
-            output = self._name(name, loras[0], is_folder=_FORMS[form] == "peft" or is_text_lora(loras[0]))
+            is_gguf = _FORMS[form] == GGUF
+            output = self._name(name, loras[0], is_folder=not is_gguf and (_FORMS[form] == "peft" or is_text_lora(loras[0])))
+            output = output.with_name(f"{name.strip()}{SUFFIX}") if is_gguf else output
             lines = convert_file(loras[0], output, _FORMS[form])
             lines += check(output) if output.is_file() else []  # a form that the program at hand does not read is no use there
         return message(f"'{output.name}' is written."), _show(lines)
