@@ -3,7 +3,8 @@
 Both train the same LoRA (rank 8 on queries and values) on a model of SmolLM2-135M's shape with random weights (or on --model), on pairs of
 80 tokens on average of which 44 are learned, four at a time, fp32, AdamW. The plain one is set up as
 text-generation-webui's Training tab does it: padded rows, logits of all tokens, and gradient checkpointing, which that tab has on by
-default; once more without it. Each runs in a process of its own, in turns; printed are the means over all pairs, and their ratios.
+default; once more without it. Each runs in a process of its own, in turns; printed are the means over all pairs, in seconds of the clock
+and of the processor, and their ratios.
 """
 
 import argparse
@@ -16,11 +17,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "extension"))
+sys.path[:0] = [str(ROOT / "extension"), str(ROOT / "tools")]
+
+from bench import Cost, now, since  # noqa: E402
+
 RANK, BATCH, PAIRS, UNCOUNTED = 8, 4, 100, 2
 WORDS = 49_000
 OURS, PLAIN = "HotLoRA", ("plain, checkpointing", "plain")
@@ -67,7 +70,7 @@ def write_pairs(path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
 
-def run_plain(model: Path, pairs: Path, steps: int, *, checkpointing: bool) -> list[float]:
+def run_plain(model: Path, pairs: Path, steps: int, *, checkpointing: bool) -> list[Cost]:
     """transformers' Trainer, as the built-in tab sets it up."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -83,10 +86,10 @@ def run_plain(model: Path, pairs: Path, steps: int, *, checkpointing: bool) -> l
         return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
     class Clock(TrainerCallback):
-        ends: list[float] = []
+        ends: list[Cost] = []
 
         def on_train_begin(self, *_: object, **__: object) -> None:
-            self.ends.append(time.monotonic())
+            self.ends.append(now())
 
         on_step_end = on_train_begin
 
@@ -108,7 +111,7 @@ def run_plain(model: Path, pairs: Path, steps: int, *, checkpointing: bool) -> l
             disable_tqdm=True,
         )
         Trainer(net, options, data_collator=collate, train_dataset=read_examples(model, pairs), callbacks=[Clock()]).train()
-    return [end - begin for begin, end in itertools.pairwise(Clock.ends)]
+    return [(end[0] - begin[0], end[1] - begin[1]) for begin, end in itertools.pairwise(Clock.ends)]
 
 
 def read_examples(model: Path, pairs: Path) -> list:
@@ -128,7 +131,7 @@ def read_examples(model: Path, pairs: Path) -> list:
             return done.value.train
 
 
-def run_ours(model: Path, pairs: Path, steps: int) -> list[float]:
+def run_ours(model: Path, pairs: Path, steps: int) -> list[Cost]:
     """A real run through the public pieces: host, trainee, loop."""
     from hotlora.engine.control import Control
     from hotlora.engine.events import Step
@@ -150,14 +153,14 @@ def run_ours(model: Path, pairs: Path, steps: int) -> list[float]:
         config = build(TextConfig, {**values, "scheduler": "constant"})
         host = TransformersHost()
         control = Control(host, Run.start(config), config.slice_seconds)
-        at, seconds = time.monotonic(), []
+        at, costs = now(), []
         for event in train(host.borrow(config), config, control):
             if isinstance(event, Step):  # from event to event, so that everything around a step counts too
-                seconds.append(time.monotonic() - at)
-                if len(seconds) == steps:
+                costs.append(since(at))
+                if len(costs) == steps:
                     break
-            at = time.monotonic()
-        return seconds
+            at = now()
+        return costs
 
 
 WORKERS = {
@@ -168,7 +171,7 @@ WORKERS = {
 
 
 def measure(which: str, model: Path, pairs: Path, steps: int) -> dict:
-    """Seconds of each step and peak memory of one run in a process of its own."""
+    """Cost of each step and peak memory of one run in a process of its own."""
     command = [sys.executable, __file__, "--worker", which, "--model", str(model), "--pairs", str(pairs), "--steps", str(steps)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
@@ -185,8 +188,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        seconds = WORKERS[options.worker](options.model, options.pairs, options.steps)
-        print(json.dumps({"seconds": seconds[UNCOUNTED:], "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+        costs = WORKERS[options.worker](options.model, options.pairs, options.steps)
+        print(json.dumps({"costs": costs[UNCOUNTED:], "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
         return
     with tempfile.TemporaryDirectory() as name:
         model, pairs = options.model or Path(name) / "model", Path(name) / "pairs.jsonl"
@@ -198,17 +201,22 @@ def main() -> None:
         for number in range(options.rounds):
             for which, runs in results.items():
                 runs.append(measure(which, model, pairs, options.steps))
-                print(f"round {number + 1}, {which}: {statistics.mean(runs[-1]['seconds']):.2f} s/step", flush=True)
+                print(f"round {number + 1}, {which}: {mean(runs[-1:], 1):.2f} processor s/step", flush=True)
     report(results)
+
+
+def mean(runs: list[dict], clock: int) -> float:
+    """Of all steps; ``clock``: 0 for the wall's, 1 for the processor's."""
+    return statistics.mean(cost[clock] for run in runs for cost in run["costs"])
 
 
 def report(results: dict[str, list[dict]]) -> None:
     """The table."""
-    middle = {which: statistics.mean(s for run in runs for s in run["seconds"]) for which, runs in results.items()}
     peak = {which: max(run["peak_kib"] for run in runs) / 2**20 for which, runs in results.items()}
-    print(f"{'text':22}{'s/step':>8}{'peak GB':>10}{'times our speed':>18}{'times our memory':>18}")
-    for which in results:
-        print(f"{which:22}{middle[which]:8.2f}{peak[which]:10.2f}{middle[OURS] / middle[which]:18.2f}{peak[which] / peak[OURS]:18.2f}")
+    print(f"{'text':22}{'s/step':>8}{'CPU s/step':>12}{'ours of it':>12}{'peak GB':>10}")
+    for which, runs in results.items():
+        cpu = mean(runs, 1)
+        print(f"{which:22}{mean(runs, 0):8.2f}{cpu:12.2f}{mean(results[OURS], 1) / cpu:12.3f}{peak[which]:10.2f}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from hotlora.engine.errors import UserError
 from hotlora.engine.interfaces import Loss
 from hotlora.engine.options import build
 from hotlora.engine.search_report import Row, conclude
-from hotlora.engine.search_space import Range, make_space
+from hotlora.engine.search_space import Range, make_space, next_guess
 from hotlora.engine.searching import Search
 from hotlora.engine.trials import Limits
 from hotlora.hosts.standalone import images
@@ -135,6 +135,20 @@ def test_the_usual_space_and_what_people_say_of_it(tmp_path):
     for over in (["resolution=64,128"], ["lora_rank=4"], ["learning_rate=3..1"], ["nonsense=1,2"]):
         with pytest.raises(UserError, match="cannot search"):
             make_space(config, over)
+
+
+def test_what_often_helps_is_tried_first_each_once():
+    config = build(ImageConfig, {"learning_rate": 3e-3, "include": "attn1"})
+    space, tried = make_space(config, keep=["network_type"]), []
+    while guess := next_guess(config, space, tried):
+        tried.append(guess)
+    rates = [guess["learning_rate"] for guess in tried]
+    assert rates == pytest.approx([3e-3, 1e-3, 1e-3, 9e-3]) and [guess["include"] for guess in tried] == ["", "", "attn1", "attn1"]
+    assert [guess["conv_rank"] for guess in tried] == [8, 8, 0, 0]
+    assert all(guess["lora_rank"] == config.lora_rank and guess["alpha per rank"] == 1 for guess in tried)
+    assert next_guess(config, {"lora_rank": (2, 4)}, []) is None  # nothing of it is searched
+    kept = make_space(config, ["learning_rate=2e-3..4e-3"], ["include"])
+    assert next_guess(config, kept, []) is None  # nothing of it is allowed
 
 
 def test_the_command_on_real_layers_loads_the_model_once(tmp_path, monkeypatch, capsys):

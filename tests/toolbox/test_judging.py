@@ -1,6 +1,7 @@
 """Judging: each checkpoint's losses are those of a model with it baked in, the model is afterwards as it was, and copies are found."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,12 +9,17 @@ import torch
 from finished import train_tiny
 from hotlora.cli import main
 from hotlora.engine.options import build
+from hotlora.hosts.standalone.checkpoints.architecture import CONFIGS
 from hotlora.hosts.standalone.images import DiffusersHost
+from hotlora.hosts.standalone.likeness import Embedder
 from hotlora.sd.config import ImageConfig
 from hotlora.toolbox.baking import bake
 from hotlora.toolbox.copying import Spread
 from hotlora.toolbox.judging import Judgement, applied, conclude
+from hotlora.toolbox.samples import Samples
+from hotlora.toolbox.side_effects import SideEffects, Untouched
 from PIL import Image
+from transformers import BitImageProcessor, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, Dinov2Config, Dinov2Model
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +87,10 @@ class Painter:
     def known_examples(self, *, kept_back):
         for place, (caption, latent) in enumerate(self.pictures.items()):
             if (place % 4 == 3) == kept_back:
-                yield f"{caption}.png", caption, latent
+                yield Path(f"{caption}.png"), caption, latent
 
     def preview(self, request):
+        self.seed = request.seed - self.config.sample_seed
         values = ((self.draw(self, request.prompt)[:3].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return SimpleNamespace(picture=Image.fromarray(values.permute(1, 2, 0).numpy()))
 
@@ -117,7 +124,7 @@ def test_what_was_learned_by_heart_is_found_and_nothing_else(draw, copies):
     for latent in painter.pictures.values():
         latent[3] = latent[0]
     spread = Spread.of(painter)
-    nearest, control = spread.find_nearest(painter, 4)
+    nearest, control = spread.find_nearest(Samples(painter), 4)
     assert sum(near.is_copy for near in nearest) == copies and control is not None
     if copies:
         assert all(near.picture == f"{near.prompt}.png" for near in nearest)
@@ -131,3 +138,79 @@ def test_the_verdict_names_the_best_and_what_comes_after():
     assert "overfitting" not in conclude([without, first, Judgement("step 200", 0.3, 0.6)], None)
     assert "does better" in conclude([without, Judgement("step 100", 0.5, 1.1)], None)
     assert "Nothing was kept back" in conclude([Judgement("without", 1.0, None), Judgement("step 100", 0.5, None)], None)
+
+
+def draw_seeds(wide, moved):
+    """A painter whose seeds differ by ``wide``, and whose pictures are moved by what ``moved`` says of the prompt."""
+
+    def draw(painter, prompt):
+        apart = painter.paint(painter.seed + 5000)
+        return painter.paint(7) * 0.3 + wide * apart + moved(prompt)
+
+    return Samples(Painter(draw))
+
+
+def test_samples_that_are_all_alike_and_a_lora_that_works_unasked_are_found():
+    captions, triggers = ["zwx, a red hat", "zwx dog", "zwx cat"], ["zwx"]
+    alone = Untouched(draw_seeds(0.3, lambda prompt: 0.0), captions, triggers)
+    healthy = alone.compare(draw_seeds(0.3, lambda prompt: 0.3 if "zwx" in prompt else 0.03))
+    assert healthy.variety == pytest.approx(1, abs=0.1) and healthy.leak == pytest.approx(0.1, abs=0.03)
+    broken = alone.compare(draw_seeds(0.03, lambda prompt: 0.3))
+    assert broken.variety == pytest.approx(0.1, abs=0.03) and broken.leak == pytest.approx(1, abs=0.1)
+    assert alone.compare(draw_seeds(0.3, lambda prompt: 0.0)).leak is None  # nothing changes with it either
+    assert Untouched(draw_seeds(0.3, lambda prompt: 0.0), ["a dog"], []).compare(draw_seeds(0.3, lambda prompt: 0.3)).leak is None
+    without = Judgement("without", 1.0, 1.0)
+    said = conclude([without, Judgement("step 1", 0.9, 0.9, effects=healthy), Judgement("step 2", 0.8, 0.8, effects=broken)], None)
+    assert "From step 2 on, samples of one prompt are all much alike" in said and "From step 2 on, pictures without the trigger" in said
+    assert "From" not in conclude([without, Judgement("step 1", 0.9, 0.9, effects=SideEffects())], None)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """The folder of a tiny CLIP of random weights."""
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(str(CONFIGS / "tokenizer"))
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": len(tokenizer)}
+    text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    seen = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=seen, projection_dim=16)).eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_likeness_is_what_clip_says(clip):
+    pictures = [Image.effect_noise((40, 40), 90).convert("RGB"), Image.new("RGB", (64, 48), "teal")]
+    model, tokenizer = CLIPModel.from_pretrained(clip).eval(), CLIPTokenizer.from_pretrained(clip)
+    pixels = CLIPImageProcessor.from_pretrained(clip)(images=pictures, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = model(**tokenizer(["a hat", "dog"], padding=True, return_tensors="pt"), pixel_values=pixels)
+        eyes = Embedder(clip)
+        found = eyes.compare(eyes.of_pictures(pictures[:1]), {"a hat": pictures[0], "dog": pictures[1]})
+        whole = eyes.of_texts(["word " * 200])  # more than it reads
+    images, words = expected.image_embeds, expected.text_embeds
+    assert found.likeness == pytest.approx((1 + images[0] @ images[1]).item() / 2, abs=1e-5) and whole.shape == (1, 16)
+    assert found.fidelity == pytest.approx((images * words).sum(-1).mean().item(), abs=1e-5)
+
+
+def test_a_model_of_pictures_alone_judges_likeness(tmp_path):
+    torch.manual_seed(0)
+    config = Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14)
+    Dinov2Model(config).save_pretrained(tmp_path)
+    BitImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}).save_pretrained(tmp_path)
+    picture = Image.effect_noise((40, 40), 90).convert("RGB")
+    with torch.no_grad():
+        eyes = Embedder(tmp_path)
+        found = eyes.compare(eyes.of_pictures([picture]), {"a hat": picture})
+    assert found.likeness == pytest.approx(1, abs=1e-5) and found.fidelity is None
+
+
+def test_samples_are_seen_by_the_model_that_is_named(world, clip, tmp_path, capsys):
+    run = str(world[1] / "run")
+    assert main(["tool", "judge", run, "--samples", "1", "--embedder", str(tmp_path)]) == 2
+    assert "cannot judge likeness" in capsys.readouterr().err
+    assert main(["tool", "judge", run, "--samples", "1", "--embedder", str(clip)]) == 0
+    last = json.loads((world[1] / "run" / "judgement.json").read_text(encoding="utf-8"))["checkpoints"][-1]
+    assert -1 <= last["alike"]["likeness"] <= 1 and -1 <= last["alike"]["fidelity"] <= 1 and last["effects"]["leak"] is None
+    assert "likeness to the training pictures" in capsys.readouterr().out

@@ -1,5 +1,5 @@
-"""``hotlora train | check | ui | search | grid | label | class | merge | tool | options``: the words of the command line. What each does
-is in the file of its name, or the one that it is given below.
+"""``hotlora train | check | ui | search | grid | label | class | questions | merge | tool | options``: the words of the command line. What
+each does is in the file of its name, or the one that it is given below.
 
 Those files are imported when their command is called, so that ``--help`` and a mistyped option are answered at once: must not import
 torch, Gradio or any other heavy library.
@@ -193,6 +193,16 @@ def _add_class_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of the first; each further one has the next (default: sample_seed)")
 
 
+def _add_question_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, help="a run file of texts: its model and chat template are taken")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one option; may be repeated")
+    parser.add_argument("--documents", type=Path, required=True, help="a folder of documents, or one of them")
+    parser.add_argument("--folder", type=Path, required=True, help="where the rows go, to be reviewed")
+    parser.add_argument(
+        "--ask", action="append", default=[], metavar="KEY=VALUE", help="how they are written, such as questions_per_passage=3"
+    )
+
+
 def _add_options_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--into", type=Path, metavar="FILE", help="write them between their markers in this Markdown file instead")
 
@@ -205,6 +215,7 @@ COMMANDS = {
     "grid": Command("Draw a run's checkpoints side by side, or their answers.", "grid", _add_grid_options),
     "label": Command("Write filename,prompt for every picture that has no caption yet.", "label", _add_label_options, _miss_a_batch),
     "class": Command("Draw regularisation pictures of a class word.", "class_words", _add_class_options),
+    "questions": Command("Write questions and answers about documents.", "questions", _add_question_options),
     "merge": Command("Write a whole language model with a LoRA in it.", "merge", _add_merge_options),
     "tool": Command("Look at finished LoRAs, change them, and try who loads them.", "tool", add_tool_options, find_tool_mistake),
     "options": Command("Print the tables of all options.", "options", _add_options_options),

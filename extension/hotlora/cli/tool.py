@@ -58,7 +58,7 @@ def _bake(options: argparse.Namespace) -> list[str]:
 
 
 def _judge(options: argparse.Namespace) -> list[str]:
-    return judge(options.run, options.samples, say=lambda line: print(line, flush=True))
+    return judge(options.run, options.samples, options.embedder, say=lambda line: print(line, flush=True))
 
 
 def _convert(options: argparse.Namespace) -> list[str]:

@@ -23,6 +23,7 @@ def add_tool_options(parser: argparse.ArgumentParser) -> None:
         parsers[name].add_argument("lora", type=Path, help="a LoRA file, or the folder of a peft adapter")
     parsers["judge"].add_argument("run", type=Path, help="a run's folder; its model and its data are where they were")
     parsers["judge"].add_argument("--samples", type=int, default=4, help="pictures to draw with each checkpoint; 0 for none (default: 4)")
+    parsers["judge"].add_argument("--embedder", type=Path, help="the folder of a CLIP or DINOv2 model, by which samples are compared too")
     parsers["info"].add_argument("--json", action="store_true", help="everything, as JSON")
     parsers["merge"].add_argument("loras", type=Path, nargs="+", metavar="LORA", help="LoRA files, or folders of peft adapters")
     parsers["bake"].add_argument("loras", type=Path, nargs="+", metavar="LORA", help="likewise; of a language model one adapter")

@@ -204,6 +204,10 @@ class RunConfig:
         """What a search for better settings changes, beside what all runs have: option -> values, this config's own first."""
         return {}
 
+    def search_first(self) -> Sequence[Mapping[str, Any]]:
+        """Changes of those options that help often, and that a search therefore tries first."""
+        return ()
+
     @classmethod
     def describe_values(cls) -> Sequence[str]:
         """Tables for the documentation, of what an option's value is made of; each with its heading."""

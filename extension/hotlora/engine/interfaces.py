@@ -3,7 +3,7 @@
 A new model family implements :class:`Trainee`, a new host implements :class:`Host`; the loop knows nothing else. What only some
 trainees can do stands in protocols of their own (:class:`Keeping`, :class:`Renewing`, :class:`Foreseeing`, :class:`Sharing`,
 :class:`Validating`, :class:`Spreading`, :class:`Resembling`, :class:`Grading`, :class:`Previewing`, :class:`Showing`; in ``redrawing`` one
-more): a trainee has such a protocol's members or has none of them.
+more): a trainee has such a protocol's members or has none of them. ``freeing`` has one for hosts.
 """
 
 import random
@@ -251,8 +251,8 @@ class Spreading(Protocol):
 class Resembling(Protocol):
     """A trainee whose samples can be held against its examples."""
 
-    def known_examples(self, *, kept_back: bool) -> Iterator[tuple[str, str, torch.Tensor]]:
-        """(name, prompt, what is compared) of every training example, or of those that were kept back."""
+    def known_examples(self, *, kept_back: bool) -> Iterator[tuple[Path, str, torch.Tensor]]:
+        """(file, prompt, what is compared) of every training example, or of those that were kept back."""
         ...
 
 

@@ -50,12 +50,37 @@ def usual_space(config: RunConfig) -> dict[str, "tuple[Any, ...] | Range"]:
     """What is searched when nothing is said."""
     rate = config.learning_rate or type(config).learning_rate
     return {
-        "lora_rank": (4, 8, 16, 32, 64),
-        ALPHA: (0.5, 1.0, 2.0),
+        "lora_rank": tuple(dict.fromkeys((config.lora_rank, 4, 8, 16, 32, 64))),
+        ALPHA: tuple(dict.fromkeys((_alpha_per_rank(config), 0.5, 1.0, 2.0))),
         "learning_rate": Range(rate / 10, rate * 10),
-        "scheduler": ("constant", "linear", "cosine"),
+        "scheduler": tuple(dict.fromkeys((config.scheduler, "constant", "linear", "cosine"))),
         **config.search_also(),
     }
+
+
+def _alpha_per_rank(config: RunConfig) -> float:
+    return 1.0 if config.lora_alpha is None else config.lora_alpha / config.lora_rank
+
+
+def next_guess(config: RunConfig, space: Space, tried: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What often helps and was not tried yet, before anything is drawn: the config's own values with a change of those that it names, at
+    its rate and at a third of it; then its own at a third and at three times the rate. None where all was tried or is not searched.
+    """
+    rate = config.learning_rate or type(config).learning_rate
+    own = {**{key: getattr(config, key, None) for key in space}, ALPHA: _alpha_per_rank(config), "learning_rate": rate}
+    third = {"learning_rate": rate / 3}
+    changes = [way for change in config.search_first() for way in (change, {**change, **third})]
+    for change in (*changes, third, {"learning_rate": rate * 3}):
+        if any(key not in space or not _holds(space[key], value) for key, value in change.items()):
+            continue
+        guess = {key: change.get(key, own[key]) for key in space if key in change or _holds(space[key], own[key])}
+        if not any(all(one.get(key) == value for key, value in guess.items()) for one in [own, *tried]):
+            return guess
+    return None
+
+
+def _holds(values: "tuple[Any, ...] | Range", value: Any) -> bool:
+    return values.low <= value <= values.high if isinstance(values, Range) else value in values
 
 
 def _refuse_strange(key: str, config: RunConfig) -> None:

@@ -31,7 +31,7 @@ from .plan import Plan, Position
 from .run import LOCK_NAME, Run
 from .search_plan import settled_options
 from .search_report import REPEATS, Row, Verdict, conclude, find_best, is_worth_a_look, write_table
-from .search_space import ALPHA, Range, Space, as_options
+from .search_space import ALPHA, Range, Space, as_options, next_guess
 from .trials import CUT_SHORT, INTERRUPTED, TRIED_AGAIN, Limits, ResidentHost, Trial, Watch, unchanged
 
 JUDGEMENTS = 5  # of a trial, the last within so many steps of its end
@@ -157,6 +157,8 @@ class Search:
             if found is None:
                 return None
             kind, of = found
+            if kind == "search":
+                self._enqueue_guess(rows)
             trial = self._study.ask()
             chosen: dict[str, Any] = self._draw(trial) if kind == "search" else {}
             if of is not None:
@@ -166,6 +168,13 @@ class Search:
             for name, value in plain.items():
                 trial.set_user_attr(name, value)
             return trial, {**self._as_options(chosen), "seed": seed}
+
+    def _enqueue_guess(self, rows: Sequence[Row]) -> None:
+        from optuna.trial import TrialState
+
+        guess = next_guess(self.config, self.space, [row.chosen for row in rows if row.kind == "search"])
+        if guess and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._study.enqueue_trial(guess)
 
     @staticmethod
     def _seeds(rows: Sequence[Row], kind: str, of: Row | None) -> set[int]:

@@ -28,7 +28,7 @@ from .dataset import TextDataset, build_dataset, fingerprint_examples
 from .forward import LanguageLoss
 from .grading import grade_answer
 from .grid_page import write_grid_pages
-from .limits import check_limits
+from .limits import check_limits, find_learned_positions
 from .look import show_example
 from .model import TextModel
 from .peft_folder import Origin, write_peft_folder
@@ -159,6 +159,16 @@ class TextTrainee:
         """A greedy answer, compared with the right one."""
         longest = 2 * (len(question.tokens) - len(question.question)) + _SPARE_TOKENS  # what is longer is wrong anyway
         return grade_answer(question.answer, self._answer(question.question, longest, 0.0, 0))
+
+    def ask(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> tuple[str, bool]:
+        """What the model says to a prompt, its data unprepared; and whether it came to an end by itself."""
+        tokens = self._renderer.encode_question(prompt)
+        places = find_learned_positions(self.model.net)
+        room = max_tokens if places is None else min(max_tokens, places - len(tokens))
+        if room < 1:
+            return "", False
+        new = self.model.generate(tokens, max_tokens=room, temperature=temperature, seed=seed, stop=self._renderer.stop_ids)
+        return self.model.tokenizer.decode(new, skip_special_tokens=True).strip(), len(new) < room
 
     def _answer(self, tokens: Sequence[int], max_tokens: int, temperature: float, seed: int) -> str:
         new = self.model.generate(tokens, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=self._renderer.stop_ids)

@@ -132,6 +132,10 @@ class ImageConfig(PictureConfig):
         }
         return space if self.use_dora else {**space, "network_type": ("lora", "loha", "lokr")}
 
+    def search_first(self) -> Sequence[Mapping[str, Any]]:
+        """All layers, and convolutions too: the best of the presets by far, see tools/bench_presets.py."""
+        return [{"include": "", "conv_rank": 8}]
+
     def learning_rates(self) -> list[float]:
         """Every rate that layers may learn at; 0 leaves some out."""
         rates = [self.learning_rate] if self.train_unet else []

@@ -210,14 +210,14 @@ class ImageTrainee:
         count = min(count, len(indices))
         return [ImageBatch((indices[place * len(indices) // count],)) for place in range(count)]
 
-    def known_examples(self, *, kept_back: bool) -> Iterator[tuple[str, str, torch.Tensor]]:
-        """(file name, caption without chance, the VAE's mean [4, h, w]) of every training picture but regularisation's, or of those that
+    def known_examples(self, *, kept_back: bool) -> Iterator[tuple[Path, str, torch.Tensor]]:
+        """(file, caption without chance, the VAE's mean [4, h, w]) of every training picture but regularisation's, or of those that
         were kept back."""
         first = len(self.dataset.train)
         for place in range(first, len(self.stock.examples)) if kept_back else range(first):
             example = self.stock.examples[place]
             if not example.is_reg:
-                yield example.path.name, self.stock.fixed_caption(example), self.stock.fixed_latent(place).mean
+                yield example.path, self.stock.fixed_caption(example), self.stock.fixed_latent(place).mean
 
     def validation_loss(self, batch: ImageBatch) -> Loss:
         """Mean error at four timesteps spread over the trained range, on noise fixed by picture and timestep; without

@@ -19,6 +19,9 @@ from ..engine.files import write_text
 from ..engine.interfaces import Resembling
 from ..engine.recipe import read_options
 from ..engine.run import Run
+from ..hosts.standalone.likeness import Embedder, Likeness
+from ..pictures.entries import list_triggers
+from ..pictures.reading import read_picture
 from ..sd.names import is_plain_layer, name_outer_layers
 from ..sd.spelling import Names
 from ..tasks import TASKS
@@ -27,6 +30,8 @@ from .baking import compute_change
 from .copying import Nearest, Spread
 from .image_files import read_image_lora
 from .opening import telling
+from .samples import Samples
+from .side_effects import COLLAPSED, LEAKS, SideEffects, Untouched
 from .text_files import read_text_lora
 
 _MOST_EXAMPLES = 24  # of the training data, whose loss is measured
@@ -42,6 +47,8 @@ class Judgement:
         training, kept_back: losses; None where there was nothing to measure.
         nearest: of each sample by a training caption.
         control: how near samples by captions that were kept back come to their own pictures; None where there are none.
+        effects: what it does unasked.
+        alike: its samples in the eyes of another model, where one was given.
     """
 
     label: str
@@ -49,6 +56,8 @@ class Judgement:
     kept_back: float | None
     nearest: list[Nearest] = field(default_factory=list)
     control: float | None = None
+    effects: SideEffects = SideEffects()
+    alike: Likeness | None = None
 
     @property
     def gap(self) -> float | None:
@@ -56,42 +65,86 @@ class Judgement:
         return None if self.training is None or self.kept_back is None else self.kept_back - self.training
 
 
-def judge(folder: Path, samples: int, *, say: Callable[[str], None] = lambda line: None) -> list[str]:
+def judge(folder: Path, samples: int, embedder: Path | None = None, *, say: Callable[[str], None] = lambda line: None) -> list[str]:
     """Lines for people, of which ``say`` gets those of each checkpoint at once; the last is the verdict. ``judgement.json`` in the run's
     folder holds it all.
 
+    Args:
+        samples: pictures to draw by training captions with each checkpoint; 0 for none at all.
+        embedder: the folder of a CLIP or DINOv2 model, for likeness.
+
     Raises:
-        UserError: where there is no run, nothing was saved, or its model or data cannot be read.
+        UserError: where there is no run, nothing was saved, or a model or data cannot be read.
     """
-    config = read_options({name: task.config_class for name, task in TASKS.items()}, resume=folder)
-    if config.init_lora and hasattr(config, "train_text_encoder"):
-        config.train_text_encoder = True  # its file may hold frozen layers of it: captions are not to be encoded once for all
-    config.init_lora = ""  # what went on from a file holds all of it by now
-    run = Run(Path(config.output_dir), config.name, config.FILE_SUFFIX)
-    files = run.list_adapters()
-    if not files:
-        raise UserError(f"cannot judge '{folder}': it has saved no LoRA yet. Set save_steps, or wait until it is finished.")
+    config, files = _read_run(folder)
     task = TASKS[config.TASK]
     task.check_model(config)
+    eyes = Embedder(embedder) if embedder and samples else None
     trainee: Any = task.make_host().borrow(config)
     for _ in trainee.prepare():
         pass
     with torch.no_grad():
-        spread = Spread.of(trainee) if samples and isinstance(trainee, Resembling) else None
         found = [_measure(trainee, "without")]
         say(_tell(found[0]))
+        easel = Easel.of(trainee, samples, eyes) if samples and isinstance(trainee, Resembling) else None
         for label, path in files.items():
             with applied(trainee, path):
                 one = _measure(trainee, label)
-                one.nearest, one.control = spread.find_nearest(trainee, samples) if spread else ([], None)
+                if easel:
+                    easel.look(trainee, one)
             found.append(one)
             say(_tell(one))
+    spread = easel.spread if easel else None
     verdict = conclude(found, spread)
     plain: dict[str, Any] = {"checkpoints": [{**asdict(one), "gap": one.gap} for one in found], "verdict": verdict}
     if spread:
         plain["training pictures apart"] = spread.typical
-    write_text(run.folder / "judgement.json", json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "judgement.json", json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
     return [verdict]
+
+
+def _read_run(folder: Path) -> tuple[Any, dict[str, Path]]:
+    """A run's options, as they are for judging, and what it has saved."""
+    config: Any = read_options({name: task.config_class for name, task in TASKS.items()}, resume=folder)
+    if config.init_lora and hasattr(config, "train_text_encoder"):
+        config.train_text_encoder = True  # its file may hold frozen layers of it: captions are not to be encoded once for all
+    config.init_lora = ""  # what went on from a file holds all of it by now
+    files = Run(Path(config.output_dir), config.name, config.FILE_SUFFIX).list_adapters()
+    if not files:
+        raise UserError(f"cannot judge '{folder}': it has saved no LoRA yet. Set save_steps, or wait until it is finished.")
+    return config, files
+
+
+@dataclass(frozen=True)
+class Easel:
+    """Draws with each checkpoint and holds what comes out against the training pictures and against what the model draws alone."""
+
+    count: int
+    spread: Spread
+    untouched: Untouched
+    eyes: Embedder | None
+    trained: torch.Tensor | None  # in their eyes
+
+    @classmethod
+    def of(cls, trainee: Any, count: int, eyes: Embedder | None) -> "Easel | None":
+        """None where the training pictures say nothing, see :meth:`.Spread.of`. The model is as it is without a LoRA."""
+        spread = Spread.of(trainee)
+        if spread is None:
+            return None
+        pictures = spread.trained
+        captions = [pictures.captions[place] for place in pictures.choose(count)]
+        untouched = Untouched(Samples(trainee), captions, list_triggers(trainee.config))
+        trained = [read_picture(pictures.paths[place]).rgb for place in pictures.choose(_MOST_EXAMPLES)] if eyes else []
+        return cls(count, spread, untouched, eyes, eyes.of_pictures(trained) if eyes else None)
+
+    def look(self, trainee: Any, one: Judgement) -> None:
+        """What samples say of the checkpoint that is in the model now."""
+        samples, pictures = Samples(trainee), self.spread.trained
+        one.nearest, one.control = self.spread.find_nearest(samples, self.count)
+        one.effects = self.untouched.compare(samples)
+        if self.eyes and self.trained is not None:
+            drawn = {pictures.captions[place]: samples.picture(pictures.captions[place], place) for place in pictures.choose(self.count)}
+            one.alike = self.eyes.compare(self.trained, drawn)
 
 
 @contextlib.contextmanager
@@ -154,6 +207,13 @@ def _tell(one: Judgement) -> str:
         parts.append(
             f"samples at {closest.share:.2f} and more of the training pictures' distance from each other ({closest.picture}){against}"
         )
+    if one.effects.variety is not None:
+        parts.append(f"samples of one prompt {one.effects.variety:.2f} as different as without it")
+    if one.effects.leak is not None:
+        parts.append(f"{one.effects.leak:.2f} of the change without the trigger word")
+    if one.alike:
+        prompts = "" if one.alike.fidelity is None else f", to their prompts {one.alike.fidelity:.3f}"
+        parts.append(f"likeness to the training pictures {one.alike.likeness:.3f}{prompts}")
     return parts[0] + " " + ", ".join(parts[1:])
 
 
@@ -168,7 +228,22 @@ def conclude(found: Sequence[Judgement], spread: Spread | None) -> str:
         said.append(f"The sample of {one.label} for '{near.prompt[:60]}' copies {near.picture}{more}.")
     elif spread:
         said.append("None of the samples copies a training picture.")
-    return " ".join(said)
+    return " ".join([*said, *_say_effects(saved)])
+
+
+def _say_effects(saved: Sequence[Judgement]) -> Iterator[str]:
+    """Of the first checkpoint of which there is something to say."""
+    for one in saved:
+        if one.effects.variety is not None and one.effects.variety < COLLAPSED:
+            yield f"From {one.label} on, samples of one prompt are all much alike ({one.effects.variety:.0%} of the model's own variety)."
+            break
+    for one in saved:
+        if one.effects.leak is not None and one.effects.leak > LEAKS:
+            yield (
+                f"From {one.label} on, pictures without the trigger word change as well, {one.effects.leak:.0%} of what it changes: "
+                "regularisation pictures keep them as they are."
+            )
+            break
 
 
 def _say_best(without: Judgement, saved: Sequence[Judgement]) -> str:

@@ -1,8 +1,10 @@
 """text-generation-webui's host over a stand-in of that program: turns, what is left behind, who waits for what."""
 
+import gc
 import json
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from hotlora.hosts.textgen.host import TextgenHost, explain_absence
 from hotlora.hosts.textgen.live import LiveAnswers
 from hotlora.hosts.textgen.lock import WatchedLock, watch_lock
 from hotlora.llm.config import TextConfig
+from safetensors.torch import load_file
 from textgen_program import install
 from waiting import wait_until
 
@@ -130,6 +133,31 @@ def test_an_unloaded_model_pauses_the_run_until_it_is_back(program, studio, star
     step = jobs.history("facts").step
     program.load("small")
     wait_until(lambda: jobs.history("facts").step > step)
+
+
+def test_a_freed_run_has_the_model_unloaded_and_loaded_again_and_equals_one_that_was_not(program, studio, start):
+    jobs, live = studio
+    start("whole", max_steps=40)
+    wait_until(status_is(jobs, "whole", "done"))
+
+    def load_model(name, loader):
+        program.load(name)
+        return program.shared.model, program.shared.tokenizer
+
+    program.models.unload_model, program.models.load_model = program.unload, load_model
+    live.wanted, net = True, weakref.ref(program.shared.model)
+    start(max_steps=40)
+    wait_until(lambda: jobs.history("facts").step > 2)
+    jobs.control("facts").pause(free=True)
+    wait_until(lambda: getattr(jobs.history("facts").latest, "freed", False))
+    assert program.shared.model is None and jobs.history("facts").step < 40
+    gc.collect()
+    assert net() is None
+    jobs.control("facts").go_on()
+    wait_until(status_is(jobs, "facts", "done"))
+    assert program.shared.model_name == "small"
+    one, other = (load_file(jobs.folder / name / name / "adapter_model.safetensors") for name in ("whole", "facts"))
+    assert one and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_an_applied_adapter_pauses_the_run_until_it_is_taken_off(program, studio, start):
