@@ -65,7 +65,7 @@ class ToolsSection:
                 "form": gr.Radio(
                     label="Form", choices=list(_FORMS), value=next(iter(_FORMS)), visible=False, elem_id="hotlora_tool_form", **how
                 ),
-                "name": gr.Textbox(label="Name of the new LoRA", max_lines=1, visible=False, elem_id="hotlora_tool_name", **how),
+                "name": gr.Textbox(label="Name of the new file", max_lines=1, visible=False, elem_id="hotlora_tool_name", **how),
                 "model": self._build_model("Model", "One of the program's, or a path: a checkpoint, or a language model's folder."),
                 "tuned": self._build_model("The same model, trained further", "What it has learned beyond the first is taken out."),
             }
