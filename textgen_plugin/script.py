@@ -106,6 +106,7 @@ def _make_studio() -> Any:
         shelf=AppliedAdapters(),
         chats=ChatHistories(Path(shared.user_data_dir).resolve() / "logs", folder / "data"),
         live=live,
+        models=lambda: {path.parent.name: path.parent for path in sorted(Path(shared.args.model_dir).glob("*/config.json"))},
     )
 
 

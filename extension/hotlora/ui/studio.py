@@ -216,6 +216,7 @@ class Studio:
     waits_for: Callable[[], str] = lambda: ""  # a sentence where a run would wait before it trains on it
     hides: Sequence[str] = ()  # options that make no sense in this program
     choices: Mapping[str, Callable[[], list[str]]] = field(default_factory=dict)  # option -> what the program offers for it
+    models: Callable[[], Mapping[str, Path]] = dict  # those of the program by name, with their files or folders
     defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the config class's own
     settings: Callable[[], Mapping[str, Any]] = dict  # options that are set elsewhere than on the page
     missing: Callable[[], str] = lambda: ""  # a sentence where a package is missing without which nothing trains
