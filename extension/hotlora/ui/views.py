@@ -263,7 +263,10 @@ def describe_row(entry: Entry) -> Row:
         worked=duration(worked) if worked >= 1 else "",
         score=next((f"{score:.0%}" for score in scores.values()), ""),
         marks=entry.marks,
-        is_away=entry.status == "paused" and isinstance(outline.latest, Paused) and bool(outline.latest.message),
+        is_away=entry.status == "paused"
+        and isinstance(outline.latest, Paused)
+        and bool(outline.latest.message)
+        and not outline.latest.freed,
     )
 
 
