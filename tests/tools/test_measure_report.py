@@ -12,7 +12,7 @@ import measure_report
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(measure_report, "SIDES", (96, 128))
+    monkeypatch.setattr(measure_report, "SIDES", (64, 72))
     monkeypatch.setattr(measure_report, "_DRAWN", 50)
 
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
+from hotlora.engine.options import build
 from hotlora.pictures import health
 from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
@@ -110,6 +111,15 @@ def test_a_report_of_many_pictures_tells_how_far_it_is_stops_and_goes_on(serve, 
     assert "Stopped. Health report goes on" in page.locator("#hotlora_health").first.inner_text()
     page.locator("#hotlora_examine").click()
     page.locator("#hotlora_health", has_text="Nothing was found").wait_for(timeout=100_000)
+
+
+def test_each_look_is_further_on_however_slow_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_section, "_EXAMINE_SECONDS", 0.0)
+    folder = make_pictures(tmp_path / "data", 70)
+    section = data_section.DataSection(toy_studio(tmp_path, editor=IMAGES.make_editor(), report=IMAGES.report), None)
+    config = build(ImageConfig, {"train_data_dir": str(folder), "output_dir": str(tmp_path / "run"), "resolution": 64})
+    for done in ("32 / 70", "64 / 70", "Nothing was found", "32 / 70"):
+        assert done in section._report(config)[1]
 
 
 def test_the_same_is_done_by_http_in_allowed_folders_only(tmp_path, folder):
