@@ -68,6 +68,7 @@ from hotlora.ui.views import (
     show_findings,
     show_left,
     show_log,
+    show_looking,
     show_outlook,
     show_place,
     show_runs,
@@ -226,8 +227,10 @@ def texts_of_answers(tab):
         recipe._studio.model_name = lambda name=name: name
         yield from texts(recipe.show_model())
     yield from texts(recipe._write_yaml(*recipe.options.show({"output_name": NAMES}))[1])
-    remedies = [make_remedy(kind, [NAMES]) for kind in REMEDIES]
-    yield from texts(show_findings([]), show_findings([Finding(NAMES, NAMES, [], remedy) for remedy in remedies], NAMES, 1))
+    remedies = [make_remedy(kind, [NAMES], "x") for kind in REMEDIES]
+    yield from texts(
+        show_looking(1, 2), show_findings([]), show_findings([Finding(NAMES, NAMES, [], remedy) for remedy in remedies], NAMES, 1)
+    )
     yield from texts(show_class(ClassStatus(1, False, 1, 1, NAMES, True, NAMES)))
     yield from texts(show_proposals([Proposal(NAMES, caption, NAMES) for caption in (NAMES, "")]))
     yield from texts(*(show_captions(CaptionStatus(busy, 1, 2, 1, 1, NAMES)) for busy in (True, False)))

@@ -20,11 +20,11 @@ from .datasets import add_to_data_set, list_data_sets
 from .draw import hint
 from .question_section import QuestionSection
 from .studio import Studio
-from .views import show_data, show_findings, show_place
+from .views import show_data, show_findings, show_looking, show_place
 from .widgets import OptionWidgets
 
 _SHOWN = {"pictures": "with their captions"}
-_EXAMINE_SECONDS = 20.0
+_EXAMINE_SECONDS = 8.0  # of a long report, before the page says how far it is
 _CLOSED = gr.update(visible=False)
 
 
@@ -33,6 +33,7 @@ class DataSection:
 
     def __init__(self, studio: Studio, said: Any):
         self._studio, self._said = studio, said
+        self._reached: dict[str, int] = {}  # how many pictures of a folder an unfinished report has looked at
         self._album = AlbumSection(studio.editor, said, self._read_config) if studio.editor else None
 
     def build(self, options: OptionWidgets) -> None:
@@ -64,7 +65,7 @@ class DataSection:
         self._columns = ColumnsSection(self._studio, self._said) if self._studio.look_at_columns else None
         if self._columns:
             self._columns.build()
-        self.health = gr.HTML(elem_id="hotlora_health")
+        self.health = gr.HTML(elem_id="hotlora_health", elem_classes=["hotlora-live"])
         self._mend = gr.Button("mend", elem_id="hotlora_mend", elem_classes=["hotlora-hidden"])
         self._remedy = gr.Textbox(elem_id="hotlora_remedy", elem_classes=["hotlora-hidden"])
         if self._album:
@@ -116,7 +117,9 @@ class DataSection:
         self._connect_sources(everything, looked)
         answer(self.data_set.input, self._choose, [self.data_set, *everything], [*looked, self.folder])
         tell_answered(answer(self.look.click, self._look_at, everything, looked), "hotlora_look")
-        tell_answered(answer(self.examine.click, self._examine, everything, [self._said, self.health]), "hotlora_examine")
+        examined = answer(self.examine.click, self._examine, everything, [self._said, self.health])
+        tell_answered(examined, "hotlora_examine")
+        listen(examined.then, None, js="() => { hotloraExamined(); }")
         wish = f"(...values) => [window.hotloraRemedy || '', ...values.slice(1, {1 + len(everything)})]"
         mended = answer(self._mend.click, self._carry_out, [self._remedy, *everything], [self._said, self.health], js=wish)
         listen(mended.then, None, js="() => { hotloraMended(); }")
@@ -178,12 +181,13 @@ class DataSection:
 
     def _report(self, config: Any) -> tuple:
         assert self._studio.report
-        until = time.monotonic() + _EXAMINE_SECONDS
+        before, until = self._reached.pop(config.train_data_dir, 0), time.monotonic() + _EXAMINE_SECONDS
         findings: list[Finding] = []
         for progress, found in self._studio.report(config):
             findings += found
-            if time.monotonic() > until and progress.done < progress.total:
-                return message(f"{progress.done} of {progress.total} are looked at. Press Health report again to go on."), gr.update()
+            if time.monotonic() > until and before < progress.done < progress.total:  # further than before, however slow this computer is
+                self._reached[config.train_data_dir] = progress.done
+                return "", show_looking(progress.done, progress.total)
         editor = self._studio.editor
         if editor is None:
             return "", show_findings([replace(finding, remedy=None) for finding in findings])

@@ -58,6 +58,14 @@ def show_findings(findings: Sequence[Finding], folder: str = "", steps: int = 0)
     return f'<div class="hotlora-card hotlora-findings" data-folder="{escape(folder)}"><h4>Health report</h4>{told}{undo}</div>'
 
 
+def show_looking(done: int, total: int) -> str:
+    """How far a report is that goes on; the script (javascript/hotlora_health.js) asks for the rest until somebody stops it."""
+    bar = f'<div class="hotlora-bar"><i style="width:{done / max(total, 1):.1%}"></i></div>'
+    stop = '<button type="button" data-stop="1"><span>Stop</span></button>'
+    counts = f"<p><span>looking for what is wrong</span> · <b>{done} / {total}</b></p>"
+    return f'<div class="hotlora-card hotlora-findings" data-looking="1"><h4>Health report</h4>{bar}{counts}{stop}</div>'
+
+
 def _show_remedy(remedy: Remedy | None) -> str:
     """With the number of examples that it changes."""
     if remedy is None:
