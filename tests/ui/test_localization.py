@@ -18,6 +18,7 @@ import gradio as gr
 import pytest
 import webui
 from hotlora.captioning.desk import CaptionStatus, Proposal
+from hotlora.engine import proposals
 from hotlora.engine.entries import STATUSES, Entry
 from hotlora.engine.events import (
     Concluded,
@@ -194,12 +195,13 @@ def texts_of_views(folder):
         yield show_grid(Grid(folder, NAMES, "prompt", axis, ((cell,),)), Offers({}, uses_tag=True))
     yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3), Left(NAMES, 0, 0, trials=3)])
     found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
+    found["proposals"] = [proposals.Proposal({NAMES: NAMES}, 1.0, 9, proposals.Taken(refusal=NAMES))]
     for news in (
         {},
         {"cancelled": True},
         {"error": NAMES},
         {"progress": Preparing(NAMES, 1, 2)},
-        {"estimate": Estimate(9, 9, 9, 1.0, 9, 9)},
+        {"estimate": Estimate(9, 9, 9, 1.0, 9, 9, {})},
     ):
         yield show_outlook(SimpleNamespace(**found | news))
 

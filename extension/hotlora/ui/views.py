@@ -13,6 +13,7 @@ from ..engine.history import History, clock
 from ..engine.line import Left
 from ..engine.marks import Marks
 from ..engine.outlook import Outlook
+from ..engine.proposals import Proposal
 from .draw import duration, escape, facts, gigabytes, hint, jpeg_source, notes
 from .search_views import describe_search, share_of_search
 from .smoothing import recent_loss
@@ -95,7 +96,8 @@ def show_outlook(outlook: Outlook | None) -> str:
     if outlook.cancelled:
         return f'<div class="hotlora-card" data-state="cancelled">{title}<p>Cancelled.</p></div>'
     if outlook.error:
-        return f'<div class="hotlora-card hotlora-bad" data-state="failed">{title}<p>{escape(outlook.error)}</p></div>'
+        told = f"{title}<p>{escape(outlook.error)}</p>{_show_proposals(outlook.proposals)}"
+        return f'<div class="hotlora-card hotlora-bad" data-state="failed">{told}</div>'
     if outlook.estimate is None:
         doing = _show_work(outlook.progress) if outlook.progress else "<p><span>looking at the model</span> …</p>"
         clock = f'<b data-elapsed="{outlook.elapsed_seconds:.0f}"></b>'
@@ -109,7 +111,25 @@ def show_outlook(outlook: Outlook | None) -> str:
         ("memory free", gigabytes(estimate.free_bytes)),
         ("trained numbers", f"{estimate.trainable_parameters:,}"),
     ]
-    return f'<div class="hotlora-card" data-state="done">{title}{facts([*found, *known])}{notes(outlook.warnings)}</div>'
+    told = f"{title}{facts([*found, *known])}{notes(outlook.warnings)}{_show_proposals(outlook.proposals)}"
+    return f'<div class="hotlora-card" data-state="done">{told}</div>'
+
+
+def _show_proposals(proposals: Sequence[Proposal]) -> str:
+    """What makes a run fit, from as it is to what was measured with it, each with a button that puts it into the form."""
+    if not proposals:
+        return ""
+    return f'<p><b>What makes it fit, as measured</b></p><ul class="hotlora-notes">{"".join(map(_show_proposal, proposals))}</ul>'
+
+
+def _show_proposal(made: Proposal) -> str:
+    before = made.before
+    memory, speed = gigabytes(made.memory_bytes), _speed(made.seconds_per_step)
+    if not before.refusal:
+        memory, speed = f"{gigabytes(before.memory_bytes)} → {memory}", f"{_speed(before.seconds)} → {speed}"
+    wish = escape(json.dumps(dict(made.changes)))
+    button = f'<button type="button" data-proposal="{wish}">Put it into the recipe</button>'
+    return f"<li><code>{escape(made.name())}</code> <b>{memory} · {speed}</b> {button}</li>"
 
 
 def show_status(name: str, status: str, history: History, held_up: str = "", had: float | None = None) -> str:

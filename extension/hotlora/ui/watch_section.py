@@ -228,10 +228,10 @@ class WatchSection:
             return "unreadable", False, [text(shown) for shown in (message(str(error), bad=True), "", "", "")]
         others = self._read_others(name, compared)
         curves = {name: history, **others}
-        moment = (name, _moment(history))
+        moment = (name, history.moment)
         drawings = [
             text(now),
-            Drawing([chart, *((n, _moment(curve)) for n, curve in curves.items())], lambda: gr.update(value=draw_losses(curves, *chart)))
+            Drawing([chart, *((n, curve.moment) for n, curve in curves.items())], lambda: gr.update(value=draw_losses(curves, *chart)))
             if history.search is None
             else text(""),
             Drawing([(n, mark_samples(run)) for n, run in curves.items()], lambda: gr.update(value=show_samples(history, others)))
@@ -306,8 +306,3 @@ class WatchSection:
             return "", gr.update()
         self._jobs.delete(name, copies=bool(copies))
         return message(f"Deleted '{name}'."), gr.update(value=False)
-
-
-def _moment(history: History) -> tuple[int, float]:
-    """No two states of a run have the same."""
-    return history.count, history.latest.time if history.latest else 0.0
