@@ -57,6 +57,7 @@ from hotlora.ui.charts import ALSO, draw_losses
 from hotlora.ui.chat_section import ChatSection
 from hotlora.ui.class_section import show_class
 from hotlora.ui.grid_views import Offers, show_grid
+from hotlora.ui.now import _draw as draw_line
 from hotlora.ui.question_section import QuestionSection
 from hotlora.ui.question_views import show_chats, show_questions, show_review
 from hotlora.ui.samples import show_samples
@@ -191,6 +192,7 @@ def texts_of_views(folder):
     for axis, value in (("weight", 0.0), ("weight", 0.5), ("seed", 1), ("cfg", 2.0)):
         cell = replace(Cell(NAMES, 1.0, NAMES, None, None), **{axis: value})
         yield show_grid(Grid(folder, NAMES, "prompt", axis, ((cell,),)), Offers({}, uses_tag=True))
+    yield draw_line("done", NAMES, 0.5, NAMES)
     yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3), Left(NAMES, 0, 0, trials=3)])
     found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
     for news in (

@@ -65,7 +65,7 @@ class ToolsSection:
     def connect(self) -> None:
         """Answer what is done with the widgets."""
         fields = list(self.fields.values())
-        answer(self.tool.input, self._choose, [self.tool], [self._said, *fields])
+        answer(self.tool.input, self._choose, [self.tool], [self._said, self.told, *fields])
         done = answer(self.do.click, self._do, [self.tool, self.files, *fields], [self._said, self.told])
         tell_answered(done, "hotlora_tool_do")
 
@@ -76,7 +76,8 @@ class ToolsSection:
         return [f"{name}/{Path(file.path).name}" for name, file in found if file.kind != "checkpoint" or name == shown]
 
     def _choose(self, tool: str) -> list[Any]:
-        return ["", *(gr.update(visible=name in _FIELDS[tool].split()) for name in self.fields)]
+        """What it asks for; what the last one has told is no answer of this one."""
+        return ["", "", *(gr.update(visible=name in _FIELDS[tool].split()) for name in self.fields)]
 
     def _do(self, tool: str, chosen: list[str], rank: float | None, weights: str, form: str, name: str) -> tuple[str, str]:
         rank = rank or 0
