@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from hotlora.captioning.blip import Blip
     from hotlora.captioning.captioner import Captioner
     from hotlora.engine.adapters import AdapterSet
-    from hotlora.engine.interfaces import Adapters, Batch, Freeing, Host, Preview
+    from hotlora.engine.freeing import Freeing
+    from hotlora.engine.interfaces import Adapters, Batch, Host, Preview
     from hotlora.hosts.a1111.host import A1111Host
     from hotlora.hosts.a1111.model import A1111Model
     from hotlora.hosts.forge.host import ForgeHost

@@ -9,7 +9,7 @@ import torch
 from hotlora.engine import control as control_module
 from hotlora.engine import job as job_module
 from hotlora.engine.events import Finished, Paused, Started, Step, read_events
-from hotlora.engine.interfaces import Freeing
+from hotlora.engine.freeing import Freeing
 from hotlora.engine.jobs import Jobs
 from safetensors.torch import load_file
 from toy import ToyConfig, ToyHost, ToyTrainee

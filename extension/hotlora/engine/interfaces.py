@@ -3,7 +3,7 @@
 A new model family implements :class:`Trainee`, a new host implements :class:`Host`; the loop knows nothing else. What only some
 trainees can do stands in protocols of their own (:class:`Keeping`, :class:`Renewing`, :class:`Foreseeing`, :class:`Sharing`,
 :class:`Validating`, :class:`Spreading`, :class:`Resembling`, :class:`Grading`, :class:`Previewing`, :class:`Showing`; in ``redrawing`` one
-more): a trainee has such a protocol's members or has none of them. :class:`Freeing` is likewise for hosts.
+more): a trainee has such a protocol's members or has none of them. ``freeing`` has one for hosts.
 """
 
 import random
@@ -347,18 +347,4 @@ class Host(Protocol):
 
     def publish(self, path: Path) -> None:
         """Make a saved adapter usable now."""
-        ...
-
-
-@runtime_checkable
-class Freeing(Protocol):
-    """A host that keeps the model loaded while no run trains on it, and can do without."""
-
-    def unload(self, config: Any) -> None:
-        """Take it off the device as the program itself does when it is asked to, if it is there and the one that the config names. When
-        nobody has a turn."""
-        ...
-
-    def load_again(self, config: Any) -> None:
-        """Undo that, if it is still so: whatever else has been loaded since stays."""
         ...

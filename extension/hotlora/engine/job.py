@@ -15,7 +15,8 @@ from .control import Control
 from .errors import HandedBack, ModelAway, UserError
 from .events import Event, Failed, Finished, Paused, Preparing, Searching, Started, Step, Tried
 from .files import disk_full
-from .interfaces import Freeing, Host, Progress
+from .freeing import Freeing
+from .interfaces import Host, Progress
 from .loop import train
 from .memory import is_out_of_memory, release_all_cached_memory
 from .processes import ALONE, Processes

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hotlora.engine.control import Control
 from hotlora.engine.errors import ModelAway, UserError
-from hotlora.engine.interfaces import Freeing
+from hotlora.engine.freeing import Freeing
 from hotlora.engine.options import build
 from hotlora.hosts.a1111.checkpoint import check_usable
 from hotlora.hosts.a1111.host import A1111Host
