@@ -57,5 +57,5 @@ def _draw(status: str, called: str, share: float, rest: str) -> str:
     return (
         f'<div class="hotlora-now" data-line="{escape(called)} {escape(status)}"><button type="button" class="hotlora-go">'
         f'<i style="width:{share:.1%}"></i><span class="hotlora-line">{called} {badge}{rest}</span></button>'
-        '<button type="button" class="hotlora-dismiss" title="Hide this line"><b aria-hidden="true">×</b></button></div>'
+        '<button type="button" class="hotlora-dismiss" title="Hide this line"></button></div>'
     )
