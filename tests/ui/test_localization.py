@@ -57,7 +57,8 @@ from hotlora.ui.caption_section import show_status as show_captions
 from hotlora.ui.charts import ALSO, draw_losses
 from hotlora.ui.chat_section import ChatSection
 from hotlora.ui.class_section import show_class
-from hotlora.ui.grid_views import Offers, show_grid
+from hotlora.ui.grid_views import Offers, show_foreseen, show_grid
+from hotlora.ui.now import _draw as draw_line
 from hotlora.ui.question_section import QuestionSection
 from hotlora.ui.question_views import show_chats, show_questions, show_review
 from hotlora.ui.samples import show_samples
@@ -193,6 +194,8 @@ def texts_of_views(folder):
     for axis, value in (("weight", 0.0), ("weight", 0.5), ("seed", 1), ("cfg", 2.0)):
         cell = replace(Cell(NAMES, 1.0, NAMES, None, None), **{axis: value})
         yield show_grid(Grid(folder, NAMES, "prompt", axis, ((cell,),)), Offers({}, uses_tag=True))
+    yield show_foreseen(1, 1.0, draws=True)
+    yield draw_line("done", NAMES, 0.5, NAMES)
     yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3), Left(NAMES, 0, 0, trials=3)])
     found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
     found["proposals"] = [proposals.Proposal({NAMES: NAMES}, 1.0, 9, proposals.Taken(refusal=NAMES))]

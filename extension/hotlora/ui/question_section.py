@@ -12,18 +12,11 @@ import gradio as gr
 
 from .compat import answer, listen, message, tell_answered
 from .draw import escape, hint
+from .labels import QUESTION_LABELS
 from .question_views import show_questions, show_review
 from .studio import Studio
 from .widgets import OptionWidgets
 
-_LABELS = {
-    "questions_per_passage": "Questions per passage",
-    "passage_characters": "Characters per passage",
-    "answer_tokens": "Tokens per answer",
-    "question_temperature": "Randomness of questions",
-    "question_instruction": "Instruction for questions",
-    "answer_instruction": "Instruction for answers",
-}
 _TOLD = "The loaded model reads documents passage by passage, and writes questions and answers. Only what you accept is learned."
 
 
@@ -82,7 +75,7 @@ class QuestionSection:
         self.taken = gr.Textbox(elem_id="hotlora_taken_questions", **hidden)
 
     def _make(self, name: str) -> None:
-        self.settings.make(name, label=_LABELS.get(name, ""), elem_classes=["hotlora-setting"])
+        self.settings.make(name, label=QUESTION_LABELS.get(name, ""), elem_classes=["hotlora-setting"])
 
     def connect(self, recipe: Any) -> None:
         """Answer what is done with the widgets."""

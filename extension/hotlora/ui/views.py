@@ -15,6 +15,7 @@ from ..engine.marks import Marks
 from ..engine.outlook import Outlook
 from ..engine.proposals import Proposal
 from .draw import duration, escape, facts, gigabytes, hint, jpeg_source, notes
+from .labels import in_labels
 from .search_views import describe_search, share_of_search
 from .smoothing import recent_loss
 
@@ -96,7 +97,7 @@ def show_outlook(outlook: Outlook | None) -> str:
     if outlook.cancelled:
         return f'<div class="hotlora-card" data-state="cancelled">{title}<p>Cancelled.</p></div>'
     if outlook.error:
-        told = f"{title}<p>{escape(outlook.error)}</p>{_show_proposals(outlook.proposals)}"
+        told = f"{title}<p>{escape(in_labels(outlook.error))}</p>{_show_proposals(outlook.proposals)}"
         return f'<div class="hotlora-card hotlora-bad" data-state="failed">{told}</div>'
     if outlook.estimate is None:
         doing = _show_work(outlook.progress) if outlook.progress else "<p><span>looking at the model</span> …</p>"
@@ -190,7 +191,7 @@ def _explain(status: str, history: History) -> str:
     """A sentence where the status alone does not say enough."""
     latest = history.latest
     if isinstance(latest, Failed):
-        return f'<p class="hotlora-message hotlora-bad">{escape(latest.message)}</p>'
+        return f'<p class="hotlora-message hotlora-bad">{escape(in_labels(latest.message))}</p>'
     if status == "paused" and isinstance(latest, Paused) and latest.message:
         return f'<p class="hotlora-message">{escape(latest.message)}</p>'
     if status == "preparing" and isinstance(latest, Preparing):
