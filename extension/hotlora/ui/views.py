@@ -227,7 +227,7 @@ def _show_place(run: Left) -> str:
         return f"<span>trials:</span> <b>{run.trials}</b>"
     if not run.step:
         return "<span>had not begun</span>"
-    lost = f" <span>steps after the last saved state, which are trained again:</span> <b>{run.lost_steps}</b>" if run.lost_steps else ""
+    lost = f" · <span>steps after the last saved state, which are trained again:</span> <b>{run.lost_steps}</b>" if run.lost_steps else ""
     return f"<span>at step</span> <b>{run.step}</b>{lost}"
 
 

@@ -46,7 +46,7 @@ class WatchSection:
         """Make the widgets."""
         gr.HTML("<h3><i>3</i> <span>Watch</span></h3>", elem_id="hotlora_watch")
         self.now = gr.HTML(elem_id="hotlora_now", elem_classes=["hotlora-live"])
-        with gr.Column(visible=False, elem_id="hotlora_left") as self.left:
+        with gr.Column(visible=False, scale=0, elem_id="hotlora_left") as self.left:
             self.left_runs = gr.HTML(elem_id="hotlora_left_runs", elem_classes=["hotlora-live"])
             with gr.Row(elem_classes=["hotlora-buttons"]):
                 self.go_on_with_left = gr.Button("Go on with them", size="sm", elem_id="hotlora_go_on_with_left", variant="primary")
