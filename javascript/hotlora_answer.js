@@ -13,6 +13,7 @@
         hotlora_look_ahead: ["#hotlora_outlook", "#hotlora_answer"],
         hotlora_grid_draw: ["#hotlora_grid_answer", "#hotlora_grid_answer"],
         hotlora_grid_keep: ["#hotlora_grid_answer", "#hotlora_grid_answer"],
+        hotlora_grid_take: ["#hotlora_grid_answer", "#hotlora_grid_answer"],
         hotlora_look: ["#hotlora_album", "#hotlora_message"],
         hotlora_examine: ["#hotlora_health", "#hotlora_message"],
         hotlora_draw_class: ["#hotlora_class_status", "#hotlora_message"],

@@ -1,4 +1,4 @@
-// Samples and grids: one picture over the whole page on a click, and the others of its row (and, in a grid, of its column) by a slider
+// Samples and grids: one picture or answer over the whole page on a click, and the others of its row (and, in a grid, of its column) by a slider
 // or the arrow keys, with what can be done with a checkpoint. Samples' rows stand at their newest. And the chart's choices, shown at once.
 
 (function () {
@@ -12,14 +12,14 @@
         const slider = Object.assign(document.createElement("input"), { type: "range", min: 0 });
         slider.setAttribute("aria-label", window.hotlora.translate("Step"));
         slider.addEventListener("input", () => show(place[0], Number(slider.value)));
-        const use = button(window.hotlora.translate("Use this one"), () => { dialog.close(); window.hotloraUse(shown().dataset.tag); });
+        const use = button(window.hotlora.translate("Use this one"), takeShown);
         const keep = button(window.hotlora.translate("Keep only this one"), keepOnly);
         const close = button("✕", () => dialog.close());
         close.className = "hotlora-close";
         close.setAttribute("aria-label", window.hotlora.translate("Close"));
         const choices = Object.assign(document.createElement("div"), { className: "hotlora-choices" });
         choices.append(use, keep);
-        dialog.append(close, document.createElement("p"), document.createElement("img"), slider, choices);
+        dialog.append(close, document.createElement("p"), document.createElement("img"), document.createElement("pre"), slider, choices);
         dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
         dialog.addEventListener("keydown", (event) => {
             const by = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], Home: [0, -Infinity], End: [0, Infinity] }[event.key];
@@ -45,13 +45,26 @@
         const figure = rows[row][column];
         if (!figure) return; // not drawn yet
         place = [row, column];
-        const { src, alt } = figure.querySelector("img");
-        Object.assign(dialog.querySelector("img"), { src, alt });
-        dialog.querySelector("p").textContent = alt;
+        const picture = figure.querySelector("img");
+        const text = figure.querySelector("pre");
+        const large = dialog.querySelector("img");
+        large.hidden = !picture;
+        if (picture) Object.assign(large, { src: picture.src, alt: picture.alt });
+        Object.assign(dialog.querySelector("pre"), { hidden: !text, textContent: text ? text.textContent : "", scrollTop: 0 });
+        dialog.querySelector("p").textContent = picture ? picture.alt : text.title;
         Object.assign(dialog.querySelector("input"), { max: rows[row].length - 1, value: column });
         const [use, keep] = dialog.querySelectorAll(".hotlora-choices button");
-        use.hidden = !figure.dataset.tag;
+        use.hidden = !figure.dataset.tag && !figure.dataset.strength;
         keep.hidden = !figure.dataset.gone;
+    }
+
+    function takeShown() {
+        const { tag, keep, strength } = shown().dataset;
+        const run = shown().closest(".hotlora-beside").dataset.run;
+        dialog.close();
+        if (tag) return window.hotloraUse(tag);
+        window.hotloraTaken = [run, keep, strength];
+        window.hotlora.find("#hotlora_grid_take").click();
     }
 
     function keepOnly() {
@@ -65,7 +78,7 @@
     }
 
     function open(event) {
-        const picture = event.target.closest && event.target.closest(".hotlora-row img, .hotlora-beside img");
+        const picture = event.target.closest && event.target.closest(".hotlora-row img, .hotlora-beside :is(img, pre)");
         if (!picture || (event.type === "keydown" && event.key !== "Enter")) return;
         if (!dialog) make();
         const table = picture.closest(".hotlora-beside");

@@ -2,8 +2,8 @@
 
 engine <- pictures <- sd, captioning; engine <- llm; hosts above them, no host knowing another; tasks sees all of these, hosts only
 inside its functions; ui sees engine, toolbox, tasks, the config classes and the captioners' protocol, never hosts; cli, which joins a
-host to the rest, sees everything; toolbox sees engine, sd, llm, tasks and the stand-alone host; gradio only in ui and entry points; a
-host's own `modules` only in that host's folder; heavy libraries only where they are at home, and loaded only when used.
+host to the rest, sees everything; toolbox sees engine, pictures, sd, llm, tasks and the stand-alone host; gradio only in ui and entry
+points; a host's own `modules` only in that host's folder; heavy libraries only where they are at home, and loaded only when used.
 
 And what of the house's style can be measured: how long functions and files are, and that the engine names nothing that another room owns.
 """
@@ -32,7 +32,7 @@ ROOMS = {  # what each may import; a file directly in the package is a room of i
     "llm": r"(engine|llm)\b",
     "captioning": r"(engine|pictures|captioning)\b",
     "hosts": r"(engine|pictures|sd|llm|hosts)\b|captioning\.captioner\b",
-    "toolbox": r"(engine|sd|llm|tasks|toolbox)\b|hosts\.(shared|standalone)\b",
+    "toolbox": r"(engine|pictures|sd|llm|tasks|toolbox)\b|hosts\.(shared|standalone)\b",
     "tasks": r"(engine|pictures|sd|llm|hosts|shipped)\b",
     "ui": r"(engine|toolbox|ui|tasks|shipped)\b|(pictures|sd|llm)\.config\b|captioning\.captioner\b",
     "cli": r"(engine|pictures|sd|llm|captioning|hosts|toolbox|tasks|ui|cli|shipped)\b",
@@ -56,6 +56,9 @@ HOMES = {  # library -> files that may import it, relative to the repository
     "transformers": r"extension/hotlora/(hosts/standalone/\w+|engine/optimizers|llm/\w+|captioning/\w+)\.py$|tools/|demo/",
     "onnxruntime": r"extension/hotlora/captioning/onnx_tagger\.py$",
     "bitsandbytes": r"extension/hotlora/(engine/optimizers|hosts/standalone/few_bits)\.py$",
+    "openpyxl": r"extension/hotlora/llm/workbooks\.py$",
+    "pyarrow": r"extension/hotlora/llm/parquet\.py$",
+    "pypdf": r"extension/hotlora/llm/pdf\.py$",
     "optuna": r"extension/hotlora/engine/searching\.py$",
     "peft": r"extension/hotlora/(engine/\w+|llm/peft_names|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
 }
@@ -69,6 +72,7 @@ FOREIGN = re.compile(  # what the engine has no word for: tasks, families, their
     re.VERBOSE | re.IGNORECASE,
 )
 MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "onnxruntime", "optuna", "matplotlib", "tensorboard")
+MUST_BE_LAZY += ("openpyxl", "pyarrow", "pypdf")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from hotlora.engine.interfaces import (
     Trainee,
     Validating,
 )
-from hotlora.engine.redrawing import Redrawing
+from hotlora.engine.redrawing import Asking, Redrawing
+from hotlora.llm.questions.job import Answering
 from hotlora.llm.trainee import TextTrainee
 from hotlora.sd.trainee import ImageBatch, ImageTrainee
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hotlora.captioning.blip import Blip
     from hotlora.captioning.captioner import Captioner
     from hotlora.engine.adapters import AdapterSet
+    from hotlora.engine.freeing import Freeing
     from hotlora.engine.interfaces import Adapters, Batch, Host, Preview
     from hotlora.hosts.a1111.host import A1111Host
     from hotlora.hosts.a1111.model import A1111Model
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     batches: list[type[Batch]] = [ImageBatch, TextBatch]
     previews: list[type[Preview]] = [Sample, Completion]
     adapters: list[type[Adapters]] = [AdapterSet]
+    freeing: list[type[Freeing]] = [A1111Host, ForgeHost, TextgenHost]
     hosts: list[type[Host]] = [DiffusersHost, TransformersHost, A1111Host, ForgeHost, TextgenHost]
     image_models: list[type[ImageModel]] = [DiffusersModel, A1111Model, ForgeModel]
     text_models: list[type[TextModel]] = [CausalModel]
@@ -80,6 +83,6 @@ def test_a_trainee_has_all_of_an_optional_protocol_or_nothing(trainee: type, pro
 @pytest.mark.parametrize("trainee", [ImageTrainee, TextTrainee])
 def test_a_trainee_offers_what_a_loop_asks_of_it_and_little_else(trainee: type):
     parts = (Trainee, Validating, Spreading, Resembling, Grading, Previewing, Redrawing, Showing, Keeping, Foreseeing, Renewing)
-    known = set().union(*map(members, parts))
+    known = set().union(*map(members, (*parts, Asking, Answering)))
     public = {name for name in vars(trainee) if not name.startswith("_")}
     assert public <= known

@@ -67,6 +67,7 @@ def _make_studio() -> Any:
     from hotlora.engine.files import remove_leftovers
     from hotlora.engine.jobs import Jobs
     from hotlora.hosts.textgen.adapters import AppliedAdapters
+    from hotlora.hosts.textgen.chats import ChatHistories
     from hotlora.hosts.textgen.host import TextgenHost, explain_loader, explain_now, explain_wait, lora_folder, read_tokenizer
     from hotlora.hosts.textgen.library import LoraLibrary
     from hotlora.hosts.textgen.live import LiveAnswers
@@ -101,6 +102,7 @@ def _make_studio() -> Any:
         hides=("base_model", "quantization", "mixed_precision", "slice_seconds", "metadata_path"),
         add_optuna=f'Add it, moving no other package: "{sys.executable}" "{_ROOT / "install.py"}" optuna',
         shelf=AppliedAdapters(),
+        chats=ChatHistories(Path(shared.user_data_dir).resolve() / "logs", folder / "data"),
         live=live,
     )
 

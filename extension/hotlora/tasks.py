@@ -26,7 +26,7 @@ class Task:
     config_class: type[RunConfig]
     label: str  # what it is called where people choose
     data_word: str  # what its data is called
-    draws_pictures: bool  # whether checkpoints can be compared in a grid
+    draws_pictures: bool  # whether samples are pictures; answers else
     options_table: str  # the heading of its table in the documentation
     make_host: Callable[[], "Host"]  # the stand-alone one, which loads the models by itself
     look_at: Callable[[Any], "DataView"]  # given its config: what people are shown of their data; raises UserError
@@ -38,7 +38,9 @@ class Task:
     make_editor: Callable[[], Any] = lambda: None  # edits examples (``ui.studio.Editor``); None where nothing can be edited
     report: Callable[[Any], "Iterator[tuple[Progress, list[Finding]]]"] | None = None  # what commonly goes wrong with such data
     make_class_desk: Callable[[Any, Path], Any] = lambda jobs, folder: None  # draws regularisation pictures (``ui.studio.ClassPictures``)
+    make_question_desk: Callable[[Any, Path], Any] = lambda jobs, folder: None  # writes questions about documents (``ui.studio.Questions``)
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)  # option -> what people choose from, or write something else
+    grade: Callable[[str, str], Mapping[str, float]] | None = None  # right answer, given one -> scores by name, where there are answers
 
     @property
     def name(self) -> str:
@@ -93,9 +95,10 @@ def _make_class_desk(jobs: Any, folder: Path) -> Any:
 
 
 def _report_pictures(config: ImageConfig) -> "Iterator[tuple[Progress, list[Finding]]]":
+    from .hosts.standalone.counting import count_tokens
     from .pictures.health import find_health
 
-    return find_health(config)
+    return find_health(config, count_tokens)
 
 
 IMAGES = Task(
@@ -156,6 +159,18 @@ def _list_text_suffixes() -> Sequence[str]:
     return SUFFIXES
 
 
+def _make_question_desk(jobs: Any, folder: Path) -> Any:
+    from .llm.questions.desk import QuestionDesk
+
+    return QuestionDesk(jobs, folder)
+
+
+def _grade_answer(wanted: str, given: str) -> Mapping[str, float]:
+    from .llm.grading import grade_answer
+
+    return grade_answer(wanted, given)
+
+
 TEXTS = Task(
     config_class=TextConfig,
     label="text",
@@ -174,6 +189,8 @@ TEXTS = Task(
         "Continued text": find_shipped("configs/continued_text.yaml"),
     },
     hides=("slice_seconds", "training_share", "metadata_path"),
+    make_question_desk=_make_question_desk,
+    grade=_grade_answer,
     choices={"chat_template": BUILT_IN_TEMPLATES, "target_modules": ("all-linear", "attention")},
 )
 

@@ -12,6 +12,7 @@ from hotlora.engine.access import Access
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
 from hotlora.pictures.caption_editing import list_captions, write_caption
+from hotlora.pictures.editor import PictureEditor
 from hotlora.sd.config import ImageConfig
 from pictures import make_pictures
 
@@ -103,6 +104,80 @@ def test_what_a_person_writes_meanwhile_stays(config):
     desk = desk_with(say)
     status = run(desk, config)
     assert (status.written, status.proposed) == (3, 1) and captions(config)["picture 1.png"] == "by hand"
+    assert [proposal.name for proposal in desk.list_proposals(config)] == ["picture 1.png"]
+
+
+def read_all(config):
+    folder = Path(config.train_data_dir)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.suffix in (".txt", ".csv", ".jsonl")}
+
+
+def test_a_whole_writing_is_one_step_of_the_albums_undo(config):
+    before, editor, desk = read_all(config), PictureEditor(len), desk_with(Fake())
+    run(desk, config, caption_batch=1)
+    assert editor.count_steps(config) == 1
+    assert editor.undo(config) == "Undone: Write captions: 4 captions" and read_all(config) == before
+    run(desk, config, caption_batch=3)
+    editor.write(config, "picture 5.png", "by hand")
+    (Path(config.train_data_dir) / "picture 0.txt").unlink()
+    run(desk, config)
+    assert editor.count_steps(config) == 3, "another writing is another step"
+    for told in ("Write captions: 1 caption", "caption of picture 5.png", "Write captions: 4 captions"):
+        if told.endswith("4 captions"):  # what was removed by hand is gone in any case
+            assert sorted(read_all(config)) == sorted([*before, *(f"picture {number}.txt" for number in (1, 2, 3))])
+        assert editor.undo(config) == f"Undone: {told}"
+    assert read_all(config) == before
+
+
+def test_what_is_done_in_the_album_meanwhile_is_a_step_between(config):
+    before, editor, fake = read_all(config), PictureEditor(len), Fake()
+
+    def say(pictures, images):
+        if len(fake.batches) == 2:
+            editor.write(config, "picture 4.png", "by hand")
+        return fake(pictures, images)
+
+    run(desk_with(say), config, caption_batch=1)
+    assert editor.count_steps(config) == 3
+    told = [editor.undo(config) for _ in range(3)]
+    assert told == ["Undone: Write captions: 4 captions", "Undone: caption of picture 4.png", "Undone: Write captions: 2 captions"]
+    assert read_all(config) == before
+
+
+def test_a_writing_that_was_killed_is_undone_too(config):
+    """The step's last line is cut short: what it was about was not written yet."""
+    before, fake, editor = read_all(config), Fake(), PictureEditor(len)
+    fake.may = threading.Semaphore(2)
+    desk = desk_with(fake)
+    desk.start(config, {"caption_batch": 1})
+    while desk.status.written < 2:
+        threading.Event().wait(0.01)
+    desk.stop()
+    fake.may.release()
+    desk.wait(20)
+    (step,) = Path(config.train_data_dir).rglob("undo-*/*.json")
+    step.write_text(step.read_text(encoding="utf-8") + '\n{"key": "0", "files": [["', encoding="utf-8")
+    assert "Write captions" in editor.undo(config) and read_all(config) == before
+
+
+def test_accepted_proposals_are_one_step(config):
+    table = Path(config.train_data_dir) / "metadata.jsonl"
+    table.write_text(json.dumps({"file_name": "picture 0.png", "text": "of the table"}) + "\n", encoding="utf-8")
+    before, editor, desk = read_all(config), PictureEditor(len), desk_with(Fake())
+    run(desk, config, as_proposals=True)
+    desk.decide(config, ["picture 5.png"], accept=True)
+    desk.decide(config, None, accept=True)
+    assert editor.count_steps(config) == 2 and read_all(config) != before
+    assert editor.undo(config) == "Undone: Accept proposals: 5 captions"
+    assert editor.undo(config) == "Undone: Accept proposals: 1 caption" and read_all(config) == before
+
+
+def test_a_proposal_for_a_picture_that_is_left_out_waits(config):
+    editor, desk = PictureEditor(len), desk_with(Fake())
+    run(desk, config, as_proposals=True)
+    editor.leave_out(config, ["picture 1.png"])
+    assert desk.decide(config, None, accept=True) == "5 accepted, 1 left."
+    editor.bring_back(config, ["picture 1.png"])
     assert [proposal.name for proposal in desk.list_proposals(config)] == ["picture 1.png"]
 
 

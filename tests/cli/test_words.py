@@ -31,7 +31,7 @@ def test_the_first_word_is_one_of_the_commands(capsys):
         main(["--help"])
     assert left.value.code == 0
     shown = capsys.readouterr().out
-    assert all(f"    {name} " in shown and command.about.split(".")[0] in shown for name, command in COMMANDS.items())
+    assert all(f"    {name}" in shown and command.about.split(".")[0] in shown for name, command in COMMANDS.items())
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["train"], ["check"], ["ui", "--task", "music"], ["label"]])

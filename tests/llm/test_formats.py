@@ -13,7 +13,8 @@ from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
 from hotlora.llm.config import TextConfig
 from hotlora.llm.conversation import Conversation, Document
-from hotlora.llm.formats import SUFFIXES, Texts, read_texts
+from hotlora.llm.formats import Texts, read_texts
+from hotlora.llm.readers import TEXT_SUFFIXES
 
 PAIR = [("user", "Who keeps the lamp?"), ("assistant", "The ferryman's daughter.")]
 QUESTION, ANSWER = (text for _, text in PAIR)
@@ -434,10 +435,10 @@ def test_what_is_about_the_data_is_left_out_and_said_but_stops_nothing(folder):
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("notes.docx", "Save it as plain text (.txt)"),
-        ("book.PDF", "Copy its text into a .txt file"),
-        ("faq.xlsx", "Save it as CSV"),
-        ("train.parquet", "Export it as JSON lines"),
+        ("notes.doc", "Save it as Word document (.docx) or plain text (.txt)"),
+        ("page.HTML", "Save it as plain text (.txt)"),
+        ("faq.xls", "Save it as Excel workbook (.xlsx) or CSV"),
+        ("train.arrow", "Export it as JSON lines"),
         ("faq.jsonl.gz", "Unpack it"),
         ("picture.png", "Convert it to text, or take it away"),
         ("faq", "without an ending"),
@@ -464,7 +465,7 @@ def test_all_that_is_wrong_is_said_at_once_up_to_a_point(folder):
 @pytest.mark.parametrize("on_bad_data", ["stop", "skip"])
 def test_nothing_to_read_is_an_error_that_says_what_is_read(folder, on_bad_data):
     places = [folder / "missing", folder, folder / ("x" * 5000)]
-    places += [write(folder.parent / f"empty{suffix}", content) for suffix in SUFFIXES for content in ("", " \n\n")]
+    places += [write(folder.parent / f"empty{suffix}", content) for suffix in TEXT_SUFFIXES for content in ("", " \n\n")]
     places += [write(folder.parent / name, text) for name, text in [("a.json", "[]"), ("b.json", "{}"), ("c.csv", "question,answer\n")]]
     for place in places:
         text = complaint(place, on_bad_data)
@@ -485,7 +486,7 @@ def test_damaged_utf8_is_not_taken_for_another_encoding(folder):
     "content", [b"PK\x03\x04\x00\x00", b"\x89PNG\r\n\x1a\n\x81\x01", "abc".encode("utf-16-le"), "abc".encode("utf-32"), b"\xff\xfea"]
 )
 def test_what_is_no_text_is_not_learned(folder, content):
-    for suffix in SUFFIXES:
+    for suffix in TEXT_SUFFIXES:
         assert "UTF-8" in complaint(write(folder.parent / f"a{suffix}", content))
 
 
@@ -514,7 +515,7 @@ def test_no_bytes_whatever_raise_anything_but_a_user_error(tmp_path):
     read_well = 0
     for number in range(1500):
         data = rng.randbytes(rng.randint(0, 300)) if number % 5 == 0 else mutate(rng, rng.choice(seeds))
-        path = write(tmp_path / f"a{rng.choice(SUFFIXES)}", data)
+        path = write(tmp_path / f"a{rng.choice(TEXT_SUFFIXES)}", data)
         try:
             texts = read_texts(path, config("skip"))
         except UserError as error:

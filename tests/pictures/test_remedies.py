@@ -8,7 +8,7 @@ from hotlora.engine.options import build
 from hotlora.pictures.caption_changes import OPERATIONS, mend_letters
 from hotlora.pictures.editor import PictureEditor
 from hotlora.pictures.health import report_health
-from hotlora.pictures.remedies import LEAVE_OUT, REMEDIES
+from hotlora.pictures.remedies import LEAVE_OUT, REMEDIES, SAVE_UTF8
 from hotlora.sd.config import ImageConfig
 from PIL import ImageFilter
 from test_health import texture
@@ -72,6 +72,18 @@ def share(data):
         path.write_text(f"{path.read_text(encoding='utf-8')}, outside", encoding="utf-8")
 
 
+def write_in_japanese(data):
+    (data / "3.txt").write_bytes("zwx, 青い空の下で眠る猫、庭の椅子の上".encode("cp932"))
+
+
+def nearly_share(data):
+    """Twelve pictures, of which eleven have a tag."""
+    for seed in range(6, 12):
+        texture(seed).save(data / f"{seed}.png")
+    for seed in range(12):
+        (data / f"{seed}.txt").write_text(f"zwx, thing {seed}, {'red hair, ' * (seed != 4)}place {seed}", encoding="utf-8")
+
+
 def forget_trigger(data):
     for path in data.glob("*.txt"):
         path.write_text(path.read_text(encoding="utf-8").replace("zwx", "abc"), encoding="utf-8")
@@ -87,6 +99,8 @@ CASES = {
     "same": (copy, ("new.png",), None),
     "alike": (repeat, ("new.png",), None),
     "encoding": (garble, ("3.png",), "zwx, ein schönes Bild, Â“so“, it is’"),
+    "foreign": (write_in_japanese, ("3.png",), "zwx, 青い空の下で眠る猫、庭の椅子の上"),
+    "absorbed": (nearly_share, tuple(f"{seed}.png" for seed in sorted({*range(12)} - {4}, key=str)), "zwx, thing 3, place 3"),
     "doubles": (double, ("3.png",), "zwx, thing 3, place"),
     "everywhere": (share, ALL, "zwx, thing 3, place 3"),
     "trigger": (forget_trigger, ("4.png",), None),
@@ -95,7 +109,7 @@ CASES = {
 
 def test_there_is_a_case_for_each_remedy_and_an_operation():
     assert CASES.keys() == REMEDIES.keys()
-    assert {way.operation for way in REMEDIES.values()} <= {LEAVE_OUT, *OPERATIONS}
+    assert {way.operation for way in REMEDIES.values()} <= {LEAVE_OUT, SAVE_UTF8, *OPERATIONS}
 
 
 @pytest.mark.parametrize("kind", CASES)

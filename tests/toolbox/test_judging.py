@@ -11,11 +11,11 @@ from hotlora.cli import main
 from hotlora.engine.options import build
 from hotlora.hosts.standalone.checkpoints.architecture import CONFIGS
 from hotlora.hosts.standalone.images import DiffusersHost
+from hotlora.hosts.standalone.likeness import Embedder
 from hotlora.sd.config import ImageConfig
 from hotlora.toolbox.baking import bake
 from hotlora.toolbox.copying import Spread
 from hotlora.toolbox.judging import Judgement, applied, conclude
-from hotlora.toolbox.likeness import Embedder
 from hotlora.toolbox.samples import Samples
 from hotlora.toolbox.side_effects import SideEffects, Untouched
 from PIL import Image

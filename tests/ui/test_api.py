@@ -91,6 +91,8 @@ def test_a_run_from_start_to_deletion(client):
     assert client.get(f"{RUNS}/cat/events?since=3").json()["events"][0]["type"] == "Step"
     client.post(f"{RUNS}/cat/pause")
     wait_until(lambda: shown()["status"] == "paused")
+    assert client.post(f"{RUNS}/cat/pause_and_free").status_code == 200
+    wait_until(lambda: "its memory is free" in client.get(f"{RUNS}/cat").json()["log"][-1]["text"])
     client.post(f"{RUNS}/cat/go_on")
     client.post(f"{RUNS}/cat/sample")
     sample = wait_until(lambda: shown()["samples"])[0]

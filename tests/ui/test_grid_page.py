@@ -114,12 +114,6 @@ def test_a_run_that_trains_draws_between_its_steps(serve, open_page, tmp_path):
     wait_until(lambda: jobs.find_job("cat") is None)
 
 
-def test_a_program_for_texts_has_no_grid(serve, open_page, tmp_path):
-    page = open_page(serve(build_standalone_page(dataclasses.replace(toy_studio(tmp_path), draws_pictures=False))))
-    page.locator("#hotlora_status", has_text="Press Train").first.wait_for()
-    assert not page.locator("#hotlora_grid_draw").first.is_visible() and not page.get_by_text("Compare checkpoints").first.is_visible()
-
-
 def test_by_http_the_others_go_too(studio, tmp_path):
     app = FastAPI()
     app.include_router(build_router(studio, None))

@@ -41,6 +41,8 @@ from hotlora.engine.marks import Marks
 from hotlora.engine.options import build, options_of
 from hotlora.engine.probe import Estimate
 from hotlora.engine.search_report import Row
+from hotlora.llm.questions.desk import QuestionDesk, QuestionStatus, Review
+from hotlora.llm.questions.folder import Row as QuestionRow
 from hotlora.pictures.album import look_at_pictures
 from hotlora.pictures.class_desk import ClassStatus
 from hotlora.pictures.editor import AlbumPage, Shown
@@ -52,8 +54,11 @@ from hotlora.ui.album_views import show_album, show_pager
 from hotlora.ui.caption_section import show_proposals
 from hotlora.ui.caption_section import show_status as show_captions
 from hotlora.ui.charts import ALSO, draw_losses
+from hotlora.ui.chat_section import ChatSection
 from hotlora.ui.class_section import show_class
-from hotlora.ui.grid_views import show_grid
+from hotlora.ui.grid_views import Offers, show_grid
+from hotlora.ui.question_section import QuestionSection
+from hotlora.ui.question_views import show_chats, show_questions, show_review
 from hotlora.ui.samples import show_samples
 from hotlora.ui.search_views import show_search
 from hotlora.ui.views import (
@@ -185,7 +190,7 @@ def texts_of_views(folder):
     yield show_runs([])
     for axis, value in (("weight", 0.0), ("weight", 0.5), ("seed", 1), ("cfg", 2.0)):
         cell = replace(Cell(NAMES, 1.0, NAMES, None, None), **{axis: value})
-        yield show_grid(Grid(folder, NAMES, "prompt", axis, ((cell,),)), {}, True)
+        yield show_grid(Grid(folder, NAMES, "prompt", axis, ((cell,),)), Offers({}, uses_tag=True))
     yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3), Left(NAMES, 0, 0, trials=3)])
     found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
     for news in (
@@ -232,6 +237,21 @@ def texts_of_answers(tab):
     yield next(properties["value"] for properties in told if properties.keys() == {"interactive", "value"})
 
 
+def texts_of_text_sections():
+    """What only the page of texts has, which no program translates yet."""
+    studio = SimpleNamespace(questions=QuestionDesk(None, Path(NAMES)), chats=object())
+    with gr.Blocks() as page:
+        for section in (QuestionSection, ChatSection):
+            section(studio, None).build()
+    yield from texts_of_widgets(page)
+    row = QuestionRow(NAMES, NAMES, NAMES, NAMES, 1, NAMES, NAMES)
+    full = Review(NAMES, NAMES, [row], 1, 3, 1, 1, 1)
+    for refused in (True, False):
+        yield from texts(show_review(full, [NAMES], refused=refused), show_review(replace(full, rows=[]), [NAMES], refused=refused))
+    chat = SimpleNamespace(key=NAMES, name=NAMES, partner=NAMES, day=NAMES, turns=1)
+    yield from texts(show_questions(QuestionStatus(1, dropped=((NAMES, 1),), message=NAMES)), show_chats([chat]), show_chats([]))
+
+
 def sources():
     for path in [*PACKAGE.rglob("*.py"), ROOT / "scripts" / "hotlora_tab.py"]:
         if not any(name in path.relative_to(ROOT).as_posix() for name in NOT_IN_THE_WEBUI):
@@ -267,6 +287,7 @@ def shown(tab, folder):
         "the tab": texts_of_the_tab(tab),
         "what is drawn in answers": {text for text in texts_of_answers(tab) if not text.startswith("python ")},
         "what is drawn of data": texts_of_data(folder),
+        "what only texts have": set(texts_of_text_sections()) - {""},
         "what is drawn of runs": texts(*texts_of_views(folder)),
         "a message": set(constants_in_calls("message", "hint")),
         "a refusal": set(constants_in_calls("UserError", "ModelAway")),

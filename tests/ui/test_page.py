@@ -52,6 +52,11 @@ def test_a_stranger_trains(serve, open_page, tmp_path):
     second.locator("#hotlora_status [data-status=paused]").wait_for()
     page.locator("#hotlora_pause", has_text="Go on").click()
     second.locator("#hotlora_status [data-status=training]").wait_for()
+    page.locator("#hotlora_free:not([disabled])").first.click()
+    second.locator("#hotlora_status [data-status=paused]", has_text="its memory is free").wait_for()
+    assert page.locator("#hotlora_free[disabled]").first.inner_text() == "Pause and free the GPU"
+    page.locator("#hotlora_pause", has_text="Go on").click()
+    second.locator("#hotlora_status [data-status=training]").wait_for()
     page.locator("#hotlora_stop").click()
     page.locator("#hotlora_status [data-status=stopped]").wait_for()
     page.reload()

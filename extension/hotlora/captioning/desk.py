@@ -15,7 +15,8 @@ from typing import Any
 from ..engine.access import Access
 from ..engine.errors import UserError
 from ..engine.options import build
-from ..pictures.caption_editing import list_captions, read_caption, write_caption
+from ..pictures.caption_editing import USES, Captioned, find_captioned, list_captions, plan_captions, require_editable
+from ..pictures.caption_history import CaptionHistory
 from ..pictures.config import PictureConfig
 from ..pictures.reading import read_picture
 from .captioner import URL_VARIABLE, Captioner, CaptionerKind, CaptionSettings, choose_kind
@@ -65,6 +66,7 @@ class CaptionDesk:
         self._status = CaptionStatus()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._step = ""  # of the captions' history: a whole writing is undone at once
 
     def list_kinds(self) -> list[tuple[str, str]]:
         """(key, label) of each captioner."""
@@ -96,6 +98,7 @@ class CaptionDesk:
                 self._status = CaptionStatus(message=told, number=self._status.number)
                 return self._status
             self._stop.clear()
+            self._step = ""
             self._status = CaptionStatus(busy=True, total=len(names), number=self._status.number + 1)
         self._thread = threading.Thread(target=self._work, args=(config, settings, kind, names), name="hotlora captions", daemon=True)
         self._thread.start()
@@ -171,20 +174,22 @@ class CaptionDesk:
 
     def _keep(self, config: PictureConfig, captions: Mapping[str, str], *, only_propose: bool) -> tuple[int, int]:
         """Write them where there is none by now, propose the others; how many of each."""
-        written, proposals = 0, {}
+        changes, proposals = list[tuple[Captioned, str]](), dict[str, str]()
         for name, text in captions.items():
-            there = read_caption(config, name)
-            if there == text:
+            found = find_captioned(config, name)
+            if found.caption == text:
                 continue
-            if there or only_propose:
+            if found.caption or only_propose:
                 proposals[name] = text
             else:
-                write_caption(config, name, text)
-                written += 1
+                changes.append((found, text))
+        if changes:
+            told = f"Write captions: {_count_captions(self._status.written + len(changes))}"
+            self._step = CaptionHistory(config).carry_out(told, plan_captions(changes), behind=self._step)
         if proposals:
             with self._lock:
                 write_proposals(config, read_proposals(config) | proposals)
-        return written, len(proposals)
+        return len(changes), len(proposals)
 
     # -- proposals -----------------------------------------------------------------------------------------------------
 
@@ -203,12 +208,19 @@ class CaptionDesk:
         with self._lock:
             proposals = read_proposals(config)
             chosen = [name for name in (proposals if names is None else names) if name in proposals]
-            for name in chosen:
-                if accept:
-                    write_caption(config, name, proposals[name])
-                del proposals[name]
-            write_proposals(config, proposals)
-        return f"{len(chosen)} {'accepted' if accept else 'refused'}, {len(proposals)} left."
+            if accept:
+                there = list_captions(config, USES)
+                if names is None:  # what was left out meanwhile keeps its proposal
+                    chosen = [name for name in chosen if name in there]
+                changes = [(require_editable(there, name), proposals[name]) for name in chosen]
+                if changes:
+                    CaptionHistory(config).carry_out(f"Accept proposals: {_count_captions(len(changes))}", plan_captions(changes))
+            write_proposals(config, {name: text for name, text in proposals.items() if name not in set(chosen)})
+        return f"{len(chosen)} {'accepted' if accept else 'refused'}, {len(proposals) - len(chosen)} left."
+
+
+def _count_captions(count: int) -> str:
+    return f"{count} caption{'s' * (count != 1)}"
 
 
 def _list_open(config: PictureConfig, settings: CaptionSettings) -> list[tuple[str, Path]]:

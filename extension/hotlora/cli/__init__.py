@@ -1,5 +1,5 @@
-"""``hotlora train | check | ui | search | grid | label | class | merge | tool | options``: the words of the command line. What each does
-is in the file of its name, or the one that it is given below.
+"""``hotlora train | check | ui | search | grid | label | class | questions | merge | tool | options``: the words of the command line. What
+each does is in the file of its name, or the one that it is given below.
 
 Those files are imported when their command is called, so that ``--help`` and a mistyped option are answered at once: must not import
 torch, Gradio or any other heavy library.
@@ -176,9 +176,12 @@ def _add_grid_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME", help="such as 'step 250', best, finished; all when not said")
     parser.add_argument("--weight", type=float, nargs="+", default=[1.0], help="of the LoRA; 0 is without it (default: 1)")
     parser.add_argument("--prompt", nargs="+", default=[], help="the run's sample_prompts when not said")
+    parser.add_argument(
+        "--questions", type=int, metavar="N", help="of texts: so many of the data too, graded; 5 where there are no prompts"
+    )
     parser.add_argument("--seed", type=int, nargs="+", default=[], help="each prompt's own, or sample_seed, when not said")
     parser.add_argument("--cfg", type=float, nargs="+", default=[], help="each prompt's own, or sample_cfg, when not said")
-    parser.add_argument("--count", action="store_true", help="say how many pictures are missing and how long they take; draw none")
+    parser.add_argument("--count", action="store_true", help="say how many samples are missing and how long they take; make none")
 
 
 def _add_class_options(parser: argparse.ArgumentParser) -> None:
@@ -190,6 +193,16 @@ def _add_class_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of the first; each further one has the next (default: sample_seed)")
 
 
+def _add_question_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, help="a run file of texts: its model and chat template are taken")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one option; may be repeated")
+    parser.add_argument("--documents", type=Path, required=True, help="a folder of documents, or one of them")
+    parser.add_argument("--folder", type=Path, required=True, help="where the rows go, to be reviewed")
+    parser.add_argument(
+        "--ask", action="append", default=[], metavar="KEY=VALUE", help="how they are written, such as questions_per_passage=3"
+    )
+
+
 def _add_options_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--into", type=Path, metavar="FILE", help="write them between their markers in this Markdown file instead")
 
@@ -199,9 +212,10 @@ COMMANDS = {
     "check": Command("Check a run's options, data and memory, and train nothing.", "train", _add_check_options, _miss_a_run),
     "ui": Command("Open the training page.", "ui", _add_ui_options, needs="gradio"),
     "search": Command("Search a run's best settings by its kept-back loss.", "search", _add_search_options, needs="optuna"),
-    "grid": Command("Draw a run's checkpoints side by side.", "grid", _add_grid_options),
+    "grid": Command("Draw a run's checkpoints side by side, or their answers.", "grid", _add_grid_options),
     "label": Command("Write filename,prompt for every picture that has no caption yet.", "label", _add_label_options, _miss_a_batch),
     "class": Command("Draw regularisation pictures of a class word.", "class_words", _add_class_options),
+    "questions": Command("Write questions and answers about documents.", "questions", _add_question_options),
     "merge": Command("Write a whole language model with a LoRA in it.", "merge", _add_merge_options),
     "tool": Command("Look at finished LoRAs, change them, and try who loads them.", "tool", add_tool_options, find_tool_mistake),
     "options": Command("Print the tables of all options.", "options", _add_options_options),

@@ -1,16 +1,19 @@
-"""``hotlora grid``: a run's checkpoints side by side, drawn by the stand-alone host. Exit codes as of ``hotlora train``."""
+"""``hotlora grid``: a run's checkpoints side by side, drawn or answered by the stand-alone host. Exit codes as of ``hotlora train``."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from ..engine.config import RunConfig
 from ..engine.events import Drawn, read_events
-from ..engine.grid import FOLDER, GridPlan, lay_out, read_grid
+from ..engine.grid import FOLDER, GridPlan, lay_out, read_grid, read_plan
 from ..engine.grid_job import GridJob
 from ..engine.recipe import read_options
 from ..engine.run import Run
 from ..tasks import TASKS
 from .drawing import carry_out
+
+_QUESTIONS = 5  # of a text run without prompts
 
 
 def run(options: argparse.Namespace) -> int:
@@ -18,8 +21,9 @@ def run(options: argparse.Namespace) -> int:
     config = read_options({name: task.config_class for name, task in TASKS.items()}, resume=options.folder)
     folder = Run(Path(config.output_dir), config.name, config.FILE_SUFFIX)
     plan = _read_plan(options, config)
-    count = sum(len(row) for row in lay_out(plan, folder.list_adapters()))
-    print(f"{count} pictures at most, without those that are drawn already{_tell_time(folder, count)}.", flush=True)
+    count = sum(len(row) for row in lay_out(plan.with_places(), folder.list_adapters()))
+    what = "pictures" if TASKS[config.TASK].draws_pictures else "answers"
+    print(f"{count} {what} at most, without those that are there already{_tell_time(folder, count)}.", flush=True)
     if options.count:
         return 0
     TASKS[config.TASK].check_model(config)
@@ -31,17 +35,21 @@ def run(options: argparse.Namespace) -> int:
     grid = read_grid(folder.folder)
     if grid:
         drawn, total = grid.count()
-        print(f"{drawn} of {total} pictures: {folder.folder / FOLDER / 'grid.html'}")
+        print(f"{drawn} of {total} {what}: {folder.folder / FOLDER / 'grid.html'}")
     return 0
 
 
 def _read_plan(options: argparse.Namespace, config: RunConfig) -> GridPlan:
-    return GridPlan(
+    prompts = tuple(options.prompt or (str(prompt) for prompt in config.sample_prompts))
+    usual = 0 if prompts or TASKS[config.TASK].draws_pictures else _QUESTIONS
+    wishes = {"questions": usual if options.questions is None else options.questions}
+    return dataclasses.replace(
+        read_plan(wishes),
         rows=options.rows,
         columns=options.columns,
         checkpoints=tuple(options.checkpoint),
         weights=tuple(options.weight),
-        prompts=tuple(options.prompt or (str(prompt) for prompt in config.sample_prompts)),
+        prompts=prompts,
         seeds=tuple(options.seed),
         cfgs=tuple(options.cfg),
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import HandedBack
 from .grid import GridPlan
 from .interfaces import Host
 from .run import Run
@@ -43,6 +44,7 @@ class Control:
         self._stop = threading.Event()
         self._running = threading.Event()
         self._running.set()
+        self._freeing = threading.Event()  # only in a pause
         self._sample, self._save = threading.Event(), threading.Event()
         self._grid: GridPlan | None = None
         self.newest: Newest | None = None  # while there is something to write
@@ -50,21 +52,33 @@ class Control:
 
     def join(self, whole: "Control") -> None:
         """Be a part of a longer work: stop and pause with it from now on, and count turns as its own."""
-        self._whole, self._running, self._turns = whole, whole._running, whole._turns
+        self._whole, self._running, self._freeing, self._turns = whole, whole._running, whole._freeing, whole._turns
 
     def stop(self) -> None:
         """Save and end after the current step."""
         self._stop.set()
         if self._whole is None:
-            self._running.set()
+            self.go_on()
 
-    def pause(self) -> None:
-        """Save the state after the current step and leave the model alone until :meth:`go_on`."""
+    def pause(self, *, free: bool = False) -> None:
+        """Save the state after the current step and leave the model alone until :meth:`go_on`; also in a pause.
+
+        Args:
+            free: keep nothing of the run in the device's memory, and have the host unload the model until then.
+        """
+        if free:
+            self._freeing.set()
         self._running.clear()
 
     def go_on(self) -> None:
         """End a pause."""
+        self._freeing.clear()
         self._running.set()
+
+    def wait_for_end_of_pause(self) -> None:
+        """Return when there is none, or the run is told to stop."""
+        while not (self.stopping or self._running.wait(_LOOK_SECONDS)):
+            pass
 
     def sample_now(self) -> None:
         """Make samples after the current step."""
@@ -86,6 +100,11 @@ class Control:
     def paused(self) -> bool:
         return not self._running.is_set()
 
+    @property
+    def freeing(self) -> bool:
+        """Whether the pause is one without the model."""
+        return self.paused and self._freeing.is_set()
+
     def take_sample_wish(self) -> bool:
         """Whether samples were asked for since the last look."""
         return _take(self._sample)
@@ -101,9 +120,11 @@ class Control:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Exclusive use of the host's model, after any pause. Raises ModelAway, also in a pause, where the host does not have it any more:
-        so that nobody keeps it."""
-        while not self._running.wait(_LOOK_SECONDS):
+        """Exclusive use of the host's model, after any pause. Raises ModelAway, also in a pause, where the host does not have it any more,
+        or is to unload it: so that nobody keeps it."""
+        while not self._running.wait(0 if self.freeing else _LOOK_SECONDS):
+            if self.freeing:
+                raise HandedBack("The model is unloaded, and its memory is free. Press Go on: it is loaded again, and the run goes on.")
             if not self._is_there():
                 with self.host.turn():  # which says why
                     pass

@@ -1,13 +1,13 @@
-"""The pictures of a grid, drawn one by one with finished adapters in the model, as a generator of events.
+"""The samples of a grid, pictures or answers, made one by one with finished adapters in the model, as a generator of events.
 
-Between any two events the model may go back to its host, with nothing of an adapter in it. What is drawn already is passed over, so that
+Between any two events the model may go back to its host, with nothing of an adapter in it. What is there already is passed over, so that
 whatever ends this, doing it again goes on.
 """
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from .adapters import AdapterSet
 from .config import RunConfig
 from .control import Control
 from .errors import UserError
-from .events import Drawn, Event, Warned
+from .events import Drawn, Event, Preparing, Warned
 from .grid import FOLDER, Cell, Grid, GridPlan, hash_adapter, lay_out, name_picture, write_grid
 from .interfaces import PreviewRequest, Trainee
-from .redrawing import Redrawing
+from .redrawing import Asking, Redrawing
 from .run import Run
 
 
@@ -37,13 +37,17 @@ def draw_grid(
         bare: entered around each picture; the model without what is attached to it otherwise.
 
     Raises:
-        UserError: where this model draws no pictures, or a checkpoint is gone or does not fit.
+        UserError: where this model makes no such samples, or a checkpoint is gone or does not fit.
     """
     run = control.run
     if not isinstance(trainee, Redrawing):
-        raise UserError(f"cannot draw a grid of '{run.name}': only runs on pictures have one. Look at its samples.")
+        raise UserError(f"cannot draw a grid of '{run.name}': its model makes no samples of finished files. Look at its samples.")
     adapters = run.list_adapters()
-    grid = _settle(trainee, config, run, plan)
+    known: Mapping[str, str] = {}
+    if plan.questions:
+        known = yield from _find_questions(trainee, run, plan.questions)
+        plan = plan.asking(known)
+    grid = _settle(trainee, config, run, plan, known)
     write_grid(grid)
     wanted = {cell.name: cell for row in grid.cells for cell in row}
     there = grid.paths()
@@ -62,11 +66,21 @@ def draw_grid(
     trainee.write_grid(grid)
 
 
-def _settle(trainee: Any, config: RunConfig, run: Run, plan: GridPlan) -> Grid:
-    """With the name of each picture."""
+def _find_questions(trainee: Any, run: Run, count: int) -> Generator[Event, None, Mapping[str, str]]:
+    """Question -> right answer."""
+    if not isinstance(trainee, Asking):
+        raise UserError(f"cannot ask '{run.name}' questions: it learns none. Give prompts.")
+    for step in trainee.prepare():
+        yield Preparing(step.what, step.done, step.total)
+    return trainee.find_questions(count)
+
+
+def _settle(trainee: Any, config: RunConfig, run: Run, plan: GridPlan, known: Mapping[str, str]) -> Grid:
+    """With the name of each sample."""
     adapters, digests = run.list_adapters(), dict[str, str]()
 
     def settle(cell: Cell) -> Cell:
+        cell = dataclasses.replace(cell, wanted=known.get(cell.prompt, ""))
         path = adapters[cell.checkpoint]
         if cell.weight and cell.checkpoint not in digests:
             digests[cell.checkpoint] = hash_adapter(path)
@@ -79,7 +93,7 @@ def _settle(trainee: Any, config: RunConfig, run: Run, plan: GridPlan) -> Grid:
 
 
 def _request(cell: Cell, config: RunConfig) -> PreviewRequest:
-    return PreviewRequest(cell.prompt, config.sample_seed, cell.weight, cell.settings, cell.adapter)
+    return PreviewRequest(cell.prompt, config.sample_seed, cell.weight, cell.settings, cell.adapter, cell.wanted)
 
 
 class _Opened:

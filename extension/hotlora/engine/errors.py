@@ -11,3 +11,7 @@ class UserError(Exception):
 
 class ModelAway(UserError):
     """The model that a run trains on is not what its host holds now. A run waits for it instead of failing."""
+
+
+class HandedBack(ModelAway):
+    """Somebody wants a paused run to keep nothing of the model, and the host to unload it."""

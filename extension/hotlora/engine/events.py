@@ -141,9 +141,11 @@ class Warned(Event):
 
 @dataclass(frozen=True)
 class Paused(Event):
-    """The state is saved and the model left alone. ``message``: what the run waits for, where it is not a person."""
+    """The state is saved and the model left alone. ``message``: what the run waits for, where it is not a mere pause. ``freed``: it waits
+    for a person all the same, and the model is unloaded."""
 
     message: str = ""
+    freed: bool = False
 
 
 @dataclass(frozen=True)

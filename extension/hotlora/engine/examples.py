@@ -44,3 +44,4 @@ class Finding:
     said: str
     names: Sequence[str]  # of the examples
     remedy: Remedy | None = None  # where there is one that harms nothing
+    is_note: bool = False  # it is about all of them, and nothing is wrong

@@ -1,6 +1,6 @@
-"""A grid of pictures of a run: which there are to be, by two of five axes, and which are drawn. Draws none itself.
+"""A grid of samples of a run, pictures or answers: which there are to be, by two of five axes, and which are made. Makes none itself.
 
-A picture lies in the run's folder ``grid`` under a name made from everything it follows from, so that none is ever drawn twice; and
+A sample lies in the run's folder ``grid`` under a name made from everything it follows from, so that none is ever made twice; and
 ``grid.json`` beside them says which of them the last grid shows, and where.
 """
 
@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,18 @@ from .files import write_text
 
 AXES = {"checkpoint": "checkpoints", "weight": "weights", "prompt": "prompts", "seed": "seeds", "cfg": "cfgs"}  # axis -> its values
 MOST_PICTURES = 400
+MOST_QUESTIONS = 100
 FOLDER = "grid"
 _INDEX = "grid.json"
 
 
 @dataclass(frozen=True)
 class GridPlan:
-    """What a grid is to show. Where nothing is said: all checkpoints, weight 1, and each prompt's own seed and guidance."""
+    """What a grid is to show. Where nothing is said: all checkpoints, weight 1, and each prompt's own seed and guidance.
+
+    Attributes:
+        questions: how many of the run's own data are asked too, beside the prompts; those whose right answer is known.
+    """
 
     rows: str = "prompt"
     columns: str = "checkpoint"
@@ -33,11 +38,21 @@ class GridPlan:
     prompts: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     cfgs: tuple[float, ...] = ()
+    questions: int = 0
+
+    def asking(self, questions: Iterable[str]) -> "GridPlan":
+        """With these as prompts too."""
+        return dataclasses.replace(self, prompts=(*self.prompts, *questions), questions=0)
+
+    def with_places(self) -> "GridPlan":
+        """As it will be laid out, before the questions are known."""
+        return self.asking(f"(question {number + 1} of the data)" for number in range(self.questions))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture of a grid, and what it is drawn from. ``seed`` and ``cfg``: None for the prompt's own."""
+    """A sample of a grid, and what it is made from. ``seed`` and ``cfg``: None for the prompt's own. ``wanted``: the right answer, where
+    one is known."""
 
     checkpoint: str
     weight: float
@@ -46,6 +61,7 @@ class Cell:
     cfg: float | None
     adapter: str = ""  # as tags call it
     name: str = ""  # its file's, without the suffix
+    wanted: str = ""
 
     @property
     def settings(self) -> dict[str, float]:
@@ -73,7 +89,7 @@ class Grid:
         return len(self.paths()), len({cell.name for row in self.cells for cell in row})
 
 
-_KINDS: dict[str, tuple[type, ...]] = {"weights": (int, float), "seeds": (int,), "cfgs": (int, float)}
+_KINDS: dict[str, tuple[type, ...]] = {"weights": (int, float), "seeds": (int,), "cfgs": (int, float), "questions": (int,)}
 
 
 def read_plan(values: Mapping[str, Any]) -> GridPlan:
@@ -87,11 +103,13 @@ def read_plan(values: Mapping[str, Any]) -> GridPlan:
     for key, value in values.items():
         if key not in fields:
             raise UserError(f"cannot draw a grid with {key}: it takes {', '.join(sorted(fields))}. Leave it out.")
-        is_axis = key in ("rows", "columns")
+        is_axis = key in ("rows", "columns", "questions")
         found = [value] if is_axis else value
         if not isinstance(found, list | tuple) or not all(_is_of(one, _KINDS.get(key, (str,))) for one in found):
             raise UserError(f"cannot draw a grid with {key} {value!r}: these are no such values. Give a list, or one axis.")
         plan[key] = value if is_axis else tuple(value)
+    if plan.get("questions", 0) not in range(MOST_QUESTIONS + 1):
+        raise UserError(f"cannot ask {plan['questions']} questions: it takes 0 to {MOST_QUESTIONS}. Give a number in between.")
     return GridPlan(**plan)
 
 
@@ -118,7 +136,7 @@ def lay_out(plan: GridPlan, adapters: Mapping[str, Path]) -> tuple[tuple[Cell, .
             raise UserError(f"cannot draw a grid with {len(found)} {AXES[axis]}: they are no axis. Give one, or make them rows or columns.")
     count = len(values[plan.rows]) * len(values[plan.columns])
     if count > MOST_PICTURES:
-        raise UserError(f"cannot draw a grid of {count:,} pictures: {MOST_PICTURES} are the most. Choose fewer {AXES[plan.columns]}.")
+        raise UserError(f"cannot make a grid of {count:,} samples: {MOST_PICTURES} are the most. Choose fewer {AXES[plan.columns]}.")
     fixed = {axis: found[0] for axis, found in values.items()}
     return tuple(
         tuple(Cell(**{**fixed, plan.rows: row, plan.columns: column}) for column in values[plan.columns]) for row in values[plan.rows]
@@ -128,7 +146,7 @@ def lay_out(plan: GridPlan, adapters: Mapping[str, Path]) -> tuple[tuple[Cell, .
 def _values(plan: GridPlan, axis: str, adapters: Mapping[str, Path]) -> Sequence[Any]:
     given = tuple(dict.fromkeys(getattr(plan, AXES[axis])))
     if axis == "prompt" and not given:
-        raise UserError("cannot draw a grid without a prompt: the run has none. Give one.")
+        raise UserError("cannot draw a grid without a prompt: the run has none, and no question of its data is asked. Give one.")
     if axis != "checkpoint":
         return given or (None,) if axis in ("seed", "cfg") else given or (1.0,)
     strange = [label for label in given if label not in adapters]

@@ -1,4 +1,4 @@
-"""A grid that is drawn while its run does not train: an entry of the line like any run, under its run's name."""
+"""A grid that is drawn (of texts: written) while its run does not train: an entry of the line like any run, under its run's name."""
 
 import contextlib
 import dataclasses
@@ -64,7 +64,7 @@ def draw_in_turn(
     prompts = values.get("prompts") or [str(prompt) for prompt in config.sample_prompts]
     plan = read_plan({**values, "prompts": prompts})
     run = job.run if job else Run(Path(config.output_dir), config.name, config.FILE_SUFFIX)
-    count = sum(map(len, lay_out(plan, run.list_adapters())))
+    count = sum(map(len, lay_out(plan.with_places(), run.list_adapters())))
     if job:
         job.control.draw(plan)
     else:

@@ -3,7 +3,7 @@
 A new model family implements :class:`Trainee`, a new host implements :class:`Host`; the loop knows nothing else. What only some
 trainees can do stands in protocols of their own (:class:`Keeping`, :class:`Renewing`, :class:`Foreseeing`, :class:`Sharing`,
 :class:`Validating`, :class:`Spreading`, :class:`Resembling`, :class:`Grading`, :class:`Previewing`, :class:`Showing`; in ``redrawing`` one
-more): a trainee has such a protocol's members or has none of them.
+more): a trainee has such a protocol's members or has none of them. ``freeing`` has one for hosts.
 """
 
 import random
@@ -81,14 +81,15 @@ class Batch(Protocol):
 
 @dataclass(frozen=True)
 class PreviewRequest:
-    """One sample to make. ``weight`` is the adapter's strength as in ``<lora:name:weight>``. ``settings``: what holds whatever prompt and
-    options say, such as ``seed`` and ``cfg``. ``adapter``: as tags call it, where it is not the run's own."""
+    """One sample to make. ``weight``: the adapter's strength as in ``<lora:name:weight>``. ``settings``: hold whatever the prompt says, as
+    ``seed`` does. ``adapter``: as tags call it, where not the run's own. ``wanted``: the right answer to a question of the data."""
 
     prompt: str
     seed: int
     weight: float = 1.0
     settings: Mapping[str, float] = field(default_factory=dict)
     adapter: str = ""
+    wanted: str = ""
 
 
 class Preview(Protocol):

@@ -12,12 +12,13 @@ from collections.abc import Callable
 
 from .config import RunConfig
 from .control import Control
-from .errors import ModelAway, UserError
+from .errors import HandedBack, ModelAway, UserError
 from .events import Event, Failed, Finished, Paused, Preparing, Searching, Started, Step, Tried
 from .files import disk_full
+from .freeing import Freeing
 from .interfaces import Host, Progress
 from .loop import train
-from .memory import is_out_of_memory
+from .memory import is_out_of_memory, release_all_cached_memory
 from .processes import ALONE, Processes
 from .run import Run
 
@@ -88,13 +89,29 @@ class Job:
         return outcome
 
     def _train_while_there(self) -> Finished | None:
-        """None where the model has gone away. Then nothing of it is kept: the host may want its memory for another one."""
+        """None where the model has gone away, or is to go. Then nothing of it is kept: its memory may be wanted for something else."""
+        handed_back = ""
         try:
             return self._train()
+        except HandedBack as wish:
+            handed_back = str(wish)
         except ModelAway as away:
             self._take(Paused(str(away)))
         gc.collect()
+        if handed_back:
+            self._leave_the_device(handed_back)
         return None
+
+    def _leave_the_device(self, why: str) -> None:
+        """Have the host unload the model for as long as the pause lasts; also a run that is stopped leaves it loaded."""
+        host = self._host if isinstance(self._host, Freeing) else None
+        if host:
+            host.unload(self.config)
+        release_all_cached_memory()
+        self._take(Paused(why, freed=True))
+        self.control.wait_for_end_of_pause()
+        if host:
+            host.load_again(self.config)
 
     def _explain(self, error: BaseException) -> Failed:
         """What a person is told about it."""

@@ -56,7 +56,8 @@ def through_turns(
             if control.paused:
                 if before_pause:
                     before_pause()
-                yield Paused()
+                if not control.freeing:  # which is said once it is done
+                    yield Paused()
             with contextlib.ExitStack() as turn:
                 try:
                     turn.enter_context(control.turn())

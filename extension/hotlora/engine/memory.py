@@ -41,6 +41,13 @@ def release_cached_memory(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
+def release_all_cached_memory() -> None:
+    """Of whatever devices there are."""
+    for kind in ("cuda", "mps"):
+        if (torch.cuda if kind == "cuda" else torch.backends.mps).is_available():
+            release_cached_memory(torch.device(kind))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device or the computer ran out: CUDA and Python have a type for it, others only words."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):

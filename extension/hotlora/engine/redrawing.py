@@ -1,6 +1,6 @@
 """What a grid asks of a trainee: to show what finished files do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from .grid import Grid
-from .interfaces import AdapterChoice, Preview, PreviewRequest, Target
+from .interfaces import AdapterChoice, Preview, PreviewRequest, Progress, Target
 
 
 @dataclass(frozen=True)
@@ -38,5 +38,17 @@ class Redrawing(Protocol):
         ...
 
     def write_grid(self, grid: Grid) -> Path:
-        """One file beside the pictures that shows them all."""
+        """One file beside the samples that shows them all."""
+        ...
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """Such a trainee whose data hold questions with their right answers."""
+
+    def prepare(self) -> Iterator[Progress]: ...
+
+    def find_questions(self, count: int) -> Mapping[str, str]:
+        """So many questions of the prepared data -> right answer, the same at every call. A request with that answer as ``wanted`` is
+        asked as it stands in the data."""
         ...

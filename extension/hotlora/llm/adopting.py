@@ -7,6 +7,8 @@ from typing import Any
 from torch import nn
 
 from ..engine.errors import UserError
+from ..engine.interfaces import AdapterChoice, Target
+from ..engine.redrawing import Opened
 from .config import TextConfig
 from .layers import find_layers
 from .peft_reading import PeftFile, read_peft_folder
@@ -34,6 +36,25 @@ def adopt_peft_folder(path: Path, config: TextConfig, net: nn.Module) -> PeftFil
     config.adopt("alpha_pattern", _list_others(file.alphas, config.alpha))
     _adopt_layers(path, file, config, net)
     return file
+
+
+def open_peft_folder(path: Path, net: nn.Module) -> Opened:
+    """A finished adapter as peft applies it to the model: each layer's rank and strength are the folder's.
+
+    Raises:
+        UserError: where it is none, or does not fit the model.
+    """
+    try:
+        file = read_peft_folder(path)
+        _check_layers(path, file, net)
+    except UserError as error:
+        raise UserError(str(error).replace("cannot go on from", "cannot use", 1)) from error
+    layers = find_linear_layers(net)
+    targets = {}
+    for name, rank in file.ranks.items():
+        alpha = file.alphas[name] * (rank**0.5 if file.use_rslora else 1)  # rsLoRA's strength is alpha / sqrt(rank)
+        targets[name] = Target(layers[name], rank, alpha, 0.0, frozen=True)
+    return Opened(AdapterChoice(dora_axis="output"), targets, file.tensors, file.use_dora, file.notes)
 
 
 def _list_others(values: Mapping[str, float], usual: float) -> dict[str, float]:

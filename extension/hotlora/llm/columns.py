@@ -3,7 +3,8 @@
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 QUESTIONS = {  # key, and what a shape with it is called; the first that a row has is its question
     "instruction": "alpaca",
@@ -120,6 +121,12 @@ def knows_shape(names: Iterable[str]) -> bool:
     return any(name in keys for name in (*TURNS, *PLAIN, *CHOSEN)) or find_pair(keys) is not None
 
 
+def is_known(name: str) -> bool:
+    """Whether a column of this name can be a part of what is learned."""
+    plain = PLURALS.get(normalise(name), normalise(name))
+    return plain in QUESTIONS or any(plain in names for names in (ANSWERS, CONTEXT, SYSTEM, TURNS, PLAIN, HISTORY, THOUGHTS))
+
+
 def looks_like_header(first: list[str], others: list[list[str]]) -> bool:
     """Whether two cells above others, in no language that is known here, are names and not a question and an answer: short, without
     a sentence's end, and all others are longer or end as sentences do."""
@@ -132,3 +139,36 @@ def looks_like_header(first: list[str], others: list[list[str]]) -> bool:
 
 def _ends(cell: str) -> bool:
     return cell.rstrip("\"'»”’) ")[-1:] in tuple(".?!…。？！؟।;:")
+
+
+# -- names that people say themselves ------------------------------------------------------------------------------------
+
+MAPPED = ("question", "answer", "system", "context", "text", "messages", "source")  # what `columns` may name, as it is known here
+SOURCE = "source_of_the_row"  # the known name of what `columns` calls source: the word itself is a question's, in translations
+_ASIDE = "{name} (columns names another)"
+
+
+def rename(names: Sequence[str], columns: Mapping[str, str]) -> tuple[list[str], bool]:
+    """(names of columns, those that ``columns`` speaks of by their known names; whether there is any). One that bears a known name but is
+    not meant gets out of its way."""
+    meant = {_fold(column): SOURCE if known == "source" else known for known, column in columns.items()}
+    folded = [_fold(name) for name in names]
+    if not any(name in meant for name in folded):
+        return list(names), False
+    taken, renamed = set(meant.values()), list[str]()
+    for name, plain in zip(names, folded, strict=True):
+        known = meant.pop(plain, "")
+        renamed.append(known or (_ASIDE.format(name=name) if PLURALS.get(normalise(name), normalise(name)) in taken else name))
+    return renamed, True
+
+
+def rename_row(row: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[Mapping[str, Any], bool]:
+    """The same for a row by its keys."""
+    names, is_mapped = rename([str(key) for key in row], columns)
+    return (dict(zip(names, row.values(), strict=True)) if is_mapped else row), is_mapped
+
+
+def find_absent(names: Iterable[str], columns: Mapping[str, str]) -> list[str]:
+    """What ``columns`` names and is not among these names."""
+    there = {_fold(name) for name in names}
+    return [column for column in columns.values() if _fold(column) not in there]

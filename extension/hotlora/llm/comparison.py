@@ -28,7 +28,7 @@ def write_comparison(rows: Sequence[Sequence[tuple[PreviewRequest, Completion]]]
         parts.append(f"## {_one_line(row[0][0].prompt)}\n")
         for request, completion in row:
             title = f"weight {request.weight:g}" if request.weight else "without it"
-            parts.append(f"**{title}**\n\n{_quote(completion.text)}\n")
+            parts.append(f"**{title}**\n\n{quote(completion.text)}\n")
     write_text(path, "\n".join(parts))
     return path
 
@@ -37,7 +37,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
     """A block of text as it is, however many backticks are in it."""
     longest = max((len(run) for run in text.replace("\n", " ").split(" ") if set(run) == {"`"}), default=0)
     fence = "`" * max(3, longest + 1)

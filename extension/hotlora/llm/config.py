@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from ..engine.config import RunConfig
 from ..engine.errors import UserError
 from ..engine.options import option
+from .columns import MAPPED
 from .other_names import NAMES
 
 BUILT_IN_TEMPLATES = ("chatml", "alpaca", "vicuna", "none")
@@ -88,6 +89,19 @@ class TextConfig(RunConfig):
         fixed=True,
         group="Text",
     )
+    columns: dict = option(
+        {},
+        "What columns or keys of other names are: `{question: Frage, answer: Antwort}`. It names question, answer, system, context, text, "
+        "messages, and source: the document a row comes from (see `split_by`).",
+        fixed=True,
+    )
+    split_by: str = option(
+        "auto",
+        "What `validation_split` never parts: `question`, examples that begin with the same question; `file`, also all of one file; "
+        "`auto`, also all of one `source`, where `columns` names one.",
+        choices=("auto", "question", "file"),
+        fixed=True,
+    )
     several_answers: bool = option(
         False,
         "One question may have several answers, all of them right; else those count as contradictory (see `on_bad_data`).",
@@ -146,6 +160,12 @@ class TextConfig(RunConfig):
 
     def check(self) -> None:
         super().check()
+        for known, column in self.columns.items():
+            if known not in MAPPED or not isinstance(column, str) or not column.strip():
+                raise UserError(
+                    f"cannot use columns with {known}: {column}: it says which column is which. Write a column's name behind each of "
+                    f"{', '.join(MAPPED)} that there is, such as question: Frage."
+                )
         if self.overlap_tokens >= self.max_tokens:
             raise UserError(
                 f"cannot overlap pieces of {self.max_tokens} tokens by {self.overlap_tokens}: nothing would be left. Set overlap_tokens lower."

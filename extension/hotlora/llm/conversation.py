@@ -1,6 +1,6 @@
 """What a text data set is made of, once its files are read. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -23,18 +23,28 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns of which the assistant's are learned. ``source`` says where it stands, for people: `faq.jsonl, row 12`."""
+    """Turns of which the assistant's are learned.
+
+    Attributes:
+        source: where it stands, for people: `faq.jsonl, row 12`.
+        file: its file's name.
+        origin: what the row says that it comes from, such as a document; empty where it says nothing.
+    """
 
     messages: tuple[Message, ...]
     source: str
+    file: str = field(default="", compare=False)
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class Document:
-    """Plain text, learned as it is."""
+    """Plain text, learned as it is. ``source``, ``file``, ``origin``: as a conversation's."""
 
     text: str
     source: str
+    file: str = field(default="", compare=False)
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

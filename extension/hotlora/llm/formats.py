@@ -6,33 +6,39 @@ Owns which files count, and collecting what is wrong with them, so that people h
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ..engine.errors import UserError
 from .config import TextConfig
 from .conversation import Conversation, Document
-from .encodings import check_encoding, find_encoding
+from .encodings import Encoding, check_encoding, find_encoding
 from .errors import RowError
-from .readers import Located, read_rows
+from .located import LeftOut, Located
+from .readers import OFFICE_SUFFIXES, TEXT_SUFFIXES, read_rows
 from .rows import USES, explain_unused, read_row
 from .threads import climb, is_message, is_tree, plant_trees
 
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".md")
-ACCEPTED = "It takes questions and answers, conversations or texts in .json, .jsonl, .csv and .tsv files, and plain text in .txt and .md."
+SUFFIXES = (*TEXT_SUFFIXES, *OFFICE_SUFFIXES)
+ACCEPTED = (
+    "It takes questions and answers, conversations or texts in .json, .jsonl, .csv, .tsv, .xlsx and .parquet files, and plain text in "
+    ".txt, .md, .docx and .pdf."
+)
 
-_TEXT, _TABLE, _ROWS, _PACKED = "Save it as plain text (.txt)", "Save it as CSV", "Export it as JSON lines (.jsonl)", "Unpack it"
+_ROWS, _PACKED = "Export it as JSON lines (.jsonl)", "Unpack it"
 _ADVICE = {
-    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pages", ".html", ".htm", ".epub"), _TEXT),
-    ".pdf": "Copy its text into a .txt file",
-    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), _TABLE),
-    **dict.fromkeys((".parquet", ".arrow", ".feather", ".db", ".sqlite", ".pkl", ".yaml", ".yml", ".xml"), _ROWS),
+    **dict.fromkeys((".doc", ".odt", ".rtf", ".pages"), "Save it as Word document (.docx) or plain text (.txt)"),
+    **dict.fromkeys((".html", ".htm", ".epub"), "Save it as plain text (.txt)"),
+    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), "Save it as Excel workbook (.xlsx) or CSV"),
+    **dict.fromkeys((".arrow", ".feather", ".db", ".sqlite", ".pkl", ".yaml", ".yml", ".xml"), _ROWS),
     **dict.fromkeys((".zip", ".gz", ".zst", ".bz2", ".xz", ".7z", ".tar", ".rar"), _PACKED),
 }
 _ABOUT = re.compile(
     r"(readme|licen[cs]e|copying)([-.]\w+)*?(\.(md|txt|rst|html|pdf))?|(config|\w+_config|dataset_infos?|dataset_dict)\.json", re.IGNORECASE
 )
 _CLUTTER = re.compile(r"thumbs\.db|desktop\.ini|~\$.*", re.IGNORECASE)  # what Windows and Office leave in folders
+_UNMAPPED = "columns: no file has what it names ({columns}), so all were read by the names that they have."
 _SHOWN_PROBLEMS, _NAMED = 20, 3
 
 
@@ -48,6 +54,8 @@ class Texts:
         encodings: what files are in that are not UTF-8, by their names.
         noted: what is to be said about examples, as ends of sentences, with the sources of those it holds for.
         unused: keys that nothing was made of, with the sources of the rows that have them.
+        left_out: why something is not read though nothing is wrong with it, with its places.
+        mapped: whether the option `columns` gave a column its name.
     """
 
     examples: list[Conversation | Document] = field(default_factory=list)
@@ -57,19 +65,23 @@ class Texts:
     encodings: dict[str, str] = field(default_factory=dict)
     noted: dict[str, list[str]] = field(default_factory=dict)
     unused: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    mapped: bool = False
 
     def notes(self) -> list[str]:
         """What people should know and what stops nothing, a sentence each."""
         told = explain_unused(self.unused)
-        return [*list_notes(self.noted), *([told] if told else [])]
+        left_out = [f"{_name_first(places)}: {reason}." for reason, places in self.left_out.items()]
+        return [*list_notes(self.noted), *left_out, *([told] if told else [])]
 
 
 def list_notes(noted: Mapping[str, Sequence[str]]) -> list[str]:
     """A sentence for each kind: how many, what about them, and the first names."""
-    return [
-        f"{len(sources):,} example{'s' * (len(sources) != 1)} {kind}: {'; '.join(sources[:_NAMED])}{' …' * (len(sources) > _NAMED)}."
-        for kind, sources in noted.items()
-    ]
+    return [f"{len(sources):,} example{'s' * (len(sources) != 1)} {kind}: {_name_first(sources)}." for kind, sources in noted.items()]
+
+
+def _name_first(sources: Sequence[str]) -> str:
+    return f"{'; '.join(sources[:_NAMED])}{' …' * (len(sources) > _NAMED)}"
 
 
 def read_texts(place: Path, config: TextConfig) -> Texts:
@@ -88,8 +100,9 @@ def read_texts(place: Path, config: TextConfig) -> Texts:
     uses = _find_uses([name for name, path in files if path != place and name not in about])
     for name, path in files:
         if name not in about:
-            _read_file(path, name, texts, (config.encoding, uses.get(name, "")))
-    notes = [f"{name}: it is about the data, so it was left out. Give it another name to train on it." for name in about]
+            _read_file(path, name, texts, _Told(config.encoding, uses.get(name, ""), config.columns))
+    notes = [] if texts.mapped or not config.columns else [_UNMAPPED.format(columns=", ".join(config.columns.values()))]
+    notes += [f"{name}: it is about the data, so it was left out. Give it another name to train on it." for name in about]
     if not texts.examples and texts.aside:  # nothing else is there
         texts.examples = [example for examples in texts.aside.values() for example in examples]
         texts.aside = {}
@@ -139,21 +152,28 @@ def _find_files(place: Path) -> list[tuple[str, Path]]:
     return sorted(visible)
 
 
-def _read_file(path: Path, name: str, texts: Texts, told: tuple[str, str]) -> None:
-    """``told``: the encoding that is given, and what the file is for."""
+class _Told(NamedTuple):
+    """What options and names of files say of a file."""
+
+    encoding: str
+    use: str
+    columns: Mapping[str, str]
+
+
+def _read_file(path: Path, name: str, texts: Texts, told: _Told) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         kind = f"files of the kind {suffix} are" if suffix else "files without an ending such as .txt are"
         texts.problems.append(_printable(f"{name}: {kind} not read. {_ADVICE.get(suffix, 'Convert it to text, or take it away')}."))
         return
-    encoding, use = told
+    use = told.use
     found, messages = False, []
     try:
-        known = find_encoding(path, encoding)
+        known = find_encoding(path, told.encoding) if suffix in TEXT_SUFFIXES else Encoding("")
         if known.told:
             texts.encodings[name] = known.told
-        for located in read_rows(path, known.codec):
-            found = True
+        for located in read_rows(path, known.codec, told.columns):
+            found, texts.mapped = True, texts.mapped or located.mapped
             if is_message(located.row):
                 messages.append((located.where, located.row))
             else:
@@ -170,6 +190,9 @@ def _read_file(path: Path, name: str, texts: Texts, told: tuple[str, str]) -> No
 
 def _add(located: Located, name: str, texts: Texts) -> None:
     source, row = f"{name}, {located.where}" if located.where else name, located.row
+    if isinstance(row, LeftOut):
+        texts.left_out.setdefault(row, []).append(_printable(source))
+        return
     try:
         if isinstance(row, RowError):
             raise row
@@ -191,10 +214,11 @@ def _add(located: Located, name: str, texts: Texts) -> None:
     use = located.use or read.use
     if read.example is None:
         return
+    example = replace(read.example, file=name, origin=read.origin)
     if use in ("validation", "test"):
-        texts.aside.setdefault(use, []).append(read.example)
+        texts.aside.setdefault(use, []).append(example)
     else:
-        texts.examples.append(read.example)
+        texts.examples.append(example)
         texts.formats[read.shape] += 1
 
 

@@ -1,52 +1,47 @@
-"""Rows out of data files: JSON, JSON lines, tables (CSV, TSV) and plain text.
+"""Rows out of data files: JSON, JSON lines and plain text here; tables, workbooks, Word, PDF and Parquet files in files of their own.
 
 Owns how files are cut into rows, and what a row's place is called. What a row means is rows.py's, what a file is encoded in encodings.py's.
 """
 
-import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
-from .columns import knows_shape, looks_like_header
+from .columns import rename_row
 from .errors import RowError
+from .located import Located
+from .parquet import read_parquet
+from .pdf import join_pages, read_pages
 from .rows import USES
+from .tables import name_rows, read_table
 from .turns import is_turn
+from .word import WordTable, read_parts
+from .workbooks import read_workbook
 
 _ROW_LISTS = ("data", "rows", "train", "examples", "conversations", "items")
-_DELIMITERS = "\t;|,"  # the rarest in prose first: that one wins where two fit
-_NO_DELIMITER = "\x1f"  # in no text: a table of one column may have commas in it
-_SNIFFED_LINES = 50
-_SEPARATOR_LINE = re.compile(r'"?sep=([,;\t|])"?\s*')  # how Excel is told, in a line before the header
 _SPEAKERS = {"q": ("a",), "question": ("answer",), "user": ("assistant", "bot", "ai"), "human": ("assistant", "bot", "ai", "gpt")}
 _SPOKEN = re.compile(r"\s*(\w{1,10})\s*:\s*(.*)", re.DOTALL)
 
 
-class Located(NamedTuple):
-    """A row of a file.
-
-    Attributes:
-        where: where it stands, such as "row 12".
-        row: the row, or the RowError why there is none.
-        use: "validation" or "test" where the file says that it is for those.
-        note: what people should hear about it, as the end of a sentence.
-    """
-
-    where: str
-    row: Any
-    use: str = ""
-    note: str = ""
+TEXT_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".md")  # what is in an encoding
+OFFICE_SUFFIXES = (".xlsx", ".xlsm", ".docx", ".pdf", ".parquet")  # what says itself how it is to be read
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
-def read_rows(path: Path, encoding: str) -> Iterator[Located]:
+def read_rows(path: Path, encoding: str, columns: Mapping[str, str] = _NO_NAMES) -> Iterator[Located]:
     """Every row of a file, one after the other: large files of lines are never in memory as a whole.
 
     JSON lines are counted as an editor does, rows of tables as a spreadsheet does, the header included.
+
+    Args:
+        encoding: of files that are text.
+        columns: known name -> the name that the file has for it.
 
     Raises:
         RowError: where nothing can be read, or nothing from here on.
@@ -54,10 +49,24 @@ def read_rows(path: Path, encoding: str) -> Iterator[Located]:
     """
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        return _read_table(path, encoding)
+        return read_table(path, encoding, columns)
+    if suffix in (".xlsx", ".xlsm"):
+        return read_workbook(path, columns)
+    if suffix == ".docx":
+        return _read_word(path, columns)
+    if suffix == ".pdf":
+        return _read_pdf(path)
     if suffix in (".txt", ".md"):
         return _read_plain(path.read_text(encoding))
-    return _read_json(path, encoding)
+    read = read_parquet(path) if suffix == ".parquet" else _read_json(path, encoding)
+    return (_rename(located, columns) for located in read) if columns else read
+
+
+def _rename(located: Located, columns: Mapping[str, str]) -> Located:
+    if not isinstance(located.row, Mapping):
+        return located
+    row, is_mapped = rename_row(located.row, columns)
+    return located._replace(row=row, mapped=is_mapped)
 
 
 # -- JSON ----------------------------------------------------------------------------------------------------------------
@@ -132,78 +141,35 @@ def _holds_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and not is_turn(value[0])
 
 
-# -- tables --------------------------------------------------------------------------------------------------------------
+# -- Word and PDF --------------------------------------------------------------------------------------------------------
 
 
-def _read_table(path: Path, encoding: str) -> Iterator[Located]:
-    """Rows by the header; two columns without one are question and answer."""
-    with path.open(encoding=encoding) as file:
-        told = _SEPARATOR_LINE.fullmatch(file.readline())
-        begin = 1 if told else 0
-        file.seek(0)
-        delimiter, names, guessed = _sniff_table(list(islice(file, begin, _SNIFFED_LINES)), told.group(1) if told else _DELIMITERS)
-        file.seek(0)
-        header_is_next = bool(names)
-        for number, row in enumerate(_read_records(islice(file, begin, None), delimiter), 1):
-            if isinstance(row, RowError):
-                yield Located(f"row {number}", row)
-            elif any(cell.strip() for cell in row):
-                if not header_is_next:
-                    yield Located(f"row {number}", _name_cells(row, names), note=guessed)
-                header_is_next, guessed = False, "" if not header_is_next else guessed
+def _read_word(path: Path, columns: Mapping[str, str]) -> Iterator[Located]:
+    """Rows of tables that have known names above them; where there are none, the whole text."""
+    parts = read_parts(path)
+    tables = [part for part in parts if isinstance(part, WordTable)]
+    found: list[Located] = []
+    for number, table in enumerate(tables, 1):
+        place = f"table {number}, " if len(tables) > 1 else ""
+        rows = [(f"{place}row {row}", cells) for row, cells in enumerate(table.rows, 1)]
+        found += name_rows(rows, columns, guess=False)
+    if found:
+        others = sum(len(part.strip()) for part in parts if isinstance(part, str))
+        note = f"of a Word file whose text outside of its tables is not learned ({others:,} characters)" if others else ""
+        yield found[0]._replace(note=note)
+        yield from found[1:]
+        return
+    lines = ["\n".join("\t".join(row).rstrip() for row in part.rows) if isinstance(part, WordTable) else part for part in parts]
+    text = "\n".join(lines).strip("\n")
+    if text.strip():
+        yield from _read_plain(text)
 
 
-def _sniff_table(sample: list[str], delimiters: str) -> tuple[str, list[str], str]:
-    """(delimiter, the header's names or nothing where there is no header, what is to be said about that)."""
-    records = {delimiter: [row for row in _read_records(sample, delimiter) if row] for delimiter in delimiters}
-    for delimiter, rows in records.items():
-        names = [name.strip() for name in rows[0]] if rows and isinstance(rows[0], list) else []
-        if knows_shape(names):
-            return (delimiter if len(names) > 1 else _NO_DELIMITER), names, ""
-    pairs = {delimiter: sum(map(_is_pair, rows)) / max(1, len(rows)) for delimiter, rows in records.items()}
-    best = max(pairs, key=lambda delimiter: pairs[delimiter])
-    if pairs[best] > 0.5 and _is_pair(records[best][0]):
-        first, *others = [row for row in records[best] if isinstance(row, list)]
-        if looks_like_header(first, others):
-            note = f"below the columns '{first[0][:40]}' and '{first[1][:40]}', which were taken for question and answer"
-            return best, ["question", "answer"], note
-        note = f"of a table without names above its columns: its first row ({first[0][:40]} …) is learned like the others"
-        return best, [], note
-    start = next((line.strip() for line in sample if line.strip()), "")
-    if not start:
-        raise RowError("it is empty")
-    raise RowError(f"its first line ({start[:80]}) does not name columns that are known. Write question,answer above the columns")
-
-
-def _is_pair(row: list[str] | RowError) -> bool:
-    return isinstance(row, list) and len(row) == 2 and all(cell.strip() for cell in row)
-
-
-def _read_records(lines: Iterable[str], delimiter: str) -> Iterator[list[str] | RowError]:
-    """Records, empty ones too. After an odd one it goes on with the next line."""
-    # The default limit, 128 KB, is the csv module's and not the table's: a cell may hold a chapter.
-    csv.field_size_limit(2**31 - 1)
-    records = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-    while True:
-        try:
-            yield next(records)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            closed = "unexpected end" not in str(error)
-            reason = f"its quotation marks are odd ({error})" if closed else "a quotation mark that opens in it is never closed"
-            yield RowError(f'{reason}; write " inside of a cell as ""')
-
-
-def _name_cells(row: list[str], names: list[str]) -> Any:
-    """The row by its columns' names, or the RowError why not."""
-    count = len(names) or 2
-    while len(row) > count and not row[-1].strip():
-        row = row[:-1]
-    if len(row) != count:
-        more = '; put "…" around cells that have a delimiter in them' if len(row) > count else ""
-        return RowError(f"it has {len(row)} column{'s' * (len(row) != 1)} and not {count}{more}")
-    return dict(zip(names, row, strict=True)) if names else row
+def _read_pdf(path: Path) -> Iterator[Located]:
+    text, notes = join_pages(read_pages(path))
+    for located in _read_plain(text):
+        yield located._replace(note=", and ".join(notes))
+        notes = []
 
 
 # -- plain text ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .cells import Cells, as_text
-from .columns import CHOSEN, CONTEXT, HISTORY, PLAIN, QUESTIONS, REJECTED, SYSTEM, THOUGHTS, TURNS, find_pair
+from .columns import CHOSEN, CONTEXT, HISTORY, PLAIN, QUESTIONS, REJECTED, SOURCE, SYSTEM, THOUGHTS, TURNS, find_pair
 from .conversation import Conversation, Document, Message
 from .errors import RowError
 from .turns import NOT_LEARNED, Notes, check_characters, is_turn, make_answer, make_conversation, make_message, parse_history, parse_turns
@@ -29,6 +29,7 @@ class Row:
         notes: what people should hear about it, as ends of sentences.
         unused: keys whose values are not used.
         use: "validation" or "test" where the row itself says that it is for those.
+        origin: what it comes from, by the column that the option `columns` calls source.
     """
 
     example: Conversation | Document | None
@@ -36,6 +37,7 @@ class Row:
     notes: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     use: str = ""
+    origin: str = ""
 
 
 def read_row(row: Any, source: str) -> Row:
@@ -64,7 +66,8 @@ def _read_cells(cells: Cells, source: str, notes: Notes) -> Row:
     if reason:
         example = None
         notes.said.append(NOT_LEARNED.format(reason=reason))
-    return Row(example, shape, (*notes.said, *cells.notes), (*cells.unused(), *notes.unused), _find_use(cells))
+    origin = cells.first_text((SOURCE,))
+    return Row(example, shape, (*notes.said, *cells.notes), (*cells.unused(), *notes.unused), _find_use(cells), origin)
 
 
 def _find_use(cells: Cells) -> str:

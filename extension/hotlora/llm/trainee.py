@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..engine.errors import UserError
 from ..engine.examples import Example
+from ..engine.grid import Grid
 from ..engine.interfaces import AdapterChoice, Adapters, Draws, Loss, PreviewRequest, Progress, Target
 from ..engine.precision import describe_precision
+from ..engine.redrawing import Opened
 from ..engine.run import Run
-from .adopting import adopt_peft_folder
+from .adopting import adopt_peft_folder, open_peft_folder
 from .batches import TextBatch, make_batch, plan_text_batches
 from .comparison import Completion, write_comparison
 from .config import TextConfig
@@ -24,7 +27,8 @@ from .conversation import TokenizedExample
 from .dataset import TextDataset, build_dataset, fingerprint_examples
 from .forward import LanguageLoss
 from .grading import grade_answer
-from .limits import check_limits
+from .grid_page import write_grid_pages
+from .limits import check_limits, find_learned_positions
 from .look import show_example
 from .model import TextModel
 from .peft_folder import Origin, write_peft_folder
@@ -140,9 +144,12 @@ class TextTrainee:
 
     def questions(self) -> Sequence[TokenizedExample]:
         """Kept-back conversations where there are any, else trained ones, evenly over the data set."""
+        return self._choose_questions(self.config.test_answers)
+
+    def _choose_questions(self, count: int) -> list[TokenizedExample]:
         examples = self.dataset.validation or self.dataset.train
         answerable = [example for example in examples if example.answer]
-        count = min(self.config.test_answers, len(answerable))
+        count = min(count, len(answerable))
         return [answerable[place * len(answerable) // count] for place in range(count)]
 
     def what_is_asked(self) -> str:
@@ -152,6 +159,16 @@ class TextTrainee:
         """A greedy answer, compared with the right one."""
         longest = 2 * (len(question.tokens) - len(question.question)) + _SPARE_TOKENS  # what is longer is wrong anyway
         return grade_answer(question.answer, self._answer(question.question, longest, 0.0, 0))
+
+    def ask(self, prompt: str, max_tokens: int, temperature: float, seed: int) -> tuple[str, bool]:
+        """What the model says to a prompt, its data unprepared; and whether it came to an end by itself."""
+        tokens = self._renderer.encode_question(prompt)
+        places = find_learned_positions(self.model.net)
+        room = max_tokens if places is None else min(max_tokens, places - len(tokens))
+        if room < 1:
+            return "", False
+        new = self.model.generate(tokens, max_tokens=room, temperature=temperature, seed=seed, stop=self._renderer.stop_ids)
+        return self.model.tokenizer.decode(new, skip_special_tokens=True).strip(), len(new) < room
 
     def _answer(self, tokens: Sequence[int], max_tokens: int, temperature: float, seed: int) -> str:
         new = self.model.generate(tokens, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=self._renderer.stop_ids)
@@ -167,8 +184,37 @@ class TextTrainee:
         return [example.prompt for example in self.questions()[:_SAMPLES_WITHOUT_PROMPTS]]
 
     def preview(self, request: PreviewRequest) -> Completion:
-        tokens = self._renderer.encode_question(request.prompt)
-        return Completion(self._answer(tokens, self.config.sample_max_tokens, self.config.sample_temperature, request.seed))
+        tokens = self._encode(request)
+        return Completion(self._answer(tokens, self.config.sample_max_tokens, self.config.sample_temperature, _seed_of(request)))
+
+    def _encode(self, request: PreviewRequest) -> Sequence[int]:
+        """What is read before the answer; a question of the data with all that stands before it there."""
+        if not request.wanted:
+            return self._renderer.encode_question(request.prompt)
+        return next(e.question for e in self._examples if (e.prompt, e.answer) == (request.prompt, request.wanted))
+
+    # -- finished files ------------------------------------------------------------------------------------------------
+
+    def open(self, path: Path) -> Opened:
+        """A finished peft folder, fitted to the model."""
+        return open_peft_folder(path, self.model.net)
+
+    def find_questions(self, count: int) -> dict[str, str]:
+        """Kept-back ones where there are any, else trained ones."""
+        return {example.prompt: example.answer for example in self._choose_questions(count)}
+
+    def settle(self, request: PreviewRequest) -> dict[str, Any]:
+        """The tokens that are read, and how it is answered. Where nothing is left to chance the seed counts for nothing."""
+        if "cfg" in request.settings:
+            raise UserError("cannot answer with CFG: language models have no such thing. Leave it out.")
+        config, chance = self.config, self.config.sample_temperature
+        facts = {"tokens": list(self._encode(request)), "longest": config.sample_max_tokens, "temperature": chance}
+        read_as = [str(self.compute_dtype), list(self._renderer.stop_ids)]
+        return {**facts, "read as": read_as, "seed": _seed_of(request) if chance else None}
+
+    def write_grid(self, grid: Grid) -> Path:
+        """A page with all answers in it."""
+        return write_grid_pages(grid, f"{grid.title} on {self.model.name}")
 
     def write_comparison(self, rows: Sequence[Sequence[tuple[PreviewRequest, Completion]]], run: Run) -> dict[str, Path]:
         """A page; the adapter's folder has a card of its own, so no cover."""
@@ -193,3 +239,7 @@ class TextTrainee:
             other = warn_other_base(self._initial.base, self._initial.fingerprint, self.fingerprint, self.model.name)
             self._warnings += [*self._initial.notes, *([other] if other else [])]
         return self._initial.tensors
+
+
+def _seed_of(request: PreviewRequest) -> int:
+    return int(request.settings.get("seed", request.seed))

@@ -3,7 +3,7 @@
 Must not import any host.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,7 +124,12 @@ def write_file(path: Path, content: bytes | None, *, flush: bool = True) -> None
 
 def find_captioned(config: PictureConfig, name: str) -> Captioned:
     """A picture whose caption can be changed. Raises UserError where there is none, or it stands where nothing is changed."""
-    found = list_captions(config, USES, only=name).get(name)
+    return require_editable(list_captions(config, USES, only=name), name)
+
+
+def require_editable(pictures: Mapping[str, Captioned], name: str) -> Captioned:
+    """The one of that name. Raises UserError like :func:`find_captioned`."""
+    found = pictures.get(name)
     if found is None:
         raise UserError(f"cannot change the caption of '{name}': there is no such picture any more. Look at them again.")
     if not found.is_readable:

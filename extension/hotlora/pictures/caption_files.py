@@ -278,8 +278,13 @@ def read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
         encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-        return data.decode(encoding)
+        text = data.decode(encoding)
+        if "\0" in text:  # what UTF-16 looks like where its mark is missing
+            raise UnicodeError("no text has such signs")
+        return text
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}. Mend its rights, or remove it.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"cannot read {path}: it is not UTF-8 text. Save it with the encoding UTF-8.") from error
+    except UnicodeError as error:
+        raise UserError(
+            f"cannot read {path}: it is not UTF-8 text. Save it with the encoding UTF-8; the health report on the page offers to."
+        ) from error

@@ -23,7 +23,7 @@ from ..engine.files import write_text
 from ..engine.interfaces import Host, PreviewRequest, Progress
 from ..engine.job import Job
 from ..engine.loop import through_turns
-from ..engine.redrawing import Redrawing
+from ..engine.redrawing import Asking, Redrawing
 from ..engine.run import Run
 from .caption_files import path_key
 from .entries import list_sources
@@ -62,7 +62,7 @@ def draw_class(trainee: Any, config: RunConfig, control: Control, plan: ClassPla
     Raises:
         UserError: where this model draws no pictures, or the folder holds pictures that were drawn otherwise.
     """
-    if not isinstance(trainee, Redrawing):
+    if not isinstance(trainee, Redrawing) or isinstance(trainee, Asking):  # who answers draws nothing
         raise UserError("cannot draw regularisation pictures: this model draws none. Give the run file of a run on pictures.")
     _settle_folder(trainee, config, plan)
     missing = [number for number in range(plan.count) if not _is_there(plan, number)]

@@ -18,12 +18,13 @@ from ..engine.errors import UserError
 from .album import Card, find_thumbnail, open_album, put_troubled_first
 from .caption_changes import OPERATIONS, Change, make_change, read_change
 from .caption_editing import USES, Captioned, find_captioned, list_captions, plan_captions
+from .caption_encodings import plan_utf8
 from .caption_filter import Described, count_tags, read_filter, split_tags
 from .caption_history import CaptionHistory
 from .captions import render_fixed
 from .config import PictureConfig
 from .leaving import bring_back, leave_out, list_left_out
-from .remedies import LEAVE_OUT
+from .remedies import LEAVE_OUT, SAVE_UTF8
 
 PAGE = 100
 _KEYS = 20_000
@@ -192,7 +193,18 @@ class PictureEditor:
         names = [str(name) for name in remedy.get("names") or ()]
         if remedy.get("operation") == LEAVE_OUT:
             return self.leave_out(config, names)
+        if remedy.get("operation") == SAVE_UTF8:
+            return self._save_as_utf8(config, names, str(remedy.get("text") or ""))
         return self.change(config, remedy, names)
+
+    def _save_as_utf8(self, config: PictureConfig, names: Sequence[str], codec: str) -> str:
+        """Files of captions that are in another encoding."""
+        with self._lock:
+            files = plan_utf8(config, names, codec)
+            told = f"Save as UTF-8: {len(files)} file{'s' * (len(files) != 1)}"
+            if files:
+                CaptionHistory(config).carry_out(told, files)
+            return f"{told}."
 
     def count_steps(self, config: PictureConfig) -> int:
         """How many changes can be undone."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..engine.examples import Finding, Remedy
 
-LEAVE_OUT = "leave_out"  # beside the operations of caption_changes
+LEAVE_OUT, SAVE_UTF8 = "leave_out", "utf8"  # beside the operations of caption_changes
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Way:
 
     label: str
     operation: str
+    needs_text: bool = False  # without it nothing can be done
 
 
 REMEDIES = {
@@ -28,17 +30,37 @@ REMEDIES = {
     "broken": Way("Leave these out", LEAVE_OUT),
     "same": Way("Keep one of each, leave the others out", LEAVE_OUT),
     "alike": Way("Keep the best, leave the others out", LEAVE_OUT),
+    "foreign": Way("Save as UTF-8", SAVE_UTF8, needs_text=True),
     "encoding": Way("Mend the letters", "letters"),
     "doubles": Way("Remove doubles", "drop_doubles"),
     "everywhere": Way("Remove this tag", "remove"),
+    "absorbed": Way("Remove this tag", "remove", needs_text=True),
     "trigger": Way("Put it in front", "add_front"),
 }
+
+
+def make_finding(
+    kind: str, names: Sequence[str], said: str, mended: Iterable[str] | None = None, text: str = "", *, what: str = "picture"
+) -> Finding:
+    """A finding about these pictures, with its remedy.
+
+    Args:
+        said: behind their number and first names.
+        mended: the pictures that the remedy changes, where those are not all.
+        text: what the remedy works with.
+        what: they are, in the singular.
+    """
+    listed = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
+    remedy = make_remedy(kind, list(names if mended is None else mended), text)
+    return Finding(kind, f"{len(names)} {what}{'s' * (len(names) != 1)} ({listed}): {said}", tuple(names), remedy)
 
 
 def make_remedy(kind: str, names: Sequence[str], text: str = "") -> Remedy | None:
     """What can be done about a finding of this kind. ``names``: of the examples that would be changed."""
     way = REMEDIES.get(kind)
-    return Remedy(way.label, way.operation, tuple(names), text) if way and names else None
+    if not way or not names or (way.needs_text and not text):
+        return None
+    return Remedy(way.label, way.operation, tuple(names), text)
 
 
 def offer_remedies(findings: Iterable[Finding], folders: Mapping[str, Path], fixed: Collection[str]) -> Iterator[Finding]:
@@ -53,7 +75,7 @@ def offer_remedies(findings: Iterable[Finding], folders: Mapping[str, Path], fix
         if remedy and remedy.operation == LEAVE_OUT:
             staying = {folder for name, folder in folders.items() if name not in set(remedy.names)}
             remedy = remedy if staying == set(folders.values()) else None
-        elif remedy:
+        elif remedy and remedy.operation != SAVE_UTF8:
             names = tuple(name for name in remedy.names if name not in fixed)
             remedy = replace(remedy, names=names) if names else None
         yield replace(finding, remedy=remedy)

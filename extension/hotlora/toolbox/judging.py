@@ -19,6 +19,7 @@ from ..engine.files import write_text
 from ..engine.interfaces import Resembling
 from ..engine.recipe import read_options
 from ..engine.run import Run
+from ..hosts.standalone.likeness import Embedder, Likeness
 from ..pictures.entries import list_triggers
 from ..pictures.reading import read_picture
 from ..sd.names import is_plain_layer, name_outer_layers
@@ -28,7 +29,6 @@ from .adapters import Adapter
 from .baking import compute_change
 from .copying import Nearest, Spread
 from .image_files import read_image_lora
-from .likeness import Embedder, Likeness
 from .opening import telling
 from .samples import Samples
 from .side_effects import COLLAPSED, LEAKS, SideEffects, Untouched

@@ -194,6 +194,7 @@ def _add_actions(router: APIRouter, studio: Studio) -> None:
     jobs = studio.jobs
     actions: dict[str, Callable[[str], None]] = {
         "pause": lambda name: jobs.control(name).pause(),
+        "pause_and_free": lambda name: jobs.control(name).pause(free=True),
         "go_on": lambda name: jobs.control(name).go_on(),
         "stop": jobs.stop,
         "sample": lambda name: jobs.control(name).sample_now(),
@@ -209,10 +210,11 @@ def _add_actions(router: APIRouter, studio: Studio) -> None:
         jobs.resume(name, changes)
         return describe_run(jobs, name)
 
-    @router.post("/runs/{name}/{action}", summary="Pause, go_on, stop, sample or save")
+    @router.post("/runs/{name}/{action}", summary="Pause, pause_and_free, go_on, stop, sample or save")
     def act(name: str = _RUN, action: str = InPath(..., description=f"One of {', '.join(actions)}.")) -> dict:
-        """Each takes effect after the step that is under way. ``pause`` saves and leaves the model alone until ``go_on``; ``stop``
-        saves and ends the run, or takes one that waits out of the line; ``sample`` and ``save`` are done at once."""
+        """Each takes effect after the step that is under way. ``pause`` saves and leaves the model alone until ``go_on``;
+        ``pause_and_free`` has the program unload it until then, also in a pause; ``stop`` saves and ends the run, or takes one that waits
+        out of the line; ``sample`` and ``save`` are done at once."""
         _find(studio, name)
         if action not in actions:
             raise HTTPException(404, f"cannot {action} a run. The actions are: {', '.join(actions)}, resume.")

@@ -14,6 +14,7 @@ from ..engine.errors import UserError
 from .api_album import add_album
 from .api_captions import add_captions
 from .api_class import add_class
+from .api_questions import add_chats, add_questions
 from .datasets import add_to_data_set, list_data_sets
 from .studio import Studio
 from .zip_files import clean_place
@@ -31,6 +32,10 @@ def add_data(router: APIRouter, studio: Studio) -> None:
         add_class(router, studio, studio.class_pictures)
     if studio.captions:
         add_captions(router, studio, studio.captions)
+    if studio.questions:
+        add_questions(router, studio, studio.questions)
+    if studio.chats:
+        add_chats(router, studio.chats)
 
 
 def _add_looks(router: APIRouter, studio: Studio) -> None:

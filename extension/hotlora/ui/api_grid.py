@@ -22,25 +22,26 @@ def add_grid(router: APIRouter, jobs: Jobs) -> None:
     @router.post("/runs/{name}/grid", status_code=202, summary="Draw the run's checkpoints side by side")
     def draw(name: str = _RUN, plan: dict = _PLAN) -> dict:
         """``rows`` and ``columns``: two of checkpoint, weight, prompt, seed and cfg; ``checkpoints``, ``weights``, ``prompts``, ``seeds``,
-        ``cfgs``: lists of their values, of what is no axis one. A run that trains draws after its step; another one stands in line and is
+        ``cfgs`` (not of texts): lists of their values, of what is no axis one. ``questions``, of texts: how many of the run's data are
+        asked too. A run that trains draws after its step; another one stands in line and is
         ``drawing``. What is drawn already is not drawn again; ``stop`` ends it. The answer: how many pictures there are at ``most``."""
         _find(name)
         return {"most": jobs.draw(name, plan)}
 
     @router.get("/runs/{name}/grid", summary="The run's last grid")
     def show(name: str = _RUN) -> dict:
-        """``rows`` and ``columns``; ``cells`` row by row, each with what it is drawn from, ``adapter`` as tags call it, and its ``file``,
-        null where it is not drawn yet; ``drawn`` of ``total``."""
+        """``rows`` and ``columns``; ``cells`` row by row, each with what it is drawn from, ``adapter`` as tags call it, ``wanted``, the
+        right answer where one is known, and its ``file``, null where it is not there yet; ``drawn`` of ``total``."""
         grid = _open(name)
         files = {stem: path.name for stem, path in grid.paths().items()}
         cells = [[{**asdict(cell), "file": files.get(cell.name)} for cell in row] for row in grid.cells]
         drawn, total = grid.count()
         return {"rows": grid.rows, "columns": grid.columns, "cells": cells, "drawn": drawn, "total": total}
 
-    @router.get("/runs/{name}/grid/{file}", summary="A picture of the grid, or grid.html", response_class=FileResponse)
+    @router.get("/runs/{name}/grid/{file}", summary="A picture or answer of the grid, or grid.html", response_class=FileResponse)
     def show_picture(name: str = _RUN, file: str = InPath(..., description="As in the grid's ``cells``.")) -> Any:
         grid = _open(name)
-        paths = {path.name: path for path in [*grid.paths().values(), grid.folder / "grid.html"]}
+        paths = {path.name: path for path in [*grid.paths().values(), grid.folder / "grid.html", grid.folder / "grid.md"]}
         if file not in paths or not paths[file].is_file():
             raise HTTPException(404, f"cannot find the picture '{file}' in the grid of '{name}'.")
         return FileResponse(paths[file])

@@ -12,10 +12,12 @@ import gradio as gr
 from ..engine.examples import Finding
 from .album_section import AlbumSection, Looked
 from .caption_section import CaptionSection
+from .chat_section import ChatSection
 from .class_section import ClassSection
 from .compat import answer, listen, message, tell_answered, uploaded_paths
 from .datasets import add_to_data_set, list_data_sets
 from .draw import hint
+from .question_section import QuestionSection
 from .studio import Studio
 from .views import show_data, show_findings, show_place
 from .widgets import OptionWidgets
@@ -71,8 +73,11 @@ class DataSection:
             self._album.build_pager()
         self._build_editor()
         self._captions = CaptionSection(self._studio, self._said) if self._studio.captions else None
-        if self._captions:
-            self._captions.build()
+        self._questions = QuestionSection(self._studio, self._said) if self._studio.questions else None
+        self._chats = ChatSection(self._studio, self._said) if self._studio.chats else None
+        for section in (self._captions, self._questions, self._chats):
+            if section:
+                section.build()
         self._pick = gr.Button("pick", elem_id="hotlora_pick", elem_classes=["hotlora-hidden"])
         self._picked = gr.Textbox(elem_id="hotlora_picked", elem_classes=["hotlora-hidden"])
         self._look_again = gr.Button("look again", elem_id="hotlora_look_again", elem_classes=["hotlora-hidden"])
@@ -99,9 +104,10 @@ class DataSection:
             [self.upload, self.data_set, *everything],
             [*looked, self.upload, self.data_set, self.folder],
         )
-        for section in (self._captions, self._class):
+        for section in (self._captions, self._class, self._questions):
             if section:
                 section.connect(recipe)
+        self._connect_sources(everything, looked)
         answer(self.data_set.input, self._choose, [self.data_set, *everything], [*looked, self.folder])
         tell_answered(answer(self.look.click, self._look_at, everything, looked), "hotlora_look")
         tell_answered(answer(self.examine.click, self._examine, everything, [self._said, self.health]), "hotlora_examine")
@@ -121,6 +127,28 @@ class DataSection:
             listen(self._previous.click, None, js="() => { hotloraStep(-1); }")
             listen(self._next.click, None, js="() => { hotloraStep(1); }")
         answer(self._look_again.click, self._follow, [self._shown, *everything], [self._said, self.album, self._shown])
+
+    def _connect_sources(self, everything: Sequence[Any], looked: Sequence[Any]) -> None:
+        """Data sets that are made on the page itself, and then looked at."""
+        outputs = [*looked, self.data_set, self.folder]
+        if self._questions:
+            taken = f"(...values) => [window.hotloraTaken || '', ...values.slice(1, {1 + len(everything)})]"
+            answer(self._questions.take.click, self._take, [self._questions.taken, *everything], outputs, js=taken)
+        if self._chats:
+            self._chats.connect()
+            inputs = [*self._chats.inputs, *everything]
+            answer(self._chats.use.click, self._use_chats, inputs, outputs, js=self._chats.read_choice(len(inputs)))
+
+    def _take(self, folder: str, *shown: Any) -> tuple:
+        """A data set that was made here becomes what is trained on."""
+        names = list_data_sets(self._studio.datasets)
+        known = Path(folder).name if Path(folder).name in names else None
+        return "", *self._show(shown, folder), _CLOSED, gr.update(choices=names, value=known), folder
+
+    def _use_chats(self, chosen: str, name: str, *shown: Any) -> tuple:
+        assert self._chats
+        folder, told = self._chats.write(chosen, name)
+        return message(told), *self._take(str(folder), *shown)[1:]
 
     def _add_files(self, files: Any, name: str | None, *shown: Any) -> tuple:
         name = (name or "").strip() or f"my {self._studio.data_word}"

@@ -1,5 +1,5 @@
-"""Below the samples: the checkpoints of the run side by side, to choose the best of them. The pictures are drawn by an entry of the line,
-or by the run itself while it trains (``engine.grid_job``)."""
+"""Below the samples: the checkpoints of the run side by side, to choose the best of them. Pictures and answers are made by an entry of the
+line, or by the run itself while it trains (``engine.grid_job``)."""
 
 import json
 from collections.abc import Iterator
@@ -15,12 +15,16 @@ from ..engine.tidying import find_doomed, keep_only, list_checkpoints
 from .compat import answer, message, tell_answered
 from .draw import hint
 from .drawings import Drawing, widget
-from .grid_views import describe_plan, show_grid
+from .grid_views import Offers, describe_plan, show_grid
 from .studio import Studio
 
 _ABOUT = (
     "Which checkpoint is the best? Each prompt is drawn with each checkpoint, with the same seeds. A click makes a picture large; there "
     "the arrow keys change the checkpoint in place. Pictures that are drawn already are not drawn again."
+)
+_ABOUT_TEXTS = (
+    "Which checkpoint is the best? Each prompt is answered with each checkpoint. A click on an answer shows it in full; there the arrow "
+    "keys change the checkpoint in place. Answers that are there already are not written again."
 )
 _AXES = {"Prompt": "prompt", "Checkpoint": "checkpoint", "Weight": "weight", "Seed": "seed", "CFG": "cfg"}
 
@@ -34,12 +38,13 @@ class GridSection:
     def build(self) -> None:
         """Make the widgets."""
         how: dict[str, Any] = {"interactive": True}
-        shown = self._studio.draws_pictures
-        with gr.Accordion("Compare checkpoints", open=False, visible=shown, elem_id="hotlora_comparing"):
-            gr.HTML(hint(_ABOUT))
+        draws = self._studio.draws_pictures
+        axes = [label for label, axis in _AXES.items() if draws or axis != "cfg"]
+        with gr.Accordion("Compare checkpoints", open=False, elem_id="hotlora_comparing"):
+            gr.HTML(hint(_ABOUT if draws else _ABOUT_TEXTS))
             with gr.Row():
-                self.rows = gr.Dropdown(label="Down", choices=list(_AXES), value="Prompt", elem_id="hotlora_grid_rows", **how)
-                self.columns = gr.Dropdown(label="Across", choices=list(_AXES), value="Checkpoint", elem_id="hotlora_grid_columns", **how)
+                self.rows = gr.Dropdown(label="Down", choices=axes, value="Prompt", elem_id="hotlora_grid_rows", **how)
+                self.columns = gr.Dropdown(label="Across", choices=axes, value="Checkpoint", elem_id="hotlora_grid_columns", **how)
             self.checkpoints = gr.Dropdown(
                 label="Checkpoints",
                 info="All when empty.",
@@ -52,27 +57,42 @@ class GridSection:
             self.prompts = gr.Textbox(
                 label="Prompts", info="One a line; the run's own when empty.", lines=2, elem_id="hotlora_grid_prompts", **how
             )
+            self.questions = gr.Number(
+                label="Questions of the data",
+                info="Asked too, and graded by their right answers: kept-back ones where there are any.",
+                value=0 if draws else 5,
+                precision=0,
+                visible=not draws,
+                elem_id="hotlora_grid_questions",
+                **how,
+            )
             with gr.Row():
                 self.numbers = {
-                    field: gr.Textbox(label=label, info=info, max_lines=1, elem_id=f"hotlora_grid_{field}", **how)
+                    field: gr.Textbox(
+                        label=label, info=info, max_lines=1, visible=draws or field != "cfgs", elem_id=f"hotlora_grid_{field}", **how
+                    )
                     for field, label, info in (
                         ("weights", "Weights", "Such as 0.6, 0.8, 1; 1 when empty."),
                         ("seeds", "Seeds", "Each prompt's own when empty."),
                         ("cfgs", "CFG", "Each prompt's own when empty."),
                     )
                 }
-            self.do = gr.Button("Draw them", size="sm", interactive=False, elem_id="hotlora_grid_draw")
+            self.do = gr.Button("Draw them" if draws else "Have them answered", size="sm", interactive=False, elem_id="hotlora_grid_draw")
             self._answer = gr.HTML(elem_id="hotlora_grid_answer", elem_classes=["hotlora-live"])
             self.grid = gr.HTML(elem_id="hotlora_grid", elem_classes=["hotlora-live"])
             self._keep = gr.Button("keep", elem_id="hotlora_grid_keep", elem_classes=["hotlora-hidden"])
             self._kept = gr.Textbox(elem_id="hotlora_grid_kept", elem_classes=["hotlora-hidden"])
+            self._take = gr.Button("take", elem_id="hotlora_grid_take", elem_classes=["hotlora-hidden"])
+            self._taken = gr.Textbox(elem_id="hotlora_grid_taken", elem_classes=["hotlora-hidden"])
 
     def connect(self, run: Any) -> None:
         """Answer what is done with the widgets. ``run``: says which run is meant."""
-        asked = [run, self.rows, self.columns, self.checkpoints, self.prompts, *self.numbers.values()]
+        asked = [run, self.rows, self.columns, self.checkpoints, self.prompts, self.questions, *self.numbers.values()]
         tell_answered(answer(self.do.click, self._draw, asked, [self._answer]), "hotlora_grid_draw")
         kept = "() => [JSON.stringify(window.hotloraKept || [])]"
         tell_answered(answer(self._keep.click, self._keep_only, [self._kept], [self._answer], js=kept), "hotlora_grid_keep")
+        taken = "() => [JSON.stringify(window.hotloraTaken || [])]"
+        tell_answered(answer(self._take.click, self._apply, [self._taken], [self._answer], js=taken), "hotlora_grid_take")
 
     @property
     def drawn(self) -> list[Any]:
@@ -90,7 +110,7 @@ class GridSection:
         yield Drawing((name, changed, list(adapters)), lambda: gr.update(value=self._show(folder, adapters) if changed else ""))
 
     def _find_adapters(self, name: str | None) -> dict[str, Path]:
-        if not name or not self._studio.draws_pictures:
+        if not name:
             return {}
         try:
             return list_checkpoints(self._jobs, name)
@@ -100,15 +120,28 @@ class GridSection:
     def _show(self, folder: Path, adapters: dict[str, Path]) -> str:
         grid = read_grid(folder)
         others = {label: ", ".join(path.name for path in find_doomed(adapters, label)) for label in adapters}
-        return show_grid(grid, others, self._studio.uses_tag) if grid else ""
+        offers = Offers(others, uses_tag=self._studio.uses_tag, applies=self._studio.shelf is not None, grade=self._studio.grade)
+        return show_grid(grid, offers) if grid else ""
 
-    def _draw(self, name: str, rows: str, columns: str, checkpoints: list[str], prompts: str, *numbers: str) -> str:
+    def _draw(
+        self, name: str, rows: str, columns: str, checkpoints: list[str], prompts: str, questions: float | None, *numbers: str
+    ) -> str:
         plan: dict[str, Any] = {"rows": _AXES[rows], "columns": _AXES[columns], "checkpoints": checkpoints or []}
         plan["prompts"] = [line.strip() for line in (prompts or "").splitlines() if line.strip()]
+        plan["questions"] = max(int(questions or 0), 0)
         for field, text in zip(self.numbers, numbers, strict=True):
             plan[field] = _read_numbers(text, self.numbers[field].label, whole=field == "seeds")
         count = self._jobs.draw(name, {key: value for key, value in plan.items() if value})
-        return message(describe_plan(count, is_training=self._jobs.status(name) == "training"))
+        is_training = self._jobs.status(name) == "training"
+        return message(describe_plan(count, is_training=is_training, draws=self._studio.draws_pictures))
+
+    def _apply(self, taken: str) -> str:
+        name, label, strength = json.loads(taken)
+        path, shelf = list_checkpoints(self._jobs, name).get(label), self._studio.shelf
+        if shelf is None or path is None or path.name not in shelf.names():
+            raise UserError(f"cannot use {label} of '{name}': the program has no adapter of that name any more. Choose another one.")
+        told = shelf.apply({path.name: float(strength)})
+        return message(told, bad=True) if told else message(f"Answers come with {path.name} now.")
 
     def _keep_only(self, kept: str) -> str:
         name, label = json.loads(kept)

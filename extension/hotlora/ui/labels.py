@@ -104,6 +104,8 @@ LABELS: Mapping[str, str] = {
     "lora_start": "Where the adapter starts",
     "quantization": "Load in fewer bits",
     "trust_remote_code": "Trust the model's own code",
+    "columns": "Names of columns",
+    "split_by": "Never on both sides",
     "several_answers": "Several right answers",
     "max_tokens": "Longest example, in tokens",
     "too_long": "Longer conversations",

@@ -136,6 +136,55 @@ class ClassPictures(Protocol):
         ...
 
 
+class Questions(Protocol):
+    """Who writes questions about documents, and what of them was reviewed; each method raises UserError. Documented in
+    ``llm.questions.desk``."""
+
+    settings_class: type
+
+    @property
+    def folder(self) -> str:
+        """Where their folders are made."""
+        ...
+
+    @property
+    def status(self) -> Any:
+        """``number``, ``busy``, ``done`` of ``total``, ``kept``, ``dropped``, ``name``, ``folder``, ``message``, ``problems``."""
+        ...
+
+    def start(self, config: Any, values: Mapping[str, Any], name: str = "") -> Any:
+        """Begin, or go on; returns the status."""
+        ...
+
+    def stop(self) -> None:
+        """After the question that is written now."""
+        ...
+
+    def list_folders(self) -> list[str]:
+        """Names of those that can be reviewed."""
+        ...
+
+    def review(self, name: str, *, start: int = 0, count: int = 20, refused: bool = False) -> Any:
+        """A page: ``rows`` from ``start`` of ``shown``, ``folder``, and how many are ``accepted``, ``open``, ``refused``."""
+        ...
+
+    def decide(self, name: str, verdict: str, keys: Sequence[str] | None = None, texts: Mapping[str, Sequence[str]] | None = None) -> str:
+        """About rows, or all that wait; returns what was done."""
+        ...
+
+
+class Chats(Protocol):
+    """The conversations that a program keeps of its user's; each method raises UserError."""
+
+    def list_chats(self) -> Sequence[Any]:
+        """Each with ``key``, ``name``, ``partner``, ``day`` and ``turns``, the newest first."""
+        ...
+
+    def use(self, keys: Sequence[str], name: str) -> tuple[Path, str]:
+        """Write these into a data set of that name; returns its folder, and what was done."""
+        ...
+
+
 class Live(Protocol):
     """Whether a program's model answers with the run in training."""
 
@@ -156,8 +205,11 @@ class Studio:
     report: Callable[[RunConfig], Iterator[tuple[Progress, list[Finding]]]] | None = None  # what commonly goes wrong with such data
     captions: Captions | None = None  # where captions can be written by a machine
     class_pictures: ClassPictures | None = None  # where regularisation pictures can be drawn
+    questions: Questions | None = None  # where questions about documents can be written
+    chats: Chats | None = None  # where the program keeps conversations
     data_word: str = "pictures"  # what the data is called on the page
-    draws_pictures: bool = True  # whether checkpoints can be compared in a grid
+    draws_pictures: bool = True  # whether samples are pictures; answers else
+    grade: Callable[[str, str], Mapping[str, float]] | None = None  # right answer, given one -> scores by name, where there are answers
     model_name: Callable[[], str] = lambda: ""  # what is loaded now; empty where nothing is
     why_not: Callable[[], str] = lambda: ""  # a sentence where what is loaded cannot be trained on now
     waits_for: Callable[[], str] = lambda: ""  # a sentence where a run would wait before it trains on it
@@ -180,10 +232,12 @@ def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> 
         "editor": task.make_editor(),
         "report": task.report,
         "class_pictures": task.make_class_desk(jobs, folder / "data"),
+        "questions": task.make_question_desk(jobs, folder / "data"),
         "shipped_presets": task.presets,
         "upload_suffixes": task.list_suffixes(),
         "data_word": task.data_word,
         "draws_pictures": task.draws_pictures,
+        "grade": task.grade,
         "choices": {option: functools.partial(list, offered) for option, offered in task.choices.items()},
     }
     return Studio(jobs=jobs, datasets=folder / "data", presets=folder / "presets", **(of_the_task | of_the_program))

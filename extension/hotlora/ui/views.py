@@ -50,8 +50,10 @@ def show_findings(findings: Sequence[Finding], folder: str = "", steps: int = 0)
         folder: that was looked at.
         steps: changes of its data that can be undone.
     """
-    items = "".join(f"<li><span>{escape(finding.said)}</span>{_show_remedy(finding.remedy)}</li>" for finding in findings)
+    found = [finding for finding in findings if not finding.is_note]
+    items = "".join(f"<li><span>{escape(finding.said)}</span>{_show_remedy(finding.remedy)}</li>" for finding in found)
     told = f'<ul class="hotlora-notes">{items}</ul>' if items else "<p>Nothing was found that commonly goes wrong.</p>"
+    told += "".join(f'<p class="hotlora-muted">{escape(finding.said)}</p>' for finding in findings if finding.is_note)
     undo = f'<button type="button" data-undo="1"><span>Undo</span> <b>{steps}</b></button>' if steps else ""
     return f'<div class="hotlora-card hotlora-findings" data-folder="{escape(folder)}"><h4>Health report</h4>{told}{undo}</div>'
 
@@ -253,7 +255,10 @@ def describe_row(entry: Entry) -> Row:
         worked=duration(worked) if worked >= 1 else "",
         score=next((f"{score:.0%}" for score in scores.values()), ""),
         marks=entry.marks,
-        is_away=entry.status == "paused" and isinstance(outline.latest, Paused) and bool(outline.latest.message),
+        is_away=entry.status == "paused"
+        and isinstance(outline.latest, Paused)
+        and bool(outline.latest.message)
+        and not outline.latest.freed,
     )
 
 

@@ -24,6 +24,7 @@ from .keeping_section import KeepingSection
 from .now import show_now
 from .samples import mark_samples, show_samples
 from .search_section import SearchSection
+from .steering import Steering
 from .studio import Studio
 from .thumbnails import Thumbnails
 from .views import describe_rows, show_left, show_log, show_outlook, show_runs, show_status
@@ -39,7 +40,7 @@ class WatchSection:
     def __init__(self, studio: Studio, said: Any, search: SearchSection):
         self._studio, self._jobs, self._said, self._search = studio, studio.jobs, said, search
         self._keeping, self._thumbnails = KeepingSection(studio, said), Thumbnails()
-        self._grid = GridSection(studio)
+        self._grid, self._steering = GridSection(studio), Steering(studio.jobs, said)
 
     def build(self) -> None:
         """Make the widgets."""
@@ -52,10 +53,7 @@ class WatchSection:
                 self.forget_left = gr.Button("Forget them", size="sm", elem_id="hotlora_forget_left")
         self.status = gr.HTML(hint("Press Train, and watch it here."), elem_id="hotlora_status", elem_classes=["hotlora-live"])
         with gr.Row(elem_classes=["hotlora-buttons"]):
-            self.pause = gr.Button("Pause", size="sm", elem_id="hotlora_pause", interactive=False)
-            self.stop = gr.Button("Stop and save", size="sm", elem_id="hotlora_stop", interactive=False)
-            self.sample = gr.Button("Sample now", size="sm", elem_id="hotlora_sample", interactive=False)
-            self.save = gr.Button("Save now", size="sm", elem_id="hotlora_save", interactive=False)
+            self._steering.build()
             word, visible = ("Use now", True) if self._studio.shelf else ("Use in txt2img", self._studio.uses_tag)
             self.use = gr.Button(word, size="sm", elem_id="hotlora_use", interactive=False, visible=visible, variant="primary")
             tell = gr.Button("Tell me when it ends", size="sm", elem_id="hotlora_tell")
@@ -113,7 +111,7 @@ class WatchSection:
         said, run = self._said, self.run
         self._drawn = [
             *(recipe.model, recipe.cancel_look, recipe.outlook, self.status, self.chart, self.samples, self.log, self.runs),
-            *(run, self.compare, self.pause, self.stop, self.sample, self.save, self.use),
+            *(run, self.compare, *self._steering.drawn, self.use),
             *(self.resume, self.go_on_from, self.take_recipe, self.delete),
             *(self.left, self.left_runs, self.now),
             *self._keeping.drawn,
@@ -128,10 +126,7 @@ class WatchSection:
             [run, self.compare, self.sent, self.smoothing, self.also, self._keeping.show_archived],
             [self._beat, self.sent, *self._drawn, *shelved],
         )
-        answer(self.pause.click, self._pause_or_go_on, [run], [said])
-        answer(self.stop.click, self._stop, [run], [said])
-        answer(self.sample.click, self._sample, [run], [said])
-        answer(self.save.click, self._save, [run], [said])
+        self._steering.connect(run)
         answer(self.resume.click, self._resume, [run], [said])
         answer(self.go_on_from.click, self._continue_from, [run], [said, *recipe.options.widgets])
         answer(self.take_recipe.click, self._take_recipe, [run], [said, *recipe.options.widgets])
@@ -195,7 +190,10 @@ class WatchSection:
         yield menu(names, [other for other in compared if other in names], compared)
         shown = next((entry for entry in entries if entry.name == name), None)
         found = shown.outline if shown and shown.outline.search else None  # of a search
-        yield from self._describe_buttons(status, has_files, self._is_live(status), trains=found is None)
+        job = jobs.find_job(name) if name else None
+        freed = job is not None and job.control.freeing
+        yield from self._steering.describe(status, alive=status in _ALIVE, trains=found is None, freed=freed)
+        yield from self._describe_buttons(status, has_files, self._is_live(status) and not freed)
         left = jobs.list_left()
         yield widget(visible=bool(left))
         yield text(show_left(left))
@@ -253,21 +251,10 @@ class WatchSection:
                 continue
         return found
 
-    def _describe_buttons(self, status: str, has_files: bool, live: bool, *, trains: bool = True) -> list[Drawing]:
-        alive, waiting = status in _ALIVE, status == "waiting"
-        trains = trains and alive and status != "drawing"
-        able = (
-            alive or waiting,
-            trains,
-            trains,
-            has_files or live,
-            status in _RESUMABLE,
-            has_files,
-            bool(status),
-            bool(status) and not (alive or waiting),
-        )
-        pause = widget(value="Go on" if status == "paused" else "Pause", interactive=alive)
-        return [pause, *(widget(interactive=is_able) for is_able in able)]
+    def _describe_buttons(self, status: str, has_files: bool, live: bool) -> list[Drawing]:
+        busy = status in (*_ALIVE, "waiting")
+        able = (has_files or live, status in _RESUMABLE, has_files, bool(status), bool(status) and not busy)
+        return [widget(interactive=is_able) for is_able in able]
 
     def _is_live(self, status: str) -> bool:
         return self._studio.has_live and status in ("training", "paused")
@@ -282,26 +269,6 @@ class WatchSection:
         return f'<span id="hotlora_tag" hidden data-tag="{escape(f"<lora:{called}:0.8>")}" data-trigger="{escape(trigger)}"></span>'
 
     # -- answering -----------------------------------------------------------------------------------------------------
-
-    def _pause_or_go_on(self, name: str) -> str:
-        control = self._jobs.control(name)
-        if control.paused:
-            control.go_on()
-            return ""
-        control.pause()
-        return message("Pausing after this step.")
-
-    def _stop(self, name: str) -> str:
-        self._jobs.stop(name)
-        return message("Stopping after this step, and saving.")
-
-    def _sample(self, name: str) -> str:
-        self._jobs.control(name).sample_now()
-        return message("Sampling after this step.")
-
-    def _save(self, name: str) -> str:
-        self._jobs.control(name).save_now()
-        return message("Saving after this step.")
 
     def _resume(self, name: str) -> str:
         self._jobs.resume(name)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hotlora.engine.control import Control
 from hotlora.engine.errors import ModelAway, UserError
+from hotlora.engine.freeing import Freeing
 from hotlora.engine.options import build
 from hotlora.hosts.a1111.checkpoint import check_usable
 from hotlora.hosts.a1111.host import A1111Host
@@ -288,3 +289,21 @@ def test_checkpoints_that_the_run_forgot_go_from_the_webui_too(host, tmp_path):
 def test_publishing_between_turns_is_a_bug(host, tmp_path):
     with pytest.raises(RuntimeError):
         host.publish(tmp_path / "cat.safetensors")
+
+
+def test_the_card_is_handed_back_by_the_webuis_own_means(host, webui, tmp_path):
+    did = []
+    webui.sd_models.unload_model_weights = lambda loaded: did.append(("unload", loaded.to("meta")))
+    webui.sd_models.send_model_to_device = lambda loaded: did.append(("load", loaded.to_empty(device="cpu")))
+    assert isinstance(host, Freeing)
+    host.unload(host._config)
+    assert did == [("unload", webui.loaded)] and not host.has_model(host._config)
+    host.unload(host._config)  # somebody has done so already
+    assert len(did) == 1
+    host.load_again(host._config)
+    host.load_again(host._config)
+    assert did[1:] == [("load", webui.loaded)] and host.has_model(host._config)
+    webui.sd_models.model_data.sd_model = Loaded(tmp_path / "other.safetensors").to("meta")
+    host.unload(host._config)
+    host.load_again(host._config)
+    assert len(did) == 2 and not webui.call_queue.queue_lock._lock.locked()

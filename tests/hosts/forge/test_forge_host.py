@@ -258,3 +258,18 @@ def test_room_is_asked_for_only_where_something_is_to_do(web, monkeypatch):
     load([held.unet.clone()])
     memory.load([held.unet, held.clip.patcher])
     assert len(asked) == 2
+
+
+def test_the_card_is_handed_back_by_forges_own_means_and_the_next_turn_fetches_it(web):
+    host, did = ForgeHost(), []
+    host.borrow(cat())
+    web.memory.unload_all_models = lambda: did.append(web.memory.current_loaded_models.clear())
+    host.unload(cat())
+    assert did and not web.memory.current_loaded_models and host.has_model(cat())
+    host.load_again(cat())
+    assert not web.memory.current_loaded_models
+    with host.turn():
+        assert web.memory.current_loaded_models
+    draw_with_another(web, "two.safetensors")
+    host.unload(cat(base_model="one.safetensors"))
+    assert len(did) == 1 and not web.call_queue.queue_lock._lock.locked()

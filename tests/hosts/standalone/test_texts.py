@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hotlora.cli import main as command
 from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
+from hotlora.engine.run import list_adapters
 from hotlora.hosts.shared.causal_model import CausalModel, fingerprint_model
 from hotlora.hosts.standalone.texts import TransformersHost, load_model
 from hotlora.llm.config import TextConfig
@@ -135,3 +137,15 @@ def test_image_only_libraries_are_not_needed_for_text(folder, tmp_path):
         [sys.executable, "-c", code, str(ROOT / "train.py"), "--config", str(path)], capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_command_answers_with_each_checkpoint(tmp_path, folder, capsys):
+    run = write_run(tmp_path, folder, save_steps=2, sample_prompts=[])
+    assert command(["train", "--config", str(run)]) == 0
+    made = tmp_path / "run"
+    capsys.readouterr()
+    assert command(["grid", "--run", str(made), "--count", "--questions", "1"]) == 0
+    steps = len(list_adapters(tmp_path / "run", "run", ""))
+    assert f"{steps} answers at most" in capsys.readouterr().out
+    assert command(["grid", "--run", str(made)]) == 0
+    assert "answers: " in capsys.readouterr().out and "exact match" in (made / "grid" / "grid.md").read_text(encoding="utf-8")

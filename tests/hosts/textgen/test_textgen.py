@@ -1,13 +1,16 @@
 """text-generation-webui's host over a stand-in of that program: turns, what is left behind, who waits for what."""
 
+import gc
 import json
 import threading
 import time
+import weakref
 
 import pytest
 import torch
 from hotlora.engine.errors import ModelAway, UserError
 from hotlora.engine.events import Paused
+from hotlora.engine.grid import read_grid
 from hotlora.engine.history import History
 from hotlora.engine.jobs import Jobs
 from hotlora.hosts.textgen.adapters import AppliedAdapters
@@ -15,6 +18,7 @@ from hotlora.hosts.textgen.host import TextgenHost, explain_absence
 from hotlora.hosts.textgen.live import LiveAnswers
 from hotlora.hosts.textgen.lock import WatchedLock, watch_lock
 from hotlora.llm.config import TextConfig
+from safetensors.torch import load_file
 from textgen_program import install
 from waiting import wait_until
 
@@ -129,6 +133,31 @@ def test_an_unloaded_model_pauses_the_run_until_it_is_back(program, studio, star
     step = jobs.history("facts").step
     program.load("small")
     wait_until(lambda: jobs.history("facts").step > step)
+
+
+def test_a_freed_run_has_the_model_unloaded_and_loaded_again_and_equals_one_that_was_not(program, studio, start):
+    jobs, live = studio
+    start("whole", max_steps=40)
+    wait_until(status_is(jobs, "whole", "done"))
+
+    def load_model(name, loader):
+        program.load(name)
+        return program.shared.model, program.shared.tokenizer
+
+    program.models.unload_model, program.models.load_model = program.unload, load_model
+    live.wanted, net = True, weakref.ref(program.shared.model)
+    start(max_steps=40)
+    wait_until(lambda: jobs.history("facts").step > 2)
+    jobs.control("facts").pause(free=True)
+    wait_until(lambda: getattr(jobs.history("facts").latest, "freed", False))
+    assert program.shared.model is None and jobs.history("facts").step < 40
+    gc.collect()
+    assert net() is None
+    jobs.control("facts").go_on()
+    wait_until(status_is(jobs, "facts", "done"))
+    assert program.shared.model_name == "small"
+    one, other = (load_file(jobs.folder / name / name / "adapter_model.safetensors") for name in ("whole", "facts"))
+    assert one and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_an_applied_adapter_pauses_the_run_until_it_is_taken_off(program, studio, start):
@@ -303,3 +332,28 @@ def test_history_is_read_without_the_program(studio, start):
     start()
     wait_until(status_is(jobs, "facts", "done"))
     assert isinstance(jobs.history("facts"), History) and jobs.history("facts").step == 6
+
+
+def test_a_grid_is_answered_between_other_answers_and_a_checkpoint_is_put_on_the_model(program, studio, start):
+    jobs, _ = studio
+    start(save_steps=3, learning_rate=0.05, use_rslora=True)
+    wait_until(status_is(jobs, "facts", "done"))
+    before, clean = program.traces(), program.answer()
+    assert jobs.draw("facts", {"prompts": ["Who keeps the lamp?"], "questions": 2}) == 9
+    wait_until(lambda: not jobs.list_line())
+    grid = read_grid(jobs.find_folder("facts"))
+    assert grid.count()[0] == grid.count()[1] and grid.cells[-1][0].wanted
+    assert program.traces() == before and program.answer() == clean
+    shelf, cell = AppliedAdapters(), grid.cells[0][0]
+    assert cell.adapter in shelf.names() and shelf.apply({cell.adapter: cell.weight}) == ""
+    tokenizer = program.shared.tokenizer
+    asked = [{"role": "user", "content": cell.prompt}]
+    text = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    rows = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+    with torch.no_grad():
+        said = program.shared.model.generate(
+            input_ids=rows, attention_mask=torch.ones_like(rows), max_new_tokens=4, do_sample=False, pad_token_id=2
+        )
+    new = tokenizer.decode(said[0, rows.shape[1] :], skip_special_tokens=True).strip()
+    assert grid.paths()[cell.name].read_text(encoding="utf-8") == new
+    shelf.apply({})

@@ -94,9 +94,10 @@ def test_deepbooru_writes_plain_tags_and_is_given_back(program):
 
 @pytest.mark.parametrize(("make", "name"), [(HostBlip, "interrogator"), (HostDeepBooru, "deepbooru")])
 def test_what_cannot_be_loaded_is_told_with_the_file_and_the_lock_is_free(program, make, name):
-    for error in (OSError("no network"), IndexError("list index out of range")):
+    missing = "its file is not there, and could not be downloaded"
+    for error, reason in ((OSError("no network"), "no network"), (IndexError("list index out of range"), missing)):
         getattr(program, name).error = error
-        with pytest.raises(UserError, match=r"cannot load it \(.*\)\. Connect to the internet once, or put model"):
+        with pytest.raises(UserError, match=rf"cannot load it \({reason}\)\. Connect to the internet once, or put model"):
             make()([], IMAGES)
         assert not program.lock._lock.locked()
 

@@ -35,7 +35,7 @@ def explain_absence(config: ImageConfig) -> str | None:
         reason = "the WebUI has no checkpoint loaded"
     elif not is_wanted(loaded.sd_checkpoint_info, wanted):
         reason = f"the WebUI has '{loaded.sd_checkpoint_info.name}' loaded"
-    elif not _is_on_device(loaded):
+    elif not is_on_device(loaded):
         reason, remedy = f"'{loaded.sd_checkpoint_info.name}' was unloaded", "Load it again and training goes on by itself."
     elif changed := explain_irremovable(loaded):
         reason, remedy = changed, "Switch it off and make a picture without it; training goes on by itself."
@@ -44,7 +44,8 @@ def explain_absence(config: ImageConfig) -> str | None:
     return f"cannot train '{config.name}' now: {reason}. {remedy}"
 
 
-def _is_on_device(loaded: Any) -> bool:
+def is_on_device(loaded: Any) -> bool:
+    """Whether it is where it computes; with ``--medvram`` that is wherever the WebUI moves it to."""
     from modules import devices
 
     return loaded.lowvram or next(loaded.model.parameters()).device.type == devices.device.type

@@ -12,7 +12,7 @@ from ...sd.model import ImageModel
 from ..webui.checkpoints import is_wanted
 from ..webui.host import WebuiHost
 from ..webui.sampling import check_sampler
-from .checkpoint import check_usable, explain_absence, find_loaded
+from .checkpoint import check_usable, explain_absence, find_loaded, is_on_device
 from .foreign import warn_of_others
 from .model import A1111Model
 from .turn import plain_model
@@ -46,6 +46,18 @@ class A1111Host(WebuiHost):
 
     def plain(self, loaded: Any) -> contextlib.AbstractContextManager[None]:
         return plain_model(loaded)
+
+    def send_away(self, loaded: Any) -> None:
+        """As *Unload SD checkpoint to RAM* does: no picture can be made with it until it is fetched."""
+        from modules import sd_models
+
+        sd_models.unload_model_weights(loaded)
+
+    def fetch(self, loaded: Any) -> None:
+        from modules import sd_models
+
+        if not is_on_device(loaded):
+            sd_models.send_model_to_device(loaded)
 
 
 def check_on_loaded(config: ImageConfig) -> None:

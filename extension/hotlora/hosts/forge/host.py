@@ -57,6 +57,14 @@ class ForgeHost(WebuiHost):
     def plain(self, loaded: Any) -> contextlib.AbstractContextManager[None]:
         return plain_model(loaded)
 
+    def send_away(self, loaded: Any) -> None:
+        from backend import memory_management
+
+        memory_management.unload_all_models()
+
+    def fetch(self, loaded: Any) -> None:
+        """Each turn, and each picture, has Forge fetch what it needs."""
+
 
 def check_on_loaded(config: ImageConfig) -> None:
     """Raise UserError where a run that starts now would not train on what is loaded. Where that is another checkpoint than its own, the

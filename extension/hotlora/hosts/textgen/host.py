@@ -35,7 +35,7 @@ class TextgenHost:
     def __init__(self, live: LiveAnswers | None = None) -> None:
         self._live = live or LiveAnswers()
         self._config: TextConfig | None = None  # of the run that borrowed
-        self._net: Any = None  # the program's model object
+        self._lent: weakref.ref[Any] | None = None  # the program's model object; what it has let go of is not kept alive here
         self._turns = Turns(watch_lock)
         self._waiting: set[int] = set()  # threads that wait for the turn's end without the lock
 
@@ -67,8 +67,13 @@ class TextgenHost:
                 config.quantization = "none"  # so that no file claims it
             trainee = TextTrainee(model, config)
             config.base_model = config.base_model or shared.model_name
-            self._config, self._net = config, net
+            self._config, self._lent = config, weakref.ref(net)
         return trainee
+
+    @property
+    def _net(self) -> Any:
+        """The model that was borrowed, while anybody has it."""
+        return self._lent() if self._lent else None
 
     def has_model(self, config: TextConfig) -> bool:
         """Whether the model that the config names (or any) is loaded such that it can be trained on."""
@@ -112,6 +117,24 @@ class TextgenHost:
             folder.mkdir()
             for file in path.iterdir():
                 shutil.copy2(file, folder)
+
+    def unload(self, config: TextConfig) -> None:
+        """As the Model tab's Unload does."""
+        from modules import models
+
+        with watch_lock():
+            if explain_absence(config) is None:
+                self._live.end()
+                models.unload_model()
+
+    def load_again(self, config: TextConfig) -> None:
+        """As the Model tab's Load does, with the settings that stand there. Nothing where a model is loaded."""
+        from modules import models, shared
+
+        with watch_lock():
+            if shared.model is None:
+                shared.model, shared.tokenizer = models.load_model(config.base_model, shared.args.loader)
+                shared.model_name = config.base_model
 
 
 def _check_there(config: TextConfig | None) -> None:

@@ -101,10 +101,17 @@ def _telling(name: str, files: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of whatever library it downloads and loads with
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(
-            f"cannot caption with the WebUI's own {name}: it cannot load it ({reason}). Connect to the internet once, or put {files}."
+            f"cannot caption with the WebUI's own {name}: it cannot load it ({_say_reason(error)}). "
+            f"Connect to the internet once, or put {files}."
         ) from error
+
+
+def _say_reason(error: Exception) -> str:
+    """What is true of it: the program lists its files and takes the first one, and what could not be downloaded left that list empty."""
+    if isinstance(error, IndexError):
+        return "its file is not there, and could not be downloaded"
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _unescape(tags: str) -> str:

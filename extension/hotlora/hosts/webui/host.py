@@ -14,7 +14,7 @@ from ...sd.config import ImageConfig
 from ...sd.continuing import check_initial
 from ...sd.model import ImageModel
 from ..shared.turns import Turns
-from .checkpoints import hash_ahead
+from .checkpoints import hash_ahead, is_wanted
 from .loras import publish_lora
 from .queue import find_queue_lock
 from .sampling import check_sampler
@@ -63,6 +63,14 @@ class WebuiHost(ABC):
     @abstractmethod
     def plain(self, loaded: Any) -> contextlib.AbstractContextManager[None]:
         """It, as its checkpoint says, for the length of a turn. Raises UserError where it cannot be trained any more."""
+
+    @abstractmethod
+    def send_away(self, loaded: Any) -> None:
+        """Out of the device's memory, by the program's own means. Under the lock."""
+
+    @abstractmethod
+    def fetch(self, loaded: Any) -> None:
+        """Back again, where it is still away. Under the lock."""
 
     # -- the protocol ------------------------------------------------------------------------------------------------------
 
@@ -128,6 +136,20 @@ class WebuiHost(ABC):
     def wanted(self) -> bool:
         """Whether a picture, or anything else that needs the model, waits in the program's queue."""
         return self._turns.somebody_waits()
+
+    def unload(self, config: ImageConfig) -> None:
+        """Send the run's checkpoint away, if it is loaded."""
+        with find_queue_lock():
+            loaded = self.find_loaded()
+            if loaded is not None and self.explain_absence(config) is None:
+                self.send_away(loaded)
+
+    def load_again(self, config: ImageConfig) -> None:
+        """Fetch it, unless the program holds another one by now."""
+        with find_queue_lock():
+            loaded = self.find_loaded()
+            if loaded is not None and is_wanted(loaded.sd_checkpoint_info, config.base_model):
+                self.fetch(loaded)
 
     def _check_unchanged(self) -> None:
         if self._config is None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..engine.errors import UserError
+from ...engine.errors import UserError
 
 _MOST_AT_ONCE = 16
 

@@ -37,6 +37,7 @@ _LATIN = {
     "Estonian": ("äöõüšž", "ja on ei see et ta kui ma oma ka te"),
     "Vietnamese": ("àáảãạăằắẳẵặâầấẩẫậđèéẻẽẹêềếểễệìíỉĩịòóỏõọôồốổỗộơờớởỡợùúủũụưừứửữựỳýỷỹỵ", "cho trong khi hay bao xin anh chi em"),
 }
+SMALL_WORDS = frozenset(word for _, words in _LATIN.values() for word in words.split())
 _OTHER = {
     "Russian": "оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё",
     "Ukrainian": "оаинвеітрсклумдпьязгбйчхшїєжюцщфґ'",
