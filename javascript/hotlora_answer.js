@@ -55,6 +55,7 @@
         if (!ANSWERS[button]) return;
         const [place, refusal] = ANSWERS[button];
         setTimeout(() => {
+            if (find(`${place} [data-looking]`)) return; // it goes on, and people look elsewhere meanwhile
             if (find(`${refusal} .hotlora-bad`)) bringIntoView(find(refusal), "nearest");
             else bringIntoView(find(place), place === "#hotlora_watch" ? "start" : "nearest");
         }, 150);

@@ -22,6 +22,7 @@ from hotlora.captioning.kinds import IN_A_HOST
 from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
 from hotlora.hosts.webui.captioners import list_host_captioners
+from hotlora.hosts.webui.checkpoints import list_models
 from hotlora.hosts.webui.library import LoraLibrary
 from hotlora.hosts.webui.live import remove_leftover_lives
 from hotlora.hosts.webui.program import Program
@@ -73,6 +74,7 @@ def make_studio(program: Program) -> Studio:
         model_name=program.name_model,
         hides=("base_model", "vae", "quantization", "slice_seconds", "training_share", "tensorboard"),
         choices={"sample_sampler": list_samplers},
+        models=list_models,
         settings=lambda: read_settings(program),
         missing=say_missing,
         captions=CaptionDesk([*list_host_captioners(), *IN_A_HOST], access),

@@ -60,6 +60,7 @@ HOMES = {  # library -> files that may import it, relative to the repository
     "pyarrow": r"extension/hotlora/llm/parquet\.py$",
     "pypdf": r"extension/hotlora/llm/pdf\.py$",
     "optuna": r"extension/hotlora/engine/searching\.py$",
+    "gguf": r"extension/hotlora/toolbox/gguf_files\.py$",
     "peft": r"extension/hotlora/(engine/\w+|llm/peft_names|hosts/(textgen/adapters|standalone/merging))\.py$|tools/",
 }
 USUAL_LINES, MOST_LINES, MOST_LINES_OF_A_FILE = 20, 60, 350  # of nine functions in ten; of any; of any file
@@ -71,7 +72,7 @@ FOREIGN = re.compile(  # what the engine has no word for: tasks, families, their
     |a1111|automatic|webui|forge(?!t)|textgen|gradio|diffusers""",
     re.VERBOSE | re.IGNORECASE,
 )
-MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "onnxruntime", "optuna", "matplotlib", "tensorboard")
+MUST_BE_LAZY = ("diffusers", "transformers", "peft", "bitsandbytes", "onnxruntime", "optuna", "gguf", "matplotlib", "tensorboard")
 MUST_BE_LAZY += ("openpyxl", "pyarrow", "pypdf")
 
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from ..engine.memory import peak_resident_bytes
 from ..toolbox.adapters import check_output
 from ..toolbox.baking import bake, bake_text
-from ..toolbox.extracting import extract
 from ..toolbox.judging import judge
 from ..toolbox.looking import check, describe, tell
-from ..toolbox.opening import is_text_lora, write_adapter
+from ..toolbox.opening import is_text_lora
 from ..toolbox.resizing import ANY_RANK, Size
-from ..toolbox.workbench import convert_file, merge_files, resize_file, tell_kept, tell_ranks
+from ..toolbox.workbench import convert_file, extract_file, merge_files, resize_file
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,14 +41,7 @@ def _merge(options: argparse.Namespace) -> list[str]:
 
 
 def _extract(options: argparse.Namespace) -> list[str]:
-    found = extract(options.base, options.tuned, read_size(options))
-    change = f"the difference of {options.tuned.stem} and {options.base.stem}, by {read_size(options).describe()}"
-    write_adapter(found.adapter, options.output, options.precision or "fp16", change)
-    lines = [f"{options.output}: {len(found.adapter.layers)} layers that differ, {tell_ranks(found.adapter)}.", tell_kept(found.kept)]
-    if found.left_out:
-        first = ", ".join(found.left_out[:3])
-        lines.append(f"note: {len(found.left_out)} tensors differ too and cannot be in a LoRA, such as {first}.")
-    return lines
+    return extract_file(options.base, options.tuned, options.output, read_size(options), precision=options.precision or "fp16")
 
 
 def _bake(options: argparse.Namespace) -> list[str]:
@@ -70,7 +62,7 @@ def _judge(options: argparse.Namespace) -> list[str]:
 
 
 def _convert(options: argparse.Namespace) -> list[str]:
-    return convert_file(options.lora, options.output, options.to, **_how(options))
+    return convert_file(options.lora, options.output, options.to, base=options.base, **_how(options))
 
 
 def _how(options: argparse.Namespace) -> dict[str, str]:

@@ -11,7 +11,7 @@ TOOLS = {
     "extract": "Make a LoRA of the difference of two models.",
     "bake": "Put LoRAs into a model's own weights, as a new file.",
     "judge": "Which checkpoint of a run is the best, and does it copy? Losses of each, and its samples against the training pictures.",
-    "convert": "Write an image LoRA in another form: kohya's, diffusers' or peft's.",
+    "convert": "Write an image LoRA in another form: kohya's, diffusers' or peft's; or a text LoRA as GGUF, for llama.cpp and KoboldCpp.",
 }
 
 
@@ -32,7 +32,10 @@ def add_tool_options(parser: argparse.ArgumentParser) -> None:
         parsers[name].add_argument("--weights", type=float, nargs="+", metavar="WEIGHT", help="of each, in order; 1 when not said")
     parsers["extract"].add_argument("--base", type=Path, required=True, help="the model as it was: a checkpoint file or a model folder")
     parsers["extract"].add_argument("--tuned", type=Path, required=True, help="the model after training")
-    parsers["convert"].add_argument("--to", choices=("kohya", "diffusers", "peft"), required=True, help="the form to write")
+    parsers["convert"].add_argument(
+        "--to", choices=("kohya", "diffusers", "peft", "gguf"), required=True, help="the form to write; gguf of text LoRAs"
+    )
+    parsers["convert"].add_argument("--base", type=Path, help="gguf: the base model's folder, where it is not where the adapter says")
     for name in ("resize", "merge", "extract"):
         _add_size(parsers[name], name)
     for name in ("resize", "merge", "extract", "bake", "convert"):

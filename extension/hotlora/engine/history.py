@@ -73,6 +73,11 @@ class History:
         for event in events:
             self.add(event)
 
+    @property
+    def moment(self) -> tuple[int, float]:
+        """No two states of a run have the same."""
+        return self.count, self.latest.time if self.latest else 0.0
+
     def read_on(self, path: Path) -> "History":
         """Take in what has been written to an event file since the last look; the file is opened only if it has changed. A damaged line
         costs only itself.

@@ -23,7 +23,7 @@ def judge_text_lora(said: Mapping[str, Any] | None, keys: Iterable[str]) -> list
     else:
         of_peft = f"loads all {len(layers)} layers"
     lines = [f"peft, transformers and text-generation-webui: {of_peft}."]
-    return [*lines, f"vLLM: {_judge_vllm(said, strange)}.", f"llama.cpp: {_judge_llama_cpp(said, strange)}."]
+    return [*lines, f"vLLM: {_judge_vllm(said, strange)}.", f"llama.cpp and KoboldCpp: {_judge_llama_cpp(said, strange)}."]
 
 
 def _judge_vllm(said: Mapping[str, Any] | None, strange: list[str]) -> str:
@@ -37,7 +37,7 @@ def _judge_vllm(said: Mapping[str, Any] | None, strange: list[str]) -> str:
 
 def _judge_llama_cpp(said: Mapping[str, Any] | None, strange: list[str]) -> str:
     if said is None or strange:
-        return "its convert_lora_to_gguf.py wants a peft folder with nothing in it but a LoRA"
+        return "a GGUF file can be made of a peft folder with nothing in it but a LoRA"
     if said.get("use_dora"):
-        return "does not load it: its convert_lora_to_gguf.py refuses DoRA. Merge it into the model instead"
-    return "loads it once its own convert_lora_to_gguf.py has made a GGUF file of it"
+        return "does not load it: it knows no DoRA. Merge it into the model instead"
+    return "loads it once it is a GGUF file: hotlora tool convert --to gguf, or its own convert_lora_to_gguf.py"

@@ -1,5 +1,6 @@
 """LoRAs put into a checkpoint's weights, for good: a new file, one tensor in memory at a time."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +17,20 @@ from ..sd.lora_files import read_lora
 from ..sd.updates import decompose_magnitude
 from .adapters import DTYPES, Adapter, Layer
 from .checkpoints import Layers, Slot
+from .errands import Tell
 from .image_files import read_image_lora
 
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
-def bake(base: Path, loras: Sequence[Path], weights: Sequence[float], output: Path, precision: str = "") -> list[str]:
+def bake(
+    base: Path, loras: Sequence[Path], weights: Sequence[float], output: Path, precision: str = "", *, tell: Tell = lambda done, total: None
+) -> list[str]:
     """Write ``base`` with LoRAs in it: each is added as a program would at that weight, in fp32, and stored as before or in another
     precision.
+
+    Args:
+        tell: told how many tensors are done, of how many; what it raises ends it, and nothing is written.
 
     Returns:
         What people should know.
@@ -51,7 +58,8 @@ def bake(base: Path, loras: Sequence[Path], weights: Sequence[float], output: Pa
     dtypes = {name: DTYPES[precision] if precision and dtype in _FLOATS else dtype for name, dtype in file.dtypes.items()}
     pairs = list(zip(adapters, weights, strict=True))
     with replacing(output) as temporary, torch.no_grad():
-        write_tensor_file(temporary, file, _adding(file.get, by_key, pairs, (dtypes, output)), dtypes)
+        make = _adding(file.get, by_key, pairs, (dtypes, output))
+        write_tensor_file(temporary, file, _telling(make, len(file.shapes), tell), dtypes)
     return notes
 
 
@@ -105,6 +113,16 @@ def _warn(adapters: Sequence[Adapter]) -> Iterator[str]:
             yield f"The embeddings in '{adapter.path.name}' are left out: a checkpoint has no place for them."
     if sum(adapter.is_dora for adapter in adapters) and len(adapters) > 1:
         yield "DoRA depends on the weights that it is put on: each change was taken from the checkpoint as it was, as programs do."
+
+
+def _telling(make: Callable[[str], torch.Tensor], total: int, tell: Tell) -> Callable[[str], torch.Tensor]:
+    count = itertools.count()
+
+    def make_and_tell(name: str) -> torch.Tensor:
+        tell(next(count), total)
+        return make(name)
+
+    return make_and_tell
 
 
 def _adding(

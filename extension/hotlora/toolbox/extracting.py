@@ -12,6 +12,7 @@ from ..hosts.shared.tensor_file import TensorFile, list_weight_files, open_tenso
 from ..sd.lora_families import TITLES
 from .adapters import Adapter, Layer
 from .checkpoints import Layers, list_different
+from .errands import Tell
 from .resizing import Size
 
 _NOTHING = 1e-6  # largest difference of weights that counts as none
@@ -32,14 +33,17 @@ class Extracted:
     left_out: list[str] = field(default_factory=list)
 
 
-def extract(base: Path, tuned: Path, size: Size) -> Extracted:
+def extract(base: Path, tuned: Path, size: Size, *, tell: Tell = lambda done, total: None) -> Extracted:
     """The LoRA that makes ``tuned`` of ``base``: of two checkpoints in single files, or of two folders of a language model.
+
+    Args:
+        tell: told how many layers are done, of how many; what it raises ends it.
 
     Raises:
         UserError: where the two are not of one shape, or do not differ.
     """
     size.check()
-    found = _extract_text(base, tuned, size) if base.expanduser().is_dir() else _extract_image(base, tuned, size)
+    found = _extract_text(base, tuned, size, tell) if base.expanduser().is_dir() else _extract_image(base, tuned, size, tell)
     if not found.adapter.layers:
         raise UserError(
             f"cannot extract a LoRA from '{tuned}': no layer of it differs from '{base}'. Give a model that was trained further."
@@ -47,7 +51,7 @@ def extract(base: Path, tuned: Path, size: Size) -> Extracted:
     return found
 
 
-def _extract_image(base: Path, tuned: Path, size: Size) -> Extracted:
+def _extract_image(base: Path, tuned: Path, size: Size, tell: Tell) -> Extracted:
     first, second = Layers(base), Layers(tuned)
     if first.family != second.family:
         raise UserError(
@@ -58,7 +62,9 @@ def _extract_image(base: Path, tuned: Path, size: Size) -> Extracted:
     metadata = {"modelspec.description": f"the difference of {tuned.stem} and {base.stem}", "ss_sd_model_name": base.name}
     adapter = Adapter(tuned, "lora", {}, first.family, "kohya", "fp16", metadata)
     found = Extracted(adapter)
-    for key, layers in first.by_key().items():
+    by_key = first.by_key()
+    for place, (key, layers) in enumerate(by_key.items()):
+        tell(place, len(by_key))
         difference = second.file.get(key).float() - first.file.get(key).float()
         for name, slot in layers:
             _take(found, name, slot.take(difference), size)
@@ -66,7 +72,7 @@ def _extract_image(base: Path, tuned: Path, size: Size) -> Extracted:
     return found
 
 
-def _extract_text(base: Path, tuned: Path, size: Size) -> Extracted:
+def _extract_text(base: Path, tuned: Path, size: Size, tell: Tell) -> Extracted:
     for folder in (base, tuned):
         if not (folder.expanduser() / "config.json").is_file():
             raise UserError(f"cannot use '{folder}': there is no config.json, so it is no folder of a language model. Check the path.")
@@ -74,7 +80,8 @@ def _extract_text(base: Path, tuned: Path, size: Size) -> Extracted:
     keys = [name for name, shape in first.shapes.items() if _is_text_layer(name, shape)]
     _refuse_other_shapes(base, tuned, first, second, keys)
     found = Extracted(Adapter(tuned, "lora", {}, "", "peft", "fp16", settings={"base_model_name_or_path": str(base)}))
-    for key in keys:
+    for place, key in enumerate(keys):
+        tell(place, len(keys))
         _take(found, key.removesuffix(".weight"), second.get(key).float() - first.get(key).float(), size)
     found.left_out = _list_other(first, second, set(keys))
     found.adapter.settings["target_modules"] = _name_targets([key.removesuffix(".weight") for key in keys], found.adapter.layers)

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..engine.errors import UserError
 from ..engine.files import write_text
-from ..engine.interfaces import Resembling
+from ..engine.interfaces import Grading, Resembling
 from ..engine.recipe import read_options
 from ..engine.run import Run
 from ..hosts.standalone.likeness import Embedder, Likeness
@@ -26,6 +26,7 @@ from ..sd.names import is_plain_layer, name_outer_layers
 from ..sd.spelling import Names
 from ..tasks import TASKS
 from .adapters import Adapter
+from .answering import FORGOTTEN, Answers, measure_answers
 from .baking import compute_change
 from .copying import Nearest, Spread
 from .image_files import read_image_lora
@@ -49,6 +50,7 @@ class Judgement:
         control: how near samples by captions that were kept back come to their own pictures; None where there are none.
         effects: what it does unasked.
         alike: its samples in the eyes of another model, where one was given.
+        answers: of a language model.
     """
 
     label: str
@@ -58,6 +60,7 @@ class Judgement:
     control: float | None = None
     effects: SideEffects = SideEffects()
     alike: Likeness | None = None
+    answers: Answers | None = None
 
     @property
     def gap(self) -> float | None:
@@ -188,7 +191,8 @@ def _fit(trainee: Any, path: Path) -> tuple[Mapping[str, nn.Module], Adapter]:
 
 
 def _measure(trainee: Any, label: str) -> Judgement:
-    return Judgement(label, _mean(trainee, trainee.spread_training(_MOST_EXAMPLES)), _mean(trainee, trainee.validation_batches()))
+    training, kept_back = _mean(trainee, trainee.spread_training(_MOST_EXAMPLES)), _mean(trainee, trainee.validation_batches())
+    return Judgement(label, training, kept_back, answers=measure_answers(trainee) if isinstance(trainee, Grading) else None)
 
 
 def _mean(trainee: Any, batches: Sequence[Any]) -> float | None:
@@ -201,6 +205,9 @@ def _tell(one: Judgement) -> str:
     parts = [f"{one.label}:"]
     parts.append(f"training loss {one.training:.5f}" if one.training is not None else "no training loss")
     parts.append(f"kept-back loss {one.kept_back:.5f}, gap {one.gap:+.5f}" if one.gap is not None else "nothing kept back")
+    if one.answers:
+        parts += [f"perplexity {math.exp(one.kept_back):.2f}"] if one.kept_back is not None and one.kept_back < 700 else []
+        parts.append(one.answers.tell())
     if one.nearest:
         closest = min(one.nearest, key=lambda near: near.share)
         against = f", {one.control:.2f} from pictures kept back" if one.control is not None else ""
@@ -228,7 +235,35 @@ def conclude(found: Sequence[Judgement], spread: Spread | None) -> str:
         said.append(f"The sample of {one.label} for '{near.prompt[:60]}' copies {near.picture}{more}.")
     elif spread:
         said.append("None of the samples copies a training picture.")
-    return " ".join([*said, *_say_effects(saved)])
+    return " ".join([*said, *_say_answers(found[0], saved), *_say_effects(saved)])
+
+
+def _say_answers(without: Judgement, saved: Sequence[Judgement]) -> Iterator[str]:
+    """Which answers best, and from where on it forgets."""
+    answering = [one for one in saved if one.answers and one.answers.asked]
+    if answering and without.answers:
+        best = max(answering, key=lambda one: _rate(one))
+        scores = [f"{name} {score:.0%} ({without.answers.scores[name]:.0%} without)" for name, score in _scores(best).items()]
+        yield f"The best answers to {without.answers.asked} {without.answers.kind} are those of {_call(best)}: {', '.join(scores)}."
+    for one in saved:
+        if one.answers and without.answers and one.answers.general > FORGOTTEN * without.answers.general:
+            before, now = without.answers.general, one.answers.general
+            yield f"From {_call(one)} on it forgets: the perplexity of general text is {now:.1f}, and was {before:.1f}."
+            break
+
+
+def _scores(one: Judgement) -> Mapping[str, float]:
+    return one.answers.scores if one.answers else {}
+
+
+def _rate(one: Judgement) -> float:
+    """The mean of its scores: each counts alike."""
+    scores = _scores(one).values()
+    return sum(scores) / max(len(scores), 1)
+
+
+def _call(one: Judgement) -> str:
+    return "the finished one" if one.label == "finished" else one.label
 
 
 def _say_effects(saved: Sequence[Judgement]) -> Iterator[str]:
@@ -257,6 +292,6 @@ def _say_best(without: Judgement, saved: Sequence[Judgement]) -> str:
     after = steps[steps.index(best) + 1 :] if best in steps else []
     worse = [one for one in after if (one.kept_back or 0.0) > (best.kept_back or 0.0) * (1 + _CLEARLY)]
     overfits = [one for one in worse if one.training is not None and best.training is not None and one.training < best.training]
-    name = "the finished one" if best.label == "finished" else best.label
-    end = f"; after it, from {overfits[0].label} on, it learns its pictures by heart (overfitting)" if overfits else ""
+    name, what = _call(best), "examples" if best.answers else "pictures"
+    end = f"; after it, from {overfits[0].label} on, it learns its {what} by heart (overfitting)" if overfits else ""
     return f"{name[:1].upper()}{name[1:]} is the best of these on kept-back examples{end}."

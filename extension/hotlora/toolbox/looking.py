@@ -14,6 +14,7 @@ from ..sd.lora_families import TITLES, describe_keys
 from ..sd.lora_files import EMBEDDINGS, find_weights, open_lora, read_layer_names
 from ..sd.readers import judge_image_lora
 from ..sd.spelling import Names
+from .gguf_files import SUFFIX, check_gguf
 from .image_files import PRECISIONS, find_family, find_form
 from .opening import are_text_keys, telling
 
@@ -162,6 +163,8 @@ def _spell(value: Any) -> str:
 def check(path: Path, family: str = "", names: Names | None = None) -> list[str]:
     """A line for each program: whether it loads a LoRA, what of it would be dropped, and why. Raises UserError where it is none."""
     place = path.expanduser()
+    if place.suffix.lower() == SUFFIX and place.is_file():
+        return check_gguf(place)
     if place.is_dir() and not any(place.glob("*.safetensors")) and (place / CONFIG).is_file():
         find_text_weights(place)
         raise UserError(f"cannot check '{path}': its weights are pickled. Convert them to .safetensors with peft.")

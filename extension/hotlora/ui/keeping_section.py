@@ -45,7 +45,7 @@ class KeepingSection:
     @property
     def drawn(self) -> list[Any]:
         """The widgets that :meth:`describe` describes."""
-        return [self.name, self.note, self.rename, self.keep_note, self.archive, self.tools.files]
+        return [self.name, self.note, self.rename, self.keep_note, self.archive, *self.tools.drawn]
 
     def describe(self, entry: Entry | None, entries: Sequence[Entry], *, busy: bool) -> list[tuple[Any, dict[str, Any]]]:
         """For each of :attr:`drawn` what it shows, and the widget's properties. What somebody types stays until another run is shown.
@@ -63,7 +63,7 @@ class KeepingSection:
             (there and not busy, {"interactive": there and not busy}),
             (there, {"interactive": there}),
             ((there, busy, archived), {"interactive": there and not busy, "value": "Bring back" if archived else "Archive"}),
-            (files, {"choices": files}),
+            *self.tools.describe(files),
         ]
 
     def _rename(self, name: str, new: str) -> tuple[str, Any]:

@@ -46,7 +46,7 @@ class WatchSection:
         """Make the widgets."""
         gr.HTML("<h3><i>3</i> <span>Watch</span></h3>", elem_id="hotlora_watch")
         self.now = gr.HTML(elem_id="hotlora_now", elem_classes=["hotlora-live"])
-        with gr.Column(visible=False, elem_id="hotlora_left") as self.left:
+        with gr.Column(visible=False, scale=0, elem_id="hotlora_left") as self.left:
             self.left_runs = gr.HTML(elem_id="hotlora_left_runs", elem_classes=["hotlora-live"])
             with gr.Row(elem_classes=["hotlora-buttons"]):
                 self.go_on_with_left = gr.Button("Go on with them", size="sm", elem_id="hotlora_go_on_with_left", variant="primary")
@@ -229,10 +229,10 @@ class WatchSection:
             return "unreadable", False, [text(shown) for shown in (message(str(error), bad=True), "", "", "")]
         others = self._read_others(name, compared)
         curves = {name: history, **others}
-        moment = (name, _moment(history))
+        moment = (name, history.moment)
         drawings = [
             text(now),
-            Drawing([chart, *((n, _moment(curve)) for n, curve in curves.items())], lambda: gr.update(value=draw_losses(curves, *chart)))
+            Drawing([chart, *((n, curve.moment) for n, curve in curves.items())], lambda: gr.update(value=draw_losses(curves, *chart)))
             if history.search is None
             else text(""),
             Drawing([(n, mark_samples(run)) for n, run in curves.items()], lambda: gr.update(value=show_samples(history, others)))
@@ -307,8 +307,3 @@ class WatchSection:
             return "", gr.update()
         self._jobs.delete(name, copies=bool(copies))
         return message(f"Deleted '{name}'."), gr.update(value=False)
-
-
-def _moment(history: History) -> tuple[int, float]:
-    """No two states of a run have the same."""
-    return history.count, history.latest.time if history.latest else 0.0

@@ -19,6 +19,13 @@ def is_wanted(info: Any, wanted: str) -> bool:
     return Path(wanted).name == Path(info.filename).name
 
 
+def list_models() -> dict[str, Path]:
+    """What the WebUI calls its checkpoints -> their files."""
+    from modules import sd_models
+
+    return {info.name: Path(info.filename) for info in sd_models.checkpoint_aliases.values()}
+
+
 def hash_ahead(info: Any) -> None:
     """Metadata has the checkpoint's hashes. Gigabytes take seconds; the answer is kept, and now nobody waits for the model."""
     path = Path(info.filename)
