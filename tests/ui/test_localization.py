@@ -231,7 +231,8 @@ def texts_of_answers(tab):
     yield from texts(show_class(ClassStatus(1, False, 1, 1, NAMES, True, NAMES)))
     yield from texts(show_proposals([Proposal(NAMES, caption, NAMES) for caption in (NAMES, "")]))
     yield from texts(*(show_captions(CaptionStatus(busy, 1, 2, 1, 1, NAMES)) for busy in (True, False)))
-    yield from (watch._describe_buttons(status, True, False)[0].shows["value"] for status in STATUSES)
+    steered = (watch._steering.describe(status, alive=True, trains=True, freed=False) for status in STATUSES)
+    yield from (drawings[0].shows["value"] for drawings in steered)
     archived = Entry(NAMES, "done", History(), marks=Marks(archived=True))
     told = [properties for _, properties in watch._keeping.describe(archived, [archived], busy=False)]
     yield next(properties["value"] for properties in told if properties.keys() == {"interactive", "value"})
