@@ -41,18 +41,21 @@ test-newest: .venv/.tests-ready browser
 NOT_TESTED_UNDER = @echo; echo "*** NOT TESTED: $(1) set of packages. It needs Python $(2), and there is none on this machine. ***"; \
 	echo "*** Install it (for example: pyenv install $(2)) and run: make $(3) ***"; echo; [ "$$CI" != true ]
 
+# The demo, the benchmarks and the installed package run by themselves, under the newest packages; what only reads the code needs no packages.
 ifneq ($(or $(wildcard $(A1111)),$(shell tools/find_python.sh 3.10)),)
 test-a1111: .venv-a1111/.ready browser
-	$(A1111) -m pytest
+	$(A1111) -m pytest $(addprefix --ignore=tests/,demo tools test_architecture.py test_readme.py test_sentences.py test_wheel.py)
 else
 test-a1111:
 	$(call NOT_TESTED_UNDER,AUTOMATIC1111's,3.10,test-a1111)
 endif
 
-# What depends on no program that holds a model, and the page, which Forge and Forge Neo build with a Gradio of their own.
+# What depends on no program that holds a model, and the page, which Forge and Forge Neo build with a Gradio of their own: but what of it
+# does not depend on Gradio, and the long proofs of memory and time, which the other two sets have.
 ifneq ($(or $(wildcard $(NEO)),$(shell tools/find_python.sh 3.13)),)
 test-neo: .venv-neo/.ready browser
-	$(NEO) -m pytest tests/engine tests/pictures tests/sd tests/llm tests/hosts/forge tests/hosts/webui tests/hosts/shared tests/ui
+	$(NEO) -m pytest tests/engine tests/pictures tests/sd tests/llm tests/hosts/forge tests/hosts/webui tests/hosts/shared tests/ui \
+		$(addprefix --ignore=tests/ui/test_,$(addsuffix .py,charts datasets localization presets redraws sixty_runs views))
 else
 test-neo:
 	$(call NOT_TESTED_UNDER,Forge Neo's,3.13,test-neo)

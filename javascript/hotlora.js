@@ -78,7 +78,8 @@
 
     // Empty where this Gradio does not tell it.
     async function askForNumber() {
-        const answer = await ask("app_id");
+        const { api_prefix = "" } = window.gradio_config || {}; // newer ones have their own answers below a folder
+        const answer = await ask(api_prefix.replace(/^\//, "") + (api_prefix && "/") + "app_id");
         const told = answer.ok ? await answer.json().catch(() => ({})) : {};
         return String(told.app_id || "");
     }

@@ -55,6 +55,7 @@
         if (!ANSWERS[button]) return;
         const [place, refusal] = ANSWERS[button];
         setTimeout(() => {
+            if (find(`${place} [data-looking]`)) return; // it goes on, and people look elsewhere meanwhile
             if (find(`${refusal} .hotlora-bad`)) bringIntoView(find(refusal), "nearest");
             else bringIntoView(find(place), place === "#hotlora_watch" ? "start" : "nearest");
         }, 150);
@@ -79,17 +80,25 @@
 
     // -- the line ------------------------------------------------------------------------------------------------------
 
+    let dismissed = ""; // the run and the state whose line was sent away: it comes again with another
+
     function showLine() {
         const line = find("#hotlora_now");
         const status = find("#hotlora_status");
         if (!line || !status) return;
         const box = status.getBoundingClientRect();
         const inSight = status.offsetParent !== null && box.bottom > 40 && box.top < window.innerHeight - 40;
-        line.classList.toggle("hotlora-away", inSight || !line.querySelector("button"));
-        document.body.classList.toggle("hotlora-has-line", !line.classList.contains("hotlora-away") && line.offsetParent !== null);
+        const told = (line.querySelector("[data-line]") || { dataset: { line: "" } }).dataset.line;
+        line.classList.toggle("hotlora-away", inSight || !told || told === dismissed);
+        const isShown = getComputedStyle(line).display !== "none" && status.offsetParent !== null;
+        document.documentElement.classList.toggle("hotlora-has-line", isShown);
     }
     document.addEventListener("click", (event) => {
-        if (event.target.closest && event.target.closest(".hotlora-now")) bringIntoView(find("#hotlora_watch"), "start");
+        if (!event.target.closest) return;
+        if (event.target.closest(".hotlora-go")) bringIntoView(find("#hotlora_watch"), "start");
+        const line = event.target.closest(".hotlora-dismiss") && event.target.closest("[data-line]");
+        if (line) dismissed = line.dataset.line;
+        if (line) showLine();
     });
 
     // -- notes ---------------------------------------------------------------------------------------------------------
@@ -99,7 +108,7 @@
     function dropNotes() {
         const shown = find("#hotlora_status [data-status]");
         const state = shown ? `${shown.dataset.status} ${(shown.querySelector("strong") || {}).textContent}` : "";
-        for (const note of document.querySelectorAll("#hotlora_message .hotlora-message, #hotlora_answer .hotlora-message, #hotlora_find_answer .hotlora-message")) {
+        for (const note of document.querySelectorAll("#hotlora_message .hotlora-message, #hotlora_answer .hotlora-message, #hotlora_find_answer .hotlora-message, #hotlora_grid_answer .hotlora-message")) {
             if (!note.closest("[data-said]")) continue; // it stands as long as it is true
             const then = seen.get(note) || { at: Date.now(), state };
             seen.set(note, then);

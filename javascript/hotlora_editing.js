@@ -361,11 +361,10 @@
 
     // -- keeping up with what is drawn -------------------------------------------------------------------------------------
 
-    let drawn;
-
+    // Newer Gradios put what is new into the album that is there, without what it had not when it came: as this mark.
     function followAlbum() {
-        drawn = album();
-        const { dataset } = drawn;
+        const { dataset } = album();
+        dataset.followed = "1";
         for (const part of [tools(), find("#hotlora_pager .hotlora-pager")]) part.classList.remove("hotlora-hidden");
         const isAsking = asking || waiting.length;
         if (!isAsking) start = Number(dataset.start);
@@ -384,7 +383,7 @@
         if (!page || document.hidden || page.offsetParent === null || !tools()) return;
         takeAnswer();
         if (!album()) return;
-        if (drawn !== album()) followAlbum();
+        if (!album().dataset.followed) followAlbum();
         showTags();
         isFetchingPictures = isFetchingPictures && Boolean(fetching || toFetch.length);
         showPictures();

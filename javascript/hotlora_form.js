@@ -34,6 +34,13 @@
         find("#hotlora_set").click();
     }
 
+    document.addEventListener("click", (event) => {
+        const button = event.target.closest && event.target.closest("#hotlora_outlook [data-proposal]");
+        if (!button) return;
+        window.hotloraWish = JSON.parse(button.dataset.proposal);
+        find("#hotlora_set").click();
+    });
+
     // -- which have a say, and which were changed ----------------------------------------------------------------------
 
     const isWithout = (value) => value === undefined || value === "" || Number(value) === 0;

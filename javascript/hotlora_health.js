@@ -1,4 +1,5 @@
-// The health report: a button beside a finding mends it, once it is said of how many pictures, and the report is made anew.
+// The health report: one of many pictures goes on piece by piece until it is done or stopped; a button beside a finding mends it, once it is
+// said of how many pictures, and the report is made anew.
 
 (function () {
     if (window.hotloraMended) return;
@@ -30,10 +31,32 @@
         find("#hotlora_mend").click();
     });
 
+    let isStopped = false;
+    document.addEventListener("click", (event) => {
+        if (!event.isTrusted || !event.target.closest) return; // the script's own press goes on
+        if (event.target.closest("#hotlora_examine")) isStopped = false;
+        if (!event.target.closest("#hotlora_health [data-stop]")) return;
+        isStopped = true;
+        goOn();
+    }, true);
+
+    function goOn() {
+        const button = find("#hotlora_health [data-stop]");
+        if (!button) return;
+        if (!isStopped) find("#hotlora_examine").click();
+        else if (!button.disabled) button.after(` ${translate("Stopped. Health report goes on with the rest.")}`);
+        button.disabled = isStopped;
+    }
+
+    window.hotloraExamined = function () {
+        setTimeout(goOn, 100); // the page draws it after it says so
+    };
+
     window.hotloraMended = function () {
         setTimeout(() => { // the page draws it after it says so; after a refusal it stays as it was
             for (const button of listButtons()) button.disabled = false;
             window.hotlora.lookAgain();
+            goOn();
         }, 100);
     };
 })();

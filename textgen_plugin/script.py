@@ -71,6 +71,7 @@ def _make_studio() -> Any:
     from hotlora.hosts.textgen.host import TextgenHost, explain_loader, explain_now, explain_wait, lora_folder, read_tokenizer
     from hotlora.hosts.textgen.library import LoraLibrary
     from hotlora.hosts.textgen.live import LiveAnswers
+    from hotlora.llm.health import find_health
     from hotlora.llm.look import look_at_texts
     from hotlora.tasks import TEXTS
     from hotlora.ui.studio import open_studio
@@ -96,6 +97,7 @@ def _make_studio() -> Any:
         jobs,
         folder,
         look_at=lambda config: look_at_texts(config, *read_tokenizer()),
+        report=lambda config: find_health(config, *read_tokenizer()),
         model_name=lambda: "" if explain_loader() else shared.model_name,
         why_not=lambda: explain_now(applied=False) or "",
         waits_for=explain_wait,

@@ -1,6 +1,7 @@
 """Pieces of ``gpu_check``: time and memory. Each yields (case, result in words, numbers)."""
 
 import contextlib
+import functools
 import statistics
 import time
 from collections.abc import Iterator
@@ -67,7 +68,9 @@ def check_predicted(bench: Bench) -> Found:
         shape = bench.shape(name)
         config = bench.config(shape, **options)
         bench.clear()
-        *_, estimate = look_ahead(bench.trainee(shape, config), config, TransformersHost() if shape.is_text else DiffusersHost())
+        host: Any = TransformersHost() if shape.is_text else DiffusersHost()
+        host.borrow = functools.partial(bench.trainee, shape)
+        *_, estimate = look_ahead(host, config)
         assert isinstance(estimate, Estimate)
         taken = bench.run(shape, bench.config(shape, **options), bench.steps)
         said = f"{estimate.seconds_per_step * 1000:.0f} ms said, {taken.median * 1000:.0f} ms taken"

@@ -263,8 +263,17 @@ card; LoRA of rank {rank} on all of a block's layers, bf16 as `mixed_precision: 
 Samples, and what a host keeps beside its model, come on top. ✓ means that {reserve:g} GB more than the estimate are there, for the driver,
 the screen and the libraries' workspaces.
 
-*What will happen?* and `--check` measure a real step on your card. Where batches do not fit, they try whether gradient checkpointing makes
-them fit in less time, and say so.
+*What will happen?* and `--check` measure a real step on your card. Where batches do not fit, they try what makes them fit, in this
+order, and propose what they have measured, with its memory and time; on the page a button puts it into the recipe:
+
+1. where batches would be cut: a smaller `batch_size` with as many more `gradient_accumulation_steps`, and `gradient_checkpointing`;
+   the faster one stands first;
+2. where not one example fits, each with those before it, until one does: `gradient_checkpointing`, `optimizer: AdamW8bit`, then, by
+   itself (hosts keep the model as they have loaded it), `mixed_precision: auto` where it was `no`, `quantization: 8bit`, `4bit`, and
+   at last a lower `resolution`, for which the pictures are encoded anew.
+
+Latents are cached, and VAE and text encoders leave a card that is short of memory, without being asked. Tried with models that
+pretend to lack memory, not on a card that does.
 """
 _TABLE = """
 | model | setting | peak | {sizes} |

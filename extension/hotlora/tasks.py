@@ -15,7 +15,7 @@ from .sd.config import ImageConfig
 from .shipped import find_shipped
 
 if TYPE_CHECKING:
-    from .engine.examples import DataView, Finding
+    from .engine.examples import Columns, DataView, Finding
     from .engine.interfaces import Host, Progress
 
 
@@ -37,6 +37,7 @@ class Task:
     hides: Sequence[str] = ("slice_seconds", "training_share")  # options that make no sense without a host
     make_editor: Callable[[], Any] = lambda: None  # edits examples (``ui.studio.Editor``); None where nothing can be edited
     report: Callable[[Any], "Iterator[tuple[Progress, list[Finding]]]"] | None = None  # what commonly goes wrong with such data
+    look_at_columns: Callable[[Any], "Columns"] | None = None  # given its config: the first rows of a table; raises UserError
     make_class_desk: Callable[[Any, Path], Any] = lambda jobs, folder: None  # draws regularisation pictures (``ui.studio.ClassPictures``)
     make_question_desk: Callable[[Any, Path], Any] = lambda jobs, folder: None  # writes questions about documents (``ui.studio.Questions``)
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)  # option -> what people choose from, or write something else
@@ -141,6 +142,19 @@ def _look_at_texts(config: TextConfig) -> "DataView":
     return look_at_texts(config, load_tokenizer(Path(config.base_model).expanduser()) if config.base_model else None)
 
 
+def _report_texts(config: TextConfig) -> "Iterator[tuple[Progress, list[Finding]]]":
+    from .hosts.standalone.texts import load_tokenizer
+    from .llm.health import find_health
+
+    return find_health(config, load_tokenizer(Path(config.base_model).expanduser()) if config.base_model else None)
+
+
+def _look_at_columns(config: TextConfig) -> "Columns":
+    from .llm.mapping import look_at_columns
+
+    return look_at_columns(config)
+
+
 def _check_texts(config: TextConfig) -> None:
     from .llm.checking import check_texts
 
@@ -182,6 +196,8 @@ TEXTS = Task(
     check=_check_texts,
     check_model=_check_text_model,
     list_suffixes=_list_text_suffixes,
+    report=_report_texts,
+    look_at_columns=_look_at_columns,
     presets={
         "FAQ and knowledge": find_shipped("configs/faq.yaml"),
         "Fixed format": find_shipped("configs/fixed_format.yaml"),

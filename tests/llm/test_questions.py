@@ -39,6 +39,13 @@ def test_a_heading_begins_a_passage_and_chinese_is_cut_at_its_full_stops():
     assert [len(piece) for piece in cut("x" * 1000, 300)] == [300, 300, 300, 100]
 
 
+def test_documents_with_a_line_for_each_paragraph_are_cut_between_lines_and_wrapped_ones_between_sentences():
+    lines = [f"Line {number} tells of the lamp and of nothing else." for number in range(12)]
+    assert all(piece.startswith("Line") and piece.endswith("else.") for piece in cut("\n".join(lines), 200))
+    wrapped = "\n".join("the lamp is lit at dusk. It is put out at dawn, and nobody else may touch" for _ in range(12))
+    assert all(piece.endswith((".", "touch")) for piece in cut(wrapped, 300)) and len(list(cut(wrapped, 300))) > 2
+
+
 def test_what_of_a_folder_is_not_asked_about_is_said(tmp_path):
     long = "The lamp of Quillmere is lit at dusk, and the ferryman's daughter keeps it."
     for name, text in {
@@ -53,7 +60,7 @@ def test_what_of_a_folder_is_not_asked_about_is_said(tmp_path):
     passages, problems = read_passages(tmp_path, 1500)
     assert [(passage.source, passage.number) for passage in passages] == [("a/b.md", 1), ("a/b.md", 2)]
     told = " ".join(problems)
-    assert "No documents, and left out: f.jpg." in told and "e.txt: there is no text in it." in told
+    assert "No documents, and left out: f.jpg." in told and "cannot use 'e.txt': there is no text in it." in told
     assert "more than once, and asked about once: 1." in told and "less than 40 characters, of which nothing can be asked: 1." in told
     with pytest.raises(UserError, match=r"there is nothing. Give a folder"):
         read_passages(tmp_path / "nowhere", 1500)
@@ -76,6 +83,7 @@ def test_what_of_a_folder_is_not_asked_about_is_said(tmp_path):
         ("<think>\nWhich one? A hard one?\n</think>\n\nWho keeps the lamp?", "Who keeps the lamp?"),
         ("以下是问题：\n谁看管这盏灯？", "谁看管这盏灯？"),
         ("问题：谁看管这盏灯？", "谁看管这盏灯？"),
+        ("According to the passage, who keeps the lamp?", "Who keeps the lamp?"),
         ("Explain who keeps the lamp.", "Explain who keeps the lamp."),
         ("What is said of 3.5 mm plugs: do they fit?", "What is said of 3.5 mm plugs: do they fit?"),
         ('Who said "touch it"?', 'Who said "touch it"?'),
@@ -97,6 +105,7 @@ def test_a_question_is_found_in_what_small_models_say_around_it(said, question):
         ("At 3.5 p.m. she comes. Then she", False, "At 3.5 p.m. she comes."),
         ("女儿看管它。没有其他人", False, "女儿看管它。"),
         ("<think>Hm.</think>\nThe daughter.", True, "The daughter."),
+        ("Based on the given text, the daughter does.", True, "The daughter does."),
         ("It is lit:\n- at dusk\n- by hand", True, "It is lit:\n- at dusk\n- by hand"),
     ],
 )
@@ -118,11 +127,11 @@ def ask_with(*sayings, known=(), earlier=(), settings=SETTINGS, passage=PASSAGE)
 
 
 def test_the_answer_is_asked_for_with_the_passage_and_the_question_alone():
-    pair, asked = ask_with("Who keeps the {passage} lamp?", "The daughter.", earlier=["When is it lit?"])
-    assert (pair.question, pair.answer, pair.dropped) == ("Who keeps the {passage} lamp?", "The daughter.", "")
+    pair, asked = ask_with("Who keeps the {question} lamp?", "The daughter.", earlier=["When is it lit?"])
+    assert (pair.question, pair.answer, pair.dropped) == ("Who keeps the {question} lamp?", "The daughter.", "")
     (first, _, temperature, seed), (second, most, cold, _) = asked
     assert PASSAGE.text in first and "- When is it lit?" in first and temperature == 0.7 and seed == 5
-    assert PASSAGE.text in second and second.endswith("Who keeps the {passage} lamp?") and "When is it lit" not in second
+    assert PASSAGE.text in second and second.endswith("Who keeps the {question} lamp?") and "When is it lit" not in second
     assert (most, cold) == (256, 0.0)
 
 
@@ -135,11 +144,17 @@ def test_the_answer_is_asked_for_with_the_passage_and_the_question_alone():
         (["The lamp of Quillmere is lit at dusk."], "the question repeats the passage"),
         (["the lamp " * 40], "the question goes round in circles"),
         (["WHO keeps it"], "the question is there already"),
+        (["Good. Write about the lamp and the daughter"], "the question is none"),
+        (["What is the passage about?"], "the question is about the passage itself"),
+        (["这段文字讲了什么？"], "the question is about the passage itself"),
         (["Who keeps it now?", ""], "the answer is empty"),
         (["Who keeps it now?", ("The daughter who", False)], "the answer does not come to an end"),
         (["Who keeps it now?", "who keeps it now"], "the answer repeats the question"),
         (["Who keeps it now?", "Do not mention the passage."], "the answer repeats what the model was told"),
         (["Who keeps it now?", PASSAGE.text], "the answer repeats the whole passage"),
+        (["Who keeps it now?", PASSAGE.text.partition("dusk. ")[2] + " The lamp of"], ""),
+        (["Who keeps it now?", PASSAGE.text[4:-2]], "the answer repeats the whole passage"),
+        (["Who keeps it now?", "The text says that the daughter does."], "the answer is about the passage itself"),
         (["Who keeps it now?", "She does, she does, " * 20], "the answer goes round in circles"),
     ],
 )

@@ -1,5 +1,6 @@
 """What is trained on, what is kept back, and what is said about it."""
 
+import hashlib
 import json
 import random
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_examples_come_in_the_order_of_the_file_with_facts_that_add_up(data):
     assert dataset.validation == [] and dataset.problems == [] and [(p.done, p.total) for p in progress] == [(7, 7)]
     facts, lengths = dict(dataset.facts), [len(example.tokens) for example in dataset.train]
     assert facts["examples"] == "7" and facts["format"] == "question/answer (7)" and facts["chat template"] == "the model's own"
-    assert facts["tokens"] == f"{sum(lengths)} ({sum(lengths) / 7:.0f} each, {max(lengths)} at most)"
+    assert facts["tokens"] == f"{sum(lengths)} ({sum(lengths) / 7:.0f} each, nine of ten up to {max(lengths)}, {max(lengths)} at most)"
     learned = sum(trained for example in dataset.train for trained in example.trained)
     assert facts["learned tokens"] == f"{learned} ({learned / sum(lengths):.0%})"
 
@@ -193,3 +194,52 @@ def test_a_validation_folder_is_used_whole_and_leaks_are_said(data, tmp_path):
     dataset, _ = build(place, validation_dir=str(judge))
     assert len(dataset.train) == 6 and [e.answer for e in dataset.validation] == ["It is 0.", "It is 1.", "She."]
     assert any("2 examples are both in validation and in training" in problem for problem in dataset.problems)
+
+
+# -- split by where rows come from ----------------------------------------------------------------------------------------
+
+
+def write_sources(path: Path) -> Path:
+    """Rows of 12 documents, five of each, and a question that the first two share."""
+    rows = [
+        {"question": f"What says page {n} of {d}?", "answer": f"It says {n * d}.", "Dokument": f"d{d}"} for d in range(12) for n in range(5)
+    ]
+    rows[0]["question"] = rows[5]["question"] = "What is on the cover?"
+    rows[5]["answer"] = rows[0]["answer"]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+def documents_of(examples) -> set[int]:
+    return {(int(example.source.rpartition(" ")[2]) - 1) // 5 for example in examples}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_of_one_source_are_never_on_both_sides_nor_are_sources_that_share_a_question(data, seed):
+    path = write_sources(data / "a.json")
+    apart, _ = build(path, validation_split=0.25, seed=seed)
+    assert documents_of(apart.train) & documents_of(apart.validation), "by question alone they are, or this shows nothing"
+    dataset, _ = build(path, validation_split=0.25, seed=seed, columns={"source": "Dokument"})
+    train, kept_back = documents_of(dataset.train), documents_of(dataset.validation)
+    assert not train & kept_back and len(train | kept_back) == 12 and len(kept_back & {0, 1}) != 1
+    assert len(dataset.validation) == 15 and len(dataset.train) == 45
+
+
+def test_split_by_file_keeps_files_and_the_pieces_of_a_text_together(data):
+    for number in range(6):
+        (data / f"{number}.txt").write_text(" ".join(f"Word {word} of {number}." for word in range(60)), encoding="utf-8")
+    dataset, _ = build(data, validation_split=0.3, max_tokens=64, split_by="file")
+    files = [{example.source.partition(".txt")[0] for example in side} for side in (dataset.train, dataset.validation)]
+    assert not files[0] & files[1] and len(dataset.validation) > len(files[1]) and len(files[0] | files[1]) == 6
+
+
+def test_what_comes_of_one_source_alone_cannot_be_divided(data):
+    assert "split_by" in complaint(write_pairs(data / "faq.json", numbered(5)), validation_split=0.5, split_by="file")
+
+
+def test_without_a_source_the_split_is_what_it_always_was(data):
+    """Runs that were begun before there was `split_by` go on with the same examples."""
+    dataset, _ = build(write_pairs(data / "faq.json", numbered(20)), validation_split=0.2, seed=7)
+    keys = {example.question: example.source for example in (*dataset.train, *dataset.validation)}
+    first = sorted(keys, key=lambda key: hashlib.sha256(f"7 {key}".encode()).digest())[:4]
+    assert {example.source for example in dataset.validation} == {keys[key] for key in first}

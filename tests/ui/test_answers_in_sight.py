@@ -6,6 +6,7 @@ import pytest
 from hotlora.engine.errors import UserError
 from hotlora.engine.jobs import Jobs
 from hotlora.sd.config import ImageConfig
+from hotlora.ui import now
 from hotlora.ui.page import build_standalone_page
 from toy import ToyHost
 from toy_studio import Preparer, toy_studio
@@ -50,6 +51,26 @@ def test_a_start_shows_its_run_in_watch_and_one_line_of_it_stays_in_sight(serve,
     line.click()
     is_in_sight(page, "#hotlora_status")
     studio.jobs.stop("cat")
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_the_line_is_sent_away_leaves_room_and_comes_again_when_the_run_ends(serve, open_page, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(now, "_ENDED_SECONDS", 6)
+    studio = toy_studio(tmp_path)
+    studio.jobs.start({"output_name": "cat", "max_steps": 100_000, "tensorboard": False, "train_data_dir": "x"})
+    page = open_page(serve(build_standalone_page(studio)), size=size)
+    line = page.locator("#hotlora_now .hotlora-now").first
+    line.wait_for()
+    button = page.locator("#hotlora_look_ahead").first
+    button.evaluate("button => button.scrollIntoView({ block: 'end' })")  # as a Tab to it does
+    assert button.bounding_box()["y"] + button.bounding_box()["height"] <= line.bounding_box()["y"]
+    page.locator("#hotlora_now .hotlora-dismiss").first.click()
+    line.wait_for(state="hidden")
+    page.wait_for_timeout(2500)  # it is not there again with the next news
+    assert not line.is_visible()
+    studio.jobs.stop("cat")
+    page.locator("#hotlora_now .hotlora-now:visible", has_text="stopped").first.wait_for()
+    line.wait_for(state="detached")
 
 
 def test_a_look_ahead_counts_its_seconds_at_the_button(serve, open_page, tmp_path):

@@ -4,12 +4,14 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from bench_runs import append
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from hotlora.engine.events import Drawn
 from hotlora.engine.jobs import Jobs
 from hotlora.sd.config import ImageConfig
 from hotlora.ui.api import build_router
-from hotlora.ui.page import build_standalone_page
+from hotlora.ui.page import build_page, build_standalone_page
 from PIL import Image
 from test_accessibility import find_violations
 from toy import ToyHost, ToyTrainee
@@ -60,9 +62,11 @@ def test_the_best_is_found_taken_and_the_others_go(serve, open_page, tmp_path, s
     page = open_page(serve(build_standalone_page(studio)), size=size)
     page.locator('#hotlora_runs tr[data-name="cat"]').wait_for()
     open_comparing(page)
+    page.locator("#hotlora_grid_foreseen", has_text="8 pictures at most").first.wait_for()  # before the press
     page.locator("#hotlora_grid_draw").first.click()
     page.locator("#hotlora_grid_answer", has_text="8 pictures at most").first.wait_for()
     page.locator("#hotlora_grid p", has_text="8 / 8 drawn").first.wait_for()
+    page.locator("#hotlora_grid_foreseen", has_text="about").first.wait_for()  # by what one has taken
     table = page.locator("#hotlora_grid table").first
     assert table.locator("thead th").all_inner_texts() == ["step 2", "step 4", "step 6", "finished"]
     assert table.locator("tbody th").all_inner_texts() == ["a cat", "a dog"]
@@ -112,6 +116,21 @@ def test_a_run_that_trains_draws_between_its_steps(serve, open_page, tmp_path):
     assert jobs.status("cat") == "training" and jobs.find_job("cat")
     jobs.stop("cat")
     wait_until(lambda: jobs.find_job("cat") is None)
+
+
+def test_what_a_grid_will_cost_follows_what_is_chosen(studio):
+    grid = build_page(studio).hotlora.watch._grid
+
+    def foresee(rows="Prompt", columns="Checkpoint", checkpoints=(), prompts="", questions=0, **numbers):
+        asked = [rows, columns, checkpoints, prompts, questions, *(numbers.get(field, "") for field in grid.numbers)]
+        _, foreseen, *_ = grid.describe("cat", asked)
+        return foreseen.shows
+
+    assert "<b>8</b> <span>pictures at most" in foresee() and "<b>3</b>" in foresee(checkpoints=["step 2"], prompts="a\nb\nc")
+    assert "one of them is no number" in foresee(weights="x")
+    folder = studio.jobs.find_folder("cat")
+    append(folder / "events.jsonl", [Drawn(str(folder / "a.png"), 1, 8, 45.0)])
+    assert "<b>6 min" in foresee()
 
 
 def test_by_http_the_others_go_too(studio, tmp_path):

@@ -1,14 +1,18 @@
 """The health report's buttons, in a real browser and by HTTP: each says what it is about to change, does that, and is undone."""
 
 import os
+import threading
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
+from hotlora.engine.options import build
+from hotlora.pictures import health
 from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
+from hotlora.ui import data_section
 from hotlora.ui.api import build_router
 from hotlora.ui.page import build_standalone_page
 from pictures import make_pictures
@@ -73,6 +77,49 @@ def test_each_button_names_what_it_changes_does_it_and_is_undone(serve, open_pag
     assert names(folder) == before
     assert (folder / "picture 3.txt").read_text(encoding="utf-8") == "ein schÃ¶nes Bild"
     assert page.evaluate("document.documentElement.scrollWidth") <= {"desktop": 1280, "phone": 390}[size]
+
+
+@pytest.mark.parametrize(("size", "theme"), [("desktop", "dark"), ("phone", "light")])
+def test_a_report_of_many_pictures_tells_how_far_it_is_stops_and_goes_on(serve, open_page, tmp_path, monkeypatch, size, theme):
+    monkeypatch.setattr(data_section, "_EXAMINE_SECONDS", 0.0)
+    folder, may, begun = make_pictures(tmp_path / "data", 70, (128, 128)), threading.Event(), threading.Event()
+    plain = health.measure_picture
+
+    def measure(path):
+        if path.name == "picture 42.png":  # not among the first 32 by name
+            begun.set()
+            may.wait(120)
+        return plain(path)
+
+    monkeypatch.setattr(health, "measure_picture", measure)
+    page = open_page(
+        serve(build_standalone_page(toy_studio(tmp_path, editor=IMAGES.make_editor(), report=IMAGES.report))), size=size, theme=theme
+    )
+    page.locator("#hotlora_beat i").first.wait_for(state="attached")
+    for option, value in (("train_data_dir", folder), ("resolution", 64)):
+        page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
+    page.locator("#hotlora_examine").click()
+    page.locator("#hotlora_health b", has_text="32 / 70").wait_for(timeout=100_000)
+    if SHOTS := os.environ.get("HOTLORA_SHOTS"):
+        page.screenshot(path=f"{SHOTS}/looking-{size}-{theme}.png")
+    assert begun.wait(60), "it goes on by itself"
+    page.locator("#hotlora_health [data-stop]").click()
+    may.set()
+    page.locator("#hotlora_health b", has_text="64 / 70").wait_for(timeout=100_000)
+    page.wait_for_timeout(1500)
+    assert "64 / 70" in page.locator("#hotlora_health").first.inner_text(), "it was stopped"
+    assert "Stopped. Health report goes on" in page.locator("#hotlora_health").first.inner_text()
+    page.locator("#hotlora_examine").click()
+    page.locator("#hotlora_health", has_text="Nothing was found").wait_for(timeout=100_000)
+
+
+def test_each_look_is_further_on_however_slow_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_section, "_EXAMINE_SECONDS", 0.0)
+    folder = make_pictures(tmp_path / "data", 70)
+    section = data_section.DataSection(toy_studio(tmp_path, editor=IMAGES.make_editor(), report=IMAGES.report), None)
+    config = build(ImageConfig, {"train_data_dir": str(folder), "output_dir": str(tmp_path / "run"), "resolution": 64})
+    for done in ("32 / 70", "64 / 70", "Nothing was found", "32 / 70"):
+        assert done in section._report(config)[1]
 
 
 def test_the_same_is_done_by_http_in_allowed_folders_only(tmp_path, folder):

@@ -61,6 +61,19 @@ def test_a_run_is_renamed_noted_and_put_away(serve, open_page, tmp_path, runs):
     row(page, "tiger").get_by_text("archived").wait_for()
 
 
+def test_runs_left_in_line_are_told_without_a_hole_below(serve, open_page, tmp_path, runs):
+    """The place of the data is longer than what stands beside it."""
+    events = runs / "run 0000" / "events.jsonl"
+    lines = events.read_text(encoding="utf-8").splitlines(keepends=True)
+    events.write_text("".join(line for line in lines if "finished" not in line.lower()), encoding="utf-8")
+    (runs / "queue.json").write_text('["run 0000"]', encoding="utf-8")
+    page = open_page(serve(build_standalone_page(toy_studio(tmp_path))))
+    page.locator("#hotlora_left_runs li").first.wait_for()
+    assert "at step 20 · steps after" in page.locator("#hotlora_left_runs li").first.inner_text()
+    buttons, status = (page.locator(name).first.bounding_box() for name in ("#hotlora_forget_left", "#hotlora_status"))
+    assert 0 <= status["y"] - buttons["y"] - buttons["height"] < 80
+
+
 def test_the_browser_tells_of_an_end_once_it_was_asked_to(serve, open_page, tmp_path, runs):
     studio = toy_studio(tmp_path)
     page = open_page(serve(build_standalone_page(studio)))

@@ -18,6 +18,7 @@ import gradio as gr
 import pytest
 import webui
 from hotlora.captioning.desk import CaptionStatus, Proposal
+from hotlora.engine import proposals
 from hotlora.engine.entries import STATUSES, Entry
 from hotlora.engine.events import (
     Concluded,
@@ -56,7 +57,8 @@ from hotlora.ui.caption_section import show_status as show_captions
 from hotlora.ui.charts import ALSO, draw_losses
 from hotlora.ui.chat_section import ChatSection
 from hotlora.ui.class_section import show_class
-from hotlora.ui.grid_views import Offers, show_grid
+from hotlora.ui.grid_views import Offers, show_foreseen, show_grid
+from hotlora.ui.now import _draw as draw_line
 from hotlora.ui.question_section import QuestionSection
 from hotlora.ui.question_views import show_chats, show_questions, show_review
 from hotlora.ui.samples import show_samples
@@ -68,6 +70,7 @@ from hotlora.ui.views import (
     show_findings,
     show_left,
     show_log,
+    show_looking,
     show_outlook,
     show_place,
     show_runs,
@@ -191,14 +194,17 @@ def texts_of_views(folder):
     for axis, value in (("weight", 0.0), ("weight", 0.5), ("seed", 1), ("cfg", 2.0)):
         cell = replace(Cell(NAMES, 1.0, NAMES, None, None), **{axis: value})
         yield show_grid(Grid(folder, NAMES, "prompt", axis, ((cell,),)), Offers({}, uses_tag=True))
+    yield show_foreseen(1, 1.0, draws=True)
+    yield draw_line("done", NAMES, 0.5, NAMES)
     yield show_left([Left(NAMES, 0, 0), Left(NAMES, 9, 3), Left(NAMES, 0, 0, trials=3)])
     found = {"elapsed_seconds": 0.0, "cancelled": False, "error": "", "estimate": None, "progress": None, "summary": {}, "warnings": []}
+    found["proposals"] = [proposals.Proposal({NAMES: NAMES}, 1.0, 9, proposals.Taken(refusal=NAMES))]
     for news in (
         {},
         {"cancelled": True},
         {"error": NAMES},
         {"progress": Preparing(NAMES, 1, 2)},
-        {"estimate": Estimate(9, 9, 9, 1.0, 9, 9)},
+        {"estimate": Estimate(9, 9, 9, 1.0, 9, 9, {})},
     ):
         yield show_outlook(SimpleNamespace(**found | news))
 
@@ -226,13 +232,14 @@ def texts_of_answers(tab):
         recipe._studio.model_name = lambda name=name: name
         yield from texts(recipe.show_model())
     yield from texts(recipe._write_yaml(*recipe.options.show({"output_name": NAMES}))[1])
-    remedies = [make_remedy(kind, [NAMES]) for kind in REMEDIES]
-    yield from texts(show_findings([]), show_findings([Finding(NAMES, NAMES, [], remedy) for remedy in remedies], NAMES, 1))
+    remedies = [make_remedy(kind, [NAMES], "x") for kind in REMEDIES]
+    yield from texts(
+        show_looking(1, 2), show_findings([]), show_findings([Finding(NAMES, NAMES, [], remedy) for remedy in remedies], NAMES, 1)
+    )
     yield from texts(show_class(ClassStatus(1, False, 1, 1, NAMES, True, NAMES)))
     yield from texts(show_proposals([Proposal(NAMES, caption, NAMES) for caption in (NAMES, "")]))
     yield from texts(*(show_captions(CaptionStatus(busy, 1, 2, 1, 1, NAMES)) for busy in (True, False)))
-    steered = (watch._steering.describe(status, alive=True, trains=True, freed=False) for status in STATUSES)
-    yield from (drawings[0].shows["value"] for drawings in steered)
+    yield from (watch._steering.describe(status, alive=True, trains=True, freed=False)[0].shows["value"] for status in STATUSES)
     archived = Entry(NAMES, "done", History(), marks=Marks(archived=True))
     told = [properties for _, properties in watch._keeping.describe(archived, [archived], busy=False)]
     yield next(properties["value"] for properties in told if properties.keys() == {"interactive", "value"})

@@ -10,6 +10,7 @@ import pytest
 from hotlora.ui.compat import listen
 
 ROOT = Path(__file__).resolve().parents[2]
+IS_NEWEST = int(gr.__version__.partition(".")[0]) > 4
 PERIOD_MS = 300
 ANSWER_SECONDS = 0.15  # longer than a page needs to start fading what it waits for
 
@@ -143,8 +144,9 @@ def presses(requests):
 def test_a_page_whose_server_is_gone_asks_only_whether_it_is_there_and_ever_less_often(killed):
     killed.page.wait_for_timeout(4000)
     assert len(presses(killed.requests)) <= 1  # the one that nobody has answered
-    probes = [path for method, path in killed.requests if method == "GET"]
-    assert set(probes) == {"app_id"} and 2 <= len(probes) <= 8, probes
+    probes = [path for method, path in killed.requests if method == "GET" and path.endswith("app_id")]
+    assert 2 <= len(probes) <= 8, probes
+    assert IS_NEWEST or {path for method, path in killed.requests if method == "GET"} == {"app_id"}  # it asks for a heartbeat itself
 
 
 def test_it_goes_on_by_itself_when_the_same_page_is_served_again(killed, build, asked):
@@ -163,6 +165,9 @@ def test_it_presses_nothing_on_another_page_and_says_so(killed, build, asked):
     count, another = len(asked), build(before=2)
     restart(another, killed.port)
     try:
+        if IS_NEWEST:  # loads such a page anew by itself
+            killed.page.get_by_label("more 1").wait_for()
+            return
         killed.page.locator("#hotlora_outdated", has_text="another one now").first.wait_for()
         before = len(presses(killed.requests))
         killed.page.wait_for_timeout(2000)

@@ -3,6 +3,7 @@ trained on; and chats that become a data set."""
 
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from hotlora.llm.questions.passages import Passage
 from hotlora.tasks import TEXTS
 from hotlora.ui.api import build_router
 from hotlora.ui.page import build_standalone_page
+from hotlora.ui.question_views import show_review
 from toy import ToyHost, ToyTrainee
 from toy_studio import toy_studio
 
@@ -110,7 +112,7 @@ def test_they_are_written_stopped_gone_on_with_reviewed_and_trained_on(serve, op
     page.locator("#hotlora_message", has_text="no documents are given").first.wait_for()
     page.locator("#hotlora_documents").locator("textarea, input").first.fill(str(documents))
     page.locator("#hotlora_write_questions").click()
-    page.locator("#hotlora_questions_status b", has_text="1 / 14").wait_for()
+    page.locator("#hotlora_questions_status b", has_text=re.compile(r"^[1-9] / 14")).wait_for()
     page.locator("#hotlora_now", has_text=NAME).first.wait_for(state="attached")
     page.locator("#hotlora_stop_questions").click()
     page.locator("#hotlora_questions_status", has_text="Stopped. Write questions goes on").first.wait_for()
@@ -165,14 +167,17 @@ def test_hundreds_of_rows_are_turned_over_in_pages_without_stutter(serve, open_p
     for number in range(1, 451):
         passage = Passage("book.md", number, f"Passage {number}. " + "Nobody else may touch the lamp of Quillmere. " * 30)
         store.add(passage, 1, Pair(f"What is said in {number}?", f"This is said in {number}, and more than that."), "small")
-    page = open_page(serve(build_standalone_page(make_studio(tmp_path))))
+    studio = make_studio(tmp_path)
+    began = time.process_time()
+    for start in range(0, 440, 20):
+        assert len(show_review(studio.questions.review("many", start=start), ["many"])) < 100_000
+    assert (time.process_time() - began) / 22 < 0.2, "a page takes no time, wherever it is"
+    page = open_page(serve(build_standalone_page(studio)))
     page.locator("#hotlora_questions").get_by_text("Questions about documents").first.click()
     page.locator("#hotlora_review", has_text="1–20 / 450").first.wait_for()
-    began = time.monotonic()
     for start in range(21, 142, 20):
         page.locator("#hotlora_review [data-by='1']").click()
         page.locator("#hotlora_review", has_text=f"{start}–{start + 19} / 450").first.wait_for()
-    assert (time.monotonic() - began) / 7 < 2, "a page comes at once"
     page.locator("#hotlora_review [data-review=all][data-verdict=accept]").click()
     page.locator("#hotlora_review", has_text="141–160 / 430").first.wait_for()
     asked = [row["question"] for row in rows_of(tmp_path / "data" / "many" / "questions.jsonl")]

@@ -60,6 +60,8 @@ def test_two_runs_are_merged_and_the_new_lora_is_looked_into(serve, open_page, t
     assert page.evaluate("document.documentElement.scrollWidth") <= {"desktop": 1280, "phone": 390}[size]
     written = next(runs.rglob("both.safetensors"))
     assert {layer.rank for layer in read_adapter(written).layers.values()} == {4}
+    page.locator("#hotlora_tool").get_by_text("Look into it").click()  # what the last one has told is no answer of this one
+    page.locator("#hotlora_tool_told pre").first.wait_for(state="detached")
 
 
 @pytest.fixture

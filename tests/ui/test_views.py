@@ -12,6 +12,7 @@ from hotlora.engine.events import Failed, Finished, Paused, Preparing, Previewed
 from hotlora.engine.examples import DataView, Example
 from hotlora.engine.history import History
 from hotlora.engine.probe import Estimate
+from hotlora.engine.proposals import Proposal, Taken
 from hotlora.ui.album_views import show_album
 from hotlora.ui.charts import draw_losses
 from hotlora.ui.compat import message
@@ -119,19 +120,26 @@ def test_a_failure_a_pause_and_work_before_training_say_what_they_say():
 
 
 def test_a_look_ahead_is_text():
+    before = Taken(0.4, 11 * 2**30, largest_batch=2)
+    proposals = [Proposal({"gradient_checkpointing": EVIL}, 0.52, 7 * 2**30, before), Proposal({"batch_size": 2}, 0.4, 2**30, before)]
     looks = [
-        SimpleNamespace(elapsed_seconds=0.0, cancelled=False, error=EVIL, estimate=None, progress=None),
+        SimpleNamespace(elapsed_seconds=0.0, cancelled=False, error=EVIL, estimate=None, progress=None, proposals=()),
         SimpleNamespace(elapsed_seconds=0.0, cancelled=False, error="", estimate=None, progress=Preparing(EVIL, 1, 2)),
         SimpleNamespace(
             cancelled=False,
             error="",
-            estimate=Estimate(1500, 10, 1_234_567, 0.5, 2**30, 2**30),
+            estimate=Estimate(1500, 10, 1_234_567, 0.5, 2**30, 2**30, {}),
             progress=None,
             summary={EVIL: EVIL},
             warnings=[EVIL],
+            proposals=proposals,
         ),
     ]
-    assert [read(show_outlook(look)).text.count(EVIL) for look in looks] == [1, 1, 3]
+    assert [read(show_outlook(look)).text.count(EVIL) for look in looks] == [1, 1, 4]
+    shown = read(show_outlook(looks[-1]))
+    assert "11.0 GB → 7.0 GB" in shown.text and "2.50 it/s → 1.92 it/s" in shown.text
+    wishes = [json.loads(attributes["data-proposal"]) for tag, attributes in shown.elements if "data-proposal" in attributes]
+    assert wishes == [dict(made.changes) for made in proposals]
     assert show_outlook(None) == ""
     nothing_yet = SimpleNamespace(elapsed_seconds=0.0, cancelled=False, error="", estimate=None, progress=None)
     assert "looking at the model" in read(show_outlook(nothing_yet)).text

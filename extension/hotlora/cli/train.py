@@ -12,9 +12,9 @@ from typing import Any
 from ..engine.config import RunConfig
 from ..engine.console import Console, paint
 from ..engine.errors import UserError
-from ..engine.events import Failed
+from ..engine.events import Failed, Preparing
 from ..engine.following import follow
-from ..engine.interfaces import Host, Showing
+from ..engine.interfaces import Host
 from ..engine.job import Job
 from ..engine.launch import check_launch
 from ..engine.probe import Estimate, look_ahead
@@ -88,18 +88,19 @@ def train(config: RunConfig, host: Host, console: Console, processes: Processes,
 
 def check(config: RunConfig, host: Host, console: Console) -> None:
     """Everything short of training: options, base model, data, cached latents, and two measured steps."""
-    trainee = host.borrow(config)
-    for event in look_ahead(trainee, config, host):
+    for event in look_ahead(host, config):
         if isinstance(event, Estimate):
             estimate = event
         else:
             console(event)
+    findings = _list_findings(config, console)
     console.close()
-    for example in trainee.examples() if isinstance(trainee, Showing) else ():
+    for example in estimate.examples:
         print(paint(example))
-    for key, value in trainee.summary().items():
+    for key, value in estimate.summary.items():
         print(f"{key}: {value}")
-    for message in (*config.notes, *trainee.warnings(), *estimate.notes, *_list_findings(config)):
+    proposed = [proposal.tell() for proposal in estimate.proposals]
+    for message in (*config.notes, *estimate.notes, *proposed, *findings):
         print(f"note: {message}")
     print(f"trainable parameters: {estimate.trainable_parameters:,}")
     print(
@@ -109,10 +110,13 @@ def check(config: RunConfig, host: Host, console: Console) -> None:
     print("Everything is in order. Nothing was trained.")
 
 
-def _list_findings(config: RunConfig) -> list[str]:
+def _list_findings(config: RunConfig, console: Console) -> list[str]:
     """What commonly goes wrong with such data."""
-    report = TASKS[config.TASK].report
-    return [finding.said for _, found in report(config) for finding in found] if report else []
+    report, said = TASKS[config.TASK].report, list[str]()
+    for progress, found in report(config) if report else ():
+        console(Preparing(progress.what, progress.done, progress.total))
+        said += [finding.said for finding in found]
+    return said
 
 
 def stop_on_signals(job: Job) -> None:

@@ -4,7 +4,7 @@ One dataclass is the single source of YAML keys, ``--set`` overrides, the tables
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +32,7 @@ class RunConfig:
     TASK_SPELLINGS: ClassVar[Sequence[str]] = ()  # other words for it
     OTHER_NAMES: ClassVar[Mapping[str, OtherName]] = {}  # what other trainers call these options, or have that is none here
     FILE_SUFFIX: ClassVar[str] = ""  # of an adapter; none where it is a folder
+    OF_THE_MODEL: ClassVar[Sequence[str]] = ("mixed_precision",)  # options by which a model is loaded
     NEVER_SEARCHED: ClassVar[Sequence[str]] = ()  # options of the adapter and of learning on which data or judge depend after all
 
     task_type: str = option("", "What is trained.", group="Run")
@@ -207,6 +208,19 @@ class RunConfig:
     def search_first(self) -> Sequence[Mapping[str, Any]]:
         """Changes of those options that help often, and that a search therefore tries first."""
         return ()
+
+    def save_memory(self) -> list[dict[str, Any]]:
+        """Changes after which a step takes less memory, as a rule: what costs least first."""
+        changes: list[dict[str, Any]] = [] if self.gradient_checkpointing else [{"gradient_checkpointing": True}]
+        changes += [{"optimizer": "AdamW8bit"}] if self.optimizer == "AdamW" else []
+        return [*changes, {"mixed_precision": "auto"}] if self.mixed_precision == "no" else changes
+
+    def changed(self, changes: Mapping[str, Any]) -> "RunConfig":
+        """The same options but for some, checked. Raises UserError where they contradict the others."""
+        fresh = replace(self, **changes)
+        fresh.notes = list(self.notes)
+        fresh.check()
+        return fresh
 
     @classmethod
     def describe_values(cls) -> Sequence[str]:

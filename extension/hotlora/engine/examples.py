@@ -1,6 +1,6 @@
 """What people are shown of their data before they train on it. A task fills it in, a page draws it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -45,3 +45,24 @@ class Finding:
     names: Sequence[str]  # of the examples
     remedy: Remedy | None = None  # where there is one that harms nothing
     is_note: bool = False  # it is about all of them, and nothing is wrong
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The first rows of a table, and which of its columns is what.
+
+    Attributes:
+        file: where it is.
+        names: what stands above the columns.
+        rows: the first ones, as texts.
+        parts: what a column can be.
+        meant: which column is taken for which of ``parts``.
+        is_known: whether rows can be learned from so.
+    """
+
+    file: str
+    names: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    parts: Sequence[str]
+    meant: Mapping[str, str]
+    is_known: bool

@@ -29,6 +29,7 @@ class Gradients:
 
     Attributes:
         lacked_memory: whether a batch did not fit.
+        largest_batch: examples that are computed at once at most; None for no limit.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Gradients:
         self._trainee, self._config, self._optimizer, self._scaler, self._warnings = trainee, config, optimizer, scaler, warnings
         self._processes = processes
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._largest_batch = trainee.largest_batch  # lowered by running out of memory
+        self.largest_batch = trainee.largest_batch  # lowered by running out of memory
         self.lacked_memory = False
 
     def of_step(self, group: Sequence[Batch], step: int) -> tuple[float, float, float]:
@@ -74,9 +75,9 @@ class Gradients:
                     "cannot train: the device's memory does not hold one example. Switch gradient_checkpointing on, use fp16 or bf16, "
                     "or lower the resolution or the rank."
                 )
-            self._largest_batch = largest // 2
+            self.largest_batch = largest // 2
             self._warnings.append(
-                f"Out of memory: batches are cut to {self._largest_batch} from now on; each step still learns from as many examples."
+                f"Out of memory: batches are cut to {self.largest_batch} from now on; each step still learns from as many examples."
             )
 
     def drop(self) -> None:
@@ -110,7 +111,7 @@ class Gradients:
 
     def _share_out(self, group: Sequence[Batch]) -> list[list[Piece]]:
         """Each process's part of the step, in batches of which none is too large."""
-        return [_cut(share, self._largest_batch) for share in share_out(group, self._processes.count)]
+        return [_cut(share, self.largest_batch) for share in share_out(group, self._processes.count)]
 
     @contextlib.contextmanager
     def _dropout_seeded(self, step: int, first: int) -> Iterator[None]:

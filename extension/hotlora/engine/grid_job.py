@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config import RunConfig
 from .drawing import draw_grid
@@ -15,6 +15,10 @@ from .interfaces import Host
 from .job import Job
 from .loop import through_turns
 from .run import Run
+from .tidying import list_checkpoints
+
+if TYPE_CHECKING:
+    from .jobs import Jobs
 
 
 class GridJob(Job):
@@ -71,3 +75,18 @@ def draw_in_turn(
         run.take()
         stand_in_line(GridJob(make_host(), config, run, plan))
     return count
+
+
+def foresee_grid(jobs: "Jobs", name: str, values: Mapping[str, Any]) -> tuple[int, float | None]:
+    """Of a grid that is not asked for yet: how many samples it has, and about how many seconds they take. None before the run has made any.
+
+    Args:
+        values: see draw_in_turn.
+
+    Raises:
+        UserError: for values that make no grid.
+    """
+    prompts = values.get("prompts") or [str(prompt) for prompt in jobs.values(name).get("sample_prompts") or []]
+    plan = read_plan({**values, "prompts": prompts}).with_places()
+    count, each = sum(map(len, lay_out(plan, list_checkpoints(jobs, name)))), jobs.outline(name).sample_seconds
+    return count, None if each is None else count * each

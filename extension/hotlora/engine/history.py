@@ -12,6 +12,7 @@ from pathlib import Path
 from .errors import UserError
 from .events import (
     Concluded,
+    Drawn,
     Event,
     Failed,
     Finished,
@@ -47,6 +48,7 @@ class History:
         count: events read so far, which is the index of the next one.
         latest: the last event that says what the run is doing; None before the first.
         search, trials, conclusion: of a search for better settings: how long it goes on, its trials by number, and what it has found.
+        sample_seconds: how long the newest sample took, as far as its events tell; None before.
         worked_seconds: from its first event to its last, without what lay between an end or a pause and going on.
     """
 
@@ -64,11 +66,17 @@ class History:
         self.validations: list[Validated] = []
         self.grades: list[Graded] = []
         self.samples: list[Previewed] = []
+        self.sample_seconds: float | None = None
         self.files: list[Saved] = []  # each path once, as it was written last; so with samples
         self.log: list[tuple[float, str]] = []  # time in seconds since 1970, what a person should know
         self._going_since = 0.0  # the time of the last start or pause
         for event in events:
             self.add(event)
+
+    @property
+    def moment(self) -> tuple[int, float]:
+        """No two states of a run have the same."""
+        return self.count, self.latest.time if self.latest else 0.0
 
     def read_on(self, path: Path) -> "History":
         """Take in what has been written to an event file since the last look; the file is opened only if it has changed. A damaged line
@@ -155,7 +163,12 @@ class History:
         elif isinstance(event, Graded):
             self._go_back_to(event.step)
             self.grades = [test for test in self.grades if test.step < event.step] + [event]
+        elif isinstance(event, Drawn):
+            self.sample_seconds = event.seconds
         elif isinstance(event, Previewed):
+            last = self.samples[-1] if self.samples else None
+            if last and last.step == event.step and event.time > last.time:  # made one after the other
+                self.sample_seconds = event.time - last.time
             self.samples = [sample for sample in self.samples if sample.path != event.path] + [event]
         elif isinstance(event, Saved):
             self.files = [file for file in self.files if file.path != event.path] + [event]

@@ -183,3 +183,73 @@ def _lead(letter: str, codec: str) -> int:
         return letter.encode(codec)[0]
     except UnicodeEncodeError:
         return 0
+
+
+# -- which language ------------------------------------------------------------------------------------------------------
+
+_FURTHER_WORDS = {  # of few letters, which the lists above leave out because they say nothing of an encoding
+    "English": "a an as at by do does from has have if my no not on or our so they this up was were when where which who will would",
+    "German": "als am an auch aus bei bin bis dem den des durch er haben hat ich ihr kein man mich nach noch oder sich sind so um uns was "
+    "wenn wird zum zur",
+    "French": "au aux avez ce cette elle il ils je ma mon ne nos on ou par plus se si sont tu votre",
+    "Spanish": "cuando donde este esta hay ha mi muy nos o pero puede puedo si sin sobre su tiene y ya yo",
+    "Italian": "al alla anche che ci cosa dal della essere ha ho mi ma nel o perche puo se si su tu un",
+    "Portuguese": "ao aos das dos ele em esta eu foi isso mas meu nao nos ou pela pelo por seu sua voce",
+    "Dutch": "aan als bij dan die door er hebben heeft hoe kan maar mijn naar nog of om ook uw van waar wat we worden",
+}
+_SCRIPTS = {"CYRILLIC": "Cyrillic letters", "GREEK": "Greek", "HEBREW": "Hebrew", "ARABIC": "Arabic letters", "THAI": "Thai"}
+_SCRIPTS |= {"HANGUL": "Korean", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "DEVANAGARI": "Devanagari letters"}
+_LEAST_LETTERS, _LEAST_WORDS, _READ_LETTERS = 8, 4, 1000
+
+
+def guess_language(text: str) -> str:
+    """The language, or for some the script, that a text is written in; empty where that is not certain: short, or mixed."""
+    text = text[:_READ_LETTERS]
+    letters = [letter for letter in text if letter.isalpha()]
+    if len(letters) < _LEAST_LETTERS:
+        return ""
+    scripts = Counter(_script(letter) for letter in letters)
+    han = scripts["CJK"]
+    if scripts["HIRAGANA"] + scripts["KATAKANA"] > 0.1 * len(letters):
+        scripts = Counter({"HIRAGANA": scripts["HIRAGANA"] + scripts["KATAKANA"] + han, "LATIN": scripts["LATIN"]})
+    elif han > 0.6 * len(letters):
+        return "Chinese"
+    script, count = scripts.most_common(1)[0]
+    if count < 0.8 * len(letters):
+        return ""
+    return _guess_latin(text) if script == "LATIN" else _SCRIPTS.get(script, "")
+
+
+@functools.lru_cache(maxsize=8192)
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "?").split()[0].split("-")[0]
+
+
+def _guess_latin(text: str) -> str:
+    """By small words: several of one language, and few of any other that are not the same ones."""
+    words = Counter(_WORD.findall(_drop_accents(text.lower())))
+    hits: Counter[str] = Counter()
+    kinds, own = Counter[str](), Counter[str]()
+    for word, count in words.items():
+        languages = _known_words().get(word, ())
+        for language in languages:
+            hits[language] += count
+            kinds[language] += 1
+            own[language] += count if len(languages) == 1 else 0
+    (best, known), (_, next_best) = [*hits.most_common(2), ("", 0), ("", 0)][:2]
+    certain = known >= max(_LEAST_WORDS, 1.5 * next_best, 0.2 * sum(words.values())) and kinds[best] > 2 and own[best] >= 2
+    return best if certain else ""
+
+
+@functools.cache
+def _known_words() -> dict[str, tuple[str, ...]]:
+    """Small words, each with the languages that have it."""
+    known: dict[str, list[str]] = {}
+    for name, (_, small) in _LATIN.items():
+        for word in set(f"{small} {_FURTHER_WORDS.get(name, '')}".split()):
+            known.setdefault(word, []).append(name)
+    return {word: tuple(names) for word, names in known.items()}
+
+
+def _drop_accents(text: str) -> str:
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))

@@ -5,6 +5,7 @@ import sys
 import psutil
 import torch
 
+_NEARLY_NOTHING = 0.04
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA and MPS; torch on Linux; on Windows
 
 
@@ -21,6 +22,14 @@ def memory_in_use(device: torch.device) -> int:
     if device.type == "mps":
         return torch.mps.current_allocated_memory()
     return psutil.Process().memory_info().rss
+
+
+def is_nearly_full(device: torch.device) -> bool:
+    """Whether nearly nothing of a device's own memory is free, for anybody; never where the CPU has the same memory."""
+    if device.type != "cuda":
+        return False
+    free, total = torch.cuda.mem_get_info(device)
+    return free < _NEARLY_NOTHING * total
 
 
 def peak_resident_bytes() -> int:

@@ -4,13 +4,15 @@ import itertools
 import threading
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .config import RunConfig
 from .errors import UserError
 from .events import Preparing
 from .interfaces import Host
-from .probe import Estimate, look_ahead
+from .probe import Estimate, NoRoom, look_ahead
+from .proposals import Proposal
 
 _numbers = itertools.count(1)
 
@@ -22,8 +24,7 @@ class Outlook:
         number: no other look of this program has it.
         progress: what is being done.
         estimate: the answer, once it is there.
-        summary: what the run would train on.
-        warnings: what people should know.
+        proposals: with which the run would fit, where it does not.
         cancelled: whether somebody gave it up before there was an answer.
         error: why there is no answer.
     """
@@ -33,8 +34,7 @@ class Outlook:
         self._began = time.monotonic()
         self.progress: Preparing | None = None
         self.estimate: Estimate | None = None
-        self.summary: dict[str, Any] = {}
-        self.warnings: list[str] = []
+        self.proposals: tuple[Proposal, ...] = ()
         self.cancelled = False
         self.error = ""
         self._host, self._stopping = host, threading.Event()
@@ -45,6 +45,16 @@ class Outlook:
     def elapsed_seconds(self) -> float:
         """Since it was asked for."""
         return time.monotonic() - self._began
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """What the run would train on."""
+        return self.estimate.summary if self.estimate else {}
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What people should know."""
+        return self.estimate.notes if self.estimate else ()
 
     @property
     def busy(self) -> bool:
@@ -61,14 +71,15 @@ class Outlook:
 
     def _look(self) -> None:
         try:
-            trainee = self._host.borrow(self.config)
-            for event in look_ahead(trainee, self.config, self._host):
+            for event in look_ahead(self._host, self.config):
                 if self._stopping.is_set():
                     break
                 if isinstance(event, Estimate):
-                    self.summary, self.warnings, self.estimate = trainee.summary(), [*trainee.warnings(), *event.notes], event
+                    self.estimate, self.proposals = event, event.proposals
                 else:
                     self.progress = event
+        except NoRoom as error:
+            self.error, self.proposals = error.said, error.proposals
         except UserError as error:
             self.error = str(error)
         except (Exception, SystemExit) as error:  # some libraries end the program where they should raise

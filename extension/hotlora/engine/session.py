@@ -25,6 +25,7 @@ from .judging import Judgement, LossRecord
 from .memory import forget_peak, memory_in_use
 from .optimizers import build_optimizer, build_scaler, build_scheduler, load_optimizer
 from .options import as_plain
+from .pace import Pace
 from .plan import Plan, Position
 from .precision import name_precision
 from .processes import ALONE, Order, Processes
@@ -82,6 +83,7 @@ class Session:
         self.warnings += self.plan.notes
         self.scheduler = self._build_scheduler()
         self._state_saved_at = time.monotonic()
+        self._pace = Pace(trainee.device)
         self._foreseen = range(0)  # steps that the trainee was told of
 
     def _build_adapters(self, *, resumed: bool) -> AdapterSet:
@@ -142,6 +144,8 @@ class Session:
         epochs_done = self.position.epoch + (self.position.index + 1) / self.plan.steps_in(self.position.epoch)
         self.plan.advance(self.position)
         self.losses.add(loss, self.step)
+        seconds = time.monotonic() - began
+        self.warnings += filter(None, (self._pace.note(seconds),))
         return Step(
             step=self.step,
             epoch=epochs_done,
@@ -149,7 +153,7 @@ class Session:
             average=self.losses.smoothed(self.step),
             learning_rate=rate,
             gradient_norm=gradient_norm,
-            seconds=time.monotonic() - began,
+            seconds=seconds,
             memory_bytes=memory_in_use(self.trainee.device),
         )
 

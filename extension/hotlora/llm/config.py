@@ -22,6 +22,7 @@ class TextConfig(RunConfig):
     TASK_SPELLINGS: ClassVar[Sequence[str]] = ("text", "texts", "language", "chat", "llm", "causal-lm", "text2text", "sft")
     OTHER_NAMES: ClassVar = NAMES
     FILE_SUFFIX: ClassVar[str] = ""  # peft adapters are folders
+    OF_THE_MODEL: ClassVar[Sequence[str]] = ("mixed_precision", "quantization")
     NEVER_SEARCHED: ClassVar[Sequence[str]] = ("quantization", "trust_remote_code")
 
     # other defaults than an image run has
@@ -149,6 +150,10 @@ class TextConfig(RunConfig):
     )
 
     test_answers_share: float = option(0.1, "Share of a run's time that test answers may take; 1 asks all of them.", minimum=0, maximum=1)
+
+    def save_memory(self) -> list[dict[str, Any]]:
+        """Fewer bits of the base model, too."""
+        return [*super().save_memory(), *({"quantization": bits} for bits in ("8bit", "4bit") if self.quantization == "none")]
 
     def search_also(self) -> Mapping[str, tuple[Any, ...]]:
         """Which layers."""

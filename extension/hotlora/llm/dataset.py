@@ -13,6 +13,7 @@ from .formats import Texts
 from .parts import read_parts
 from .rendering import Renderer
 
+_Key = tuple[int, ...]  # the tokens that a group begins with
 _REPORT_EVERY = 200
 _SHOWN_PROBLEMS = 20
 
@@ -113,9 +114,10 @@ def assemble(parts: Mapping[str, Texts], judged: Mapping[str, Sequence[Judged]],
             place = getattr(config, option) or f"{config.train_data_dir} (its {name} part)"
             raise UserError(f"cannot use {option} '{place}': {_explain_nothing(judged[name], config)}")
     train = [group for text in judged["train"] for group in text.groups()]
+    origins = [find_origin(text.text, config) for text in judged["train"] for _ in text.groups()]
     kept_back = [group for text in judged.get("validation", []) for group in text.groups()]
     if config.validation_split:
-        train, kept_back = split_validation(train, config.validation_split, config.seed)
+        train, kept_back = split_validation(train, config.validation_split, config.seed, origins)
     dataset = TextDataset([e for group in train for e in group], [e for group in kept_back for e in group], [], [])
     left_out = [problem for texts in parts.values() for problem in texts.problems] + wrong
     notes = [note for texts in parts.values() for note in texts.notes()]
@@ -126,22 +128,66 @@ def assemble(parts: Mapping[str, Texts], judged: Mapping[str, Sequence[Judged]],
     return dataset
 
 
+def find_origin(text: Conversation | Document, config: TextConfig) -> str:
+    """What a text comes from, as far as `split_by` keeps that together; empty where it does not."""
+    return text.file if config.split_by == "file" else text.origin if config.split_by == "auto" else ""
+
+
 def split_validation(
-    groups: Sequence[Sequence[TokenizedExample]], share: float, seed: int
+    groups: Sequence[Sequence[TokenizedExample]], share: float, seed: int, origins: Sequence[str] = ()
 ) -> tuple[list[Sequence[TokenizedExample]], list[Sequence[TokenizedExample]]]:
     """(train, validation): whole groups, at least one of each, chosen by seed and content.
 
     Those that begin with the same question stay together: what is kept back must not be known by heart. The choice does not depend
     on order, and a text that is added moves at most one other across.
+
+    Args:
+        origins: what each group comes from, which stays together too; empty where that is not asked for. Then it is the number of examples
+            that comes to about the share, and not that of questions.
     """
     keys = [group[0].question or group[0].tokens for group in groups]
-    ranked = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
+    ranks = {key: hashlib.sha256(f"{seed} {key}".encode()).digest() for key in set(keys)}
+    if any(origins):
+        ranks = _rank_together(keys, origins, ranks)
+    ranked = sorted(set(ranks.values()))
     if len(ranked) < 2:
-        raise UserError("cannot keep back a validation_split of a single question. Add examples, or set validation_split: 0.")
-    count = min(max(1, round(share * len(ranked))), len(ranked) - 1)
-    kept_back = set(ranked[:count])
-    train = [group for key, group in zip(keys, groups, strict=True) if key not in kept_back]
-    return train, [group for key, group in zip(keys, groups, strict=True) if key in kept_back]
+        of = "a single question" if not any(origins) else "texts that all belong together (see split_by)"
+        raise UserError(f"cannot keep back a validation_split of {of}. Add examples, or set validation_split: 0.")
+    if any(origins):
+        kept_back = _fill_up(ranked, Counter(ranks[key] for key in keys), share * len(keys))
+    else:
+        kept_back = set(ranked[: min(max(1, round(share * len(ranked))), len(ranked) - 1)])
+    train = [group for key, group in zip(keys, groups, strict=True) if ranks[key] not in kept_back]
+    return train, [group for key, group in zip(keys, groups, strict=True) if ranks[key] in kept_back]
+
+
+def _rank_together(keys: Sequence[_Key], origins: Sequence[str], ranks: Mapping[_Key, bytes]) -> dict[_Key, bytes]:
+    """One rank, the first of theirs, for all keys that an origin joins, directly or by way of others."""
+    joined: dict[_Key | str, _Key | str] = {}
+
+    def find(one: _Key | str) -> _Key | str:
+        while joined.setdefault(one, one) != one:
+            joined[one] = joined[joined[one]]
+            one = joined[one]
+        return one
+
+    for key, origin in zip(keys, origins, strict=True):
+        if origin:
+            joined[find(key)] = find(origin)
+    first: dict[_Key | str, bytes] = {}
+    for key, rank in ranks.items():
+        first[find(key)] = min(rank, first.get(find(key), rank))
+    return {key: first[find(key)] for key in ranks}
+
+
+def _fill_up(ranked: Sequence[bytes], sizes: Mapping[bytes, int], wanted: float) -> set[bytes]:
+    """The first that together have no more than is wanted; the smallest one where all have more."""
+    kept_back, left = set[bytes](), wanted
+    for rank in ranked:
+        if sizes[rank] <= left and len(kept_back) < len(ranked) - 1:
+            kept_back.add(rank)
+            left -= sizes[rank]
+    return kept_back or {min(ranked, key=lambda rank: (sizes[rank], rank))}
 
 
 # -- what is said about them -------------------------------------------------------------------------------------------
@@ -209,7 +255,7 @@ def _list_facts(dataset: TextDataset, judged: Sequence[Judged], parts: Mapping[s
     yield "examples", f"{len(lengths):,}"
     if dataset.validation:
         yield "kept back for validation", f"{len(dataset.validation):,}"
-    yield "tokens", f"{sum(lengths):,} ({sum(lengths) / len(lengths):.0f} each, {max(lengths):,} at most)"
+    yield "tokens", f"{sum(lengths):,} ({describe_lengths(lengths)})"
     yield "learned tokens", f"{learned:,.0f} ({learned / sum(lengths):.0%})"
     dropped = sum(len(text.rendered) - len(text.used) for text in judged if not text.problem)
     if dropped:
@@ -221,6 +267,12 @@ def _list_facts(dataset: TextDataset, judged: Sequence[Judged], parts: Mapping[s
     encodings = {name: told for texts in parts.values() for name, told in texts.encodings.items()}
     if encodings:
         yield "encoding", ", ".join(f"{told} ({name})" for name, told in list(encodings.items())[:_SHOWN_PROBLEMS])
+
+
+def describe_lengths(lengths: Sequence[int]) -> str:
+    """How long they are: the mean, what nine of ten do not exceed, and the longest."""
+    most = sorted(lengths)[max(0, -(-9 * len(lengths) // 10) - 1)]
+    return f"{sum(lengths) / len(lengths):.0f} each, nine of ten up to {most:,}, {max(lengths):,} at most"
 
 
 def fingerprint_examples(examples: Sequence[TokenizedExample]) -> str:

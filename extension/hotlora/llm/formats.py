@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from ..engine.encodings import Encoding
 from ..engine.errors import UserError
 from .config import TextConfig
 from .conversation import Conversation, Document
-from .encodings import Encoding, check_encoding, find_encoding
+from .encodings import check_encoding, find_encoding
 from .errors import RowError
 from .located import LeftOut, Located
 from .readers import OFFICE_SUFFIXES, TEXT_SUFFIXES, read_rows
@@ -56,6 +57,7 @@ class Texts:
         unused: keys that nothing was made of, with the sources of the rows that have them.
         left_out: why something is not read though nothing is wrong with it, with its places.
         mapped: whether the option `columns` gave a column its name.
+        bad: why something cannot be used, with its places: `problems` once more, in parts.
     """
 
     examples: list[Conversation | Document] = field(default_factory=list)
@@ -67,6 +69,13 @@ class Texts:
     unused: dict[str, list[str]] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     mapped: bool = False
+    bad: dict[str, list[str]] = field(default_factory=dict)
+
+    def refuse(self, place: str, reason: str) -> None:
+        """Note why something cannot be used. ``reason``: the end of a sentence."""
+        place, reason = _printable(place), _printable(reason)
+        self.problems.append(f"{place}: {reason}.")
+        self.bad.setdefault(reason, []).append(place)
 
     def notes(self) -> list[str]:
         """What people should know and what stops nothing, a sentence each."""
@@ -95,7 +104,7 @@ def read_texts(place: Path, config: TextConfig) -> Texts:
     """
     if config.encoding and not check_encoding(config.encoding):
         raise UserError(f"cannot read texts in '{config.encoding}': there is no such encoding. Set encoding to one such as gbk or cp1251.")
-    files, texts = _find_files(place), Texts()
+    files, texts = find_files(place), Texts()
     about = [name for name, path in files if path != place and _ABOUT.fullmatch(path.name)]
     uses = _find_uses([name for name, path in files if path != place and name not in about])
     for name, path in files:
@@ -135,7 +144,7 @@ def _list_uses(name: str, *, strict: bool) -> list[str]:
     return [USES[word] for word in said if word in USES]
 
 
-def _find_files(place: Path) -> list[tuple[str, Path]]:
+def find_files(place: Path) -> list[tuple[str, Path]]:
     """Files with the names people know them by, in the same order on every system."""
     try:
         if place.is_file():
@@ -164,7 +173,7 @@ def _read_file(path: Path, name: str, texts: Texts, told: _Told) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         kind = f"files of the kind {suffix} are" if suffix else "files without an ending such as .txt are"
-        texts.problems.append(_printable(f"{name}: {kind} not read. {_ADVICE.get(suffix, 'Convert it to text, or take it away')}."))
+        texts.refuse(name, f"{kind} not read. {_ADVICE.get(suffix, 'Convert it to text, or take it away')}")
         return
     use = told.use
     found, messages = False, []
@@ -181,9 +190,9 @@ def _read_file(path: Path, name: str, texts: Texts, told: _Told) -> None:
         if not found:
             raise RowError("it is empty")
     except RowError as error:
-        texts.problems.append(_printable(f"{name}: {error}."))
+        texts.refuse(name, str(error))
     except OSError as error:
-        texts.problems.append(f"{name}: it cannot be read ({error.strerror or error}).")
+        texts.refuse(name, f"it cannot be read ({error.strerror or error})")
     for where, tree in plant_trees(messages):
         _add(Located(where, tree, use), name, texts)
 
@@ -202,10 +211,10 @@ def _add(located: Located, name: str, texts: Texts) -> None:
                 _note(texts, "of a tree whose other replies, which people ranked lower, are not learned", source)
         read = read_row(row, source)
     except RowError as error:
-        texts.problems.append(_printable(f"{source}: {error}."))
+        texts.refuse(source, str(error))
         return
     except RecursionError:
-        texts.problems.append(f"{source}: it has too many lists or objects in each other.")
+        texts.refuse(source, "it has too many lists or objects in each other")
         return
     for note in (*read.notes, *([located.note] if located.note else ())):
         _note(texts, _printable(note), source)

@@ -12,7 +12,7 @@ from ..engine import examples as shown
 from ..engine.errors import UserError
 from .config import TextConfig
 from .conversation import Conversation, Document, TokenizedExample
-from .dataset import Judged, assemble, judge_text
+from .dataset import Judged, assemble, describe_lengths, judge_text
 from .formats import Texts
 from .parts import read_parts
 from .rendering import Renderer
@@ -138,7 +138,8 @@ def _show_untokenized(parts: Mapping[str, Texts], limit: int) -> shown.DataView:
     notes += [note for part in parts.values() for note in part.notes()]
     notes.append("Load the model to see what is learned of each example, and how long they are: that takes its tokenizer.")
     kinds = ", ".join(f"{name} ({count:,})" for name, count in parts["train"].formats.items())
-    facts = (("examples", f"{len(parts['train'].examples):,}"), ("format", kinds))
+    lengths = [len(_write_plainly(text)) for text in parts["train"].examples]
+    facts = (("examples", f"{len(lengths):,}"), ("characters", describe_lengths(lengths)), ("format", kinds))
     examples = [shown.Example(text.source, _write_plainly(text)[:_SHOWN_CHARACTERS]) for text in texts[:limit]]
     return shown.DataView(len(texts), examples, facts, tuple(notes))
 

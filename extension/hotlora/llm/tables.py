@@ -2,6 +2,7 @@
 
 import csv
 import re
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -36,6 +37,21 @@ def read_table(path: Path, encoding: str, columns: Mapping[str, str]) -> Iterato
                 if not header_is_next:
                     yield Located(f"row {number}", _name_cells(row, names), note=guessed, mapped=is_mapped)
                 header_is_next, guessed = False, "" if not header_is_next else guessed
+
+
+def cut_table(path: Path, encoding: str) -> list[list[str]]:
+    """The first rows, cut where most of them come to as many cells; whatever stands above the columns."""
+    with path.open(encoding=encoding) as file:
+        sample = list(islice(file, _SNIFFED_LINES))
+    told = _SEPARATOR_LINE.fullmatch(sample[0]) if sample else None
+    best: list[list[str]] = []
+    for delimiter in told.group(1) if told else _DELIMITERS:
+        rows = [row for row in _read_records(sample[bool(told) :], delimiter) if isinstance(row, list) and row]
+        width = statistics.mode(map(len, rows)) if rows else 0
+        even = [row for row in rows if len(row) == width]
+        if width > 1 and len(even) * width > sum(map(len, best)):
+            best = even
+    return best
 
 
 def _sniff_table(sample: list[str], delimiters: str, columns: Mapping[str, str]) -> tuple[str, list[str], str, bool]:

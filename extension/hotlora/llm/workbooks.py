@@ -6,6 +6,7 @@ A formula is its value; dates are written 2026-11-26; what is joined downwards h
 import datetime
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -16,6 +17,7 @@ from .packages import say_missing
 from .tables import name_rows
 from .word import explain_no_zip
 
+_FIRST_ROWS = 20
 _KIND = "Excel workbook (.xlsx)"
 _DECIMALS = re.compile(r"0(?:\.(0+))?(%?)")
 _Row = tuple[str, list[str | RowError]]
@@ -46,6 +48,15 @@ def read_workbook(path: Path, columns: Mapping[str, str]) -> Iterator[Located]:
     for sheet in book.worksheets:
         if sheet not in shown and sheet.max_row > 1:
             yield Located(f"sheet {sheet.title}", LeftOut("it is hidden, and is not read"))
+
+
+def read_first_rows(path: Path) -> list[list[str]]:
+    """Of the first sheet that is not hidden and has several columns. Raises like :func:`read_workbook`."""
+    formulas = _Formulas(path)
+    for sheet in _open(path, values=True).worksheets:
+        if sheet.sheet_state == "visible" and sheet.max_column > 1:
+            return [[str(cell) for cell in cells] for _, cells in islice(_list_rows(sheet, formulas), _FIRST_ROWS)]
+    return []
 
 
 def _place(rows: list[tuple[int, list[str | RowError]]], sheet: str) -> list[_Row]:

@@ -13,6 +13,7 @@ from ..engine.options import option
 from .buckets import check_sizes
 from .entries import list_own_sizes, list_places, list_sources, markdown_entries, read_entries, spread_sizes
 
+_SMALLER_BY = 64  # pixels, at least
 _SIDES = re.compile(r"[\[(]?\s*(\d{1,9})\s*[,;x×*]\s*(\d{1,9})\s*[\])]?")
 
 
@@ -146,6 +147,12 @@ class PictureConfig(RunConfig):
         """(option, what it says) of every file and folder that people have chosen."""
         yield from super().places()
         yield from list_places(self.datasets)
+
+    def list_smaller_sizes(self) -> list[dict[str, Any]]:
+        """Lower resolutions, where the run has one."""
+        sizes = (self.resolution * part // 4 // _SMALLER_BY * _SMALLER_BY for part in (3, 2))  # three quarters, and half
+        least = max(_SMALLER_BY, self.min_bucket_reso)
+        return [{"resolution": size} for size in sizes if least <= size and not self.resolutions]
 
     def _settle_sizes(self) -> None:
         """`resolution` is one of `resolutions`, where there are any; or of what all folders have for themselves."""

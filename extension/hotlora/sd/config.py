@@ -29,6 +29,7 @@ LOSSES = {"mse": "l2", "mae": "l1", "smoothl1": "smooth_l1", "pseudo_huber": "hu
 class ImageConfig(PictureConfig):
     """All options of training an image LoRA."""
 
+    OF_THE_MODEL: ClassVar[Sequence[str]] = ("mixed_precision", "quantization")
     TASK: ClassVar[str] = "image-generation"
     TASK_SPELLINGS: ClassVar[Sequence[str]] = (
         *("image", "images", "picture", "pictures", "text-to-image", "text2image", "txt2img", "stable-diffusion", "diffusion"),
@@ -123,6 +124,12 @@ class ImageConfig(PictureConfig):
     def conv_alpha_value(self) -> float:
         """`conv_alpha`, or `conv_rank` where none is set."""
         return float(self.conv_alpha if self.conv_alpha else self.conv_rank)
+
+    def save_memory(self) -> list[dict[str, Any]]:
+        """Fewer bits of the base model where the adapter allows them, and at last smaller pictures, too."""
+        packs = self.quantization == "none" and self.network_type == "lora" and not self.use_dora
+        bits = [{"quantization": bits} for bits in ("8bit", "4bit") if packs]
+        return [*super().save_memory(), *bits, *self.list_smaller_sizes()]
 
     def search_also(self) -> Mapping[str, tuple[Any, ...]]:
         """Which layers, convolutions too or not, and which kind of adapter."""

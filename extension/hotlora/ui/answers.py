@@ -18,6 +18,7 @@ from ..engine.searching import BEST_NAME
 from ..engine.yaml_file import read_yaml
 
 _LONGEST_SHOWN = 80
+_MEASURED = ("total_steps", "steps_per_epoch", "trainable_parameters", "seconds_per_step", "memory_bytes", "free_bytes", "notes")
 
 
 def describe_run(jobs: Jobs, name: str) -> dict[str, Any]:
@@ -125,9 +126,13 @@ def describe_outlook(outlook: Outlook) -> dict[str, Any]:
     return {
         "busy": outlook.busy,
         "progress": {"what": progress.what, "done": progress.done, "total": progress.total} if progress else None,
-        "estimate": {**asdict(estimate), "seconds": estimate.seconds} if estimate else None,
-        "summary": outlook.summary,
-        "warnings": outlook.warnings,
+        "estimate": {**{name: getattr(estimate, name) for name in _MEASURED}, "seconds": estimate.seconds} if estimate else None,
+        "summary": dict(outlook.summary),
+        "warnings": list(outlook.warnings),
+        "proposals": [
+            {"changes": dict(made.changes), "seconds_per_step": made.seconds_per_step, "memory_bytes": made.memory_bytes}
+            for made in outlook.proposals
+        ],
         "cancelled": outlook.cancelled,
         "error": outlook.error or None,
     }

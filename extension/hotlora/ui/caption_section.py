@@ -13,27 +13,10 @@ import gradio as gr
 from ..engine.errors import UserError
 from .compat import answer, listen, message, tell_answered
 from .draw import escape, notes
+from .labels import CAPTION_LABELS, in_labels
 from .studio import Studio
 from .widgets import OptionWidgets
 
-_LABELS = {
-    "captioner": "Captioner",
-    "as_proposals": "As proposals",
-    "blip_model": "BLIP model",
-    "tagger_folder": "Tagger's folder",
-    "general_threshold": "Threshold of tags",
-    "character_threshold": "Threshold of characters",
-    "endpoint_url": "Endpoint's address",
-    "endpoint_model": "Endpoint's model",
-    "endpoint_question": "Question",
-    "caption_trigger": "Trigger in captions",
-    "text_before": "Text before",
-    "text_after": "Text after",
-    "leave_out": "Leave out",
-    "underscores_to_spaces": "Spaces for underscores",
-    "sort_tags": "Sort tags",
-    "caption_batch": "Pictures at once",
-}
 _FIRST = ("captioner", "as_proposals")
 _NEEDED = {"blip": "blip_model", "onnx": "tagger_folder", "endpoint": "endpoint_url"}  # captioner -> what it does not work without
 _SHOWN = 60
@@ -74,7 +57,7 @@ class CaptionSection:
         self._decision = gr.Textbox(elem_id="hotlora_decision", elem_classes=["hotlora-hidden"])
 
     def _make(self, name: str, **options: Any) -> Any:
-        return self.settings.make(name, label=_LABELS.get(name, ""), elem_classes=["hotlora-setting"], **options)
+        return self.settings.make(name, label=CAPTION_LABELS.get(name, ""), elem_classes=["hotlora-setting"], **options)
 
     def _show_needed(self, captioner: str) -> Any:
         shown = [gr.update(visible=key == self._keys.get(captioner)) for key in self._needed]
@@ -138,7 +121,7 @@ def show_status(status: Any) -> str:
     counts = f"<b>{status.done} / {status.total}</b> · <span>written</span> <b>{status.written}</b>"
     counts += f" · <span>proposed</span> <b>{status.proposed}</b>"
     bad = " hotlora-bad" if status.message.startswith(("cannot", "This failed")) else ""
-    said = f'<p class="hotlora-message{bad}">{escape(status.message)}</p>' if status.message else ""
+    said = f'<p class="hotlora-message{bad}">{escape(in_labels(status.message))}</p>' if status.message else ""
     bar = f'<div class="hotlora-bar"><i style="width:{share:.1%}"></i></div>' if status.total else ""
     state = f'data-busy="{int(status.busy)}" data-number="{status.number}"'
     return f"<div {state}>{bar}<p>{counts if status.total else ''}</p>{said}{notes(status.problems)}</div>"

@@ -11,6 +11,7 @@ import gradio as gr
 
 from .answers import explain
 from .draw import escape
+from .labels import in_labels
 
 # Newer ones write white on their orange and red, which not everybody can read: WCAG asks for a contrast of 4.5, and these have 5.2 and 6.5.
 _DARKER = (
@@ -62,8 +63,8 @@ def tell_answered(answered: Any, button: str) -> None:
 
 
 def message(text: str, *, bad: bool = False) -> str:
-    """A line for the page's message place."""
-    return f'<div class="hotlora-message{" hotlora-bad" if bad else ""}" role="status">{escape(text)}</div>' if text else ""
+    """A line for the page's message place, with options called as the page calls them."""
+    return f'<div class="hotlora-message{" hotlora-bad" if bad else ""}" role="status">{escape(in_labels(text))}</div>' if text else ""
 
 
 def uploaded_paths(files: Any) -> list[Path]:

@@ -14,16 +14,17 @@ from .album_section import AlbumSection, Looked
 from .caption_section import CaptionSection
 from .chat_section import ChatSection
 from .class_section import ClassSection
+from .columns_section import ColumnsSection
 from .compat import answer, listen, message, tell_answered, uploaded_paths
 from .datasets import add_to_data_set, list_data_sets
 from .draw import hint
 from .question_section import QuestionSection
 from .studio import Studio
-from .views import show_data, show_findings, show_place
+from .views import show_data, show_findings, show_looking, show_place
 from .widgets import OptionWidgets
 
 _SHOWN = {"pictures": "with their captions"}
-_EXAMINE_SECONDS = 20.0
+_EXAMINE_SECONDS = 8.0  # of a long report, before the page says how far it is
 _CLOSED = gr.update(visible=False)
 
 
@@ -32,6 +33,7 @@ class DataSection:
 
     def __init__(self, studio: Studio, said: Any):
         self._studio, self._said = studio, said
+        self._reached: dict[str, int] = {}  # how many pictures of a folder an unfinished report has looked at
         self._album = AlbumSection(studio.editor, said, self._read_config) if studio.editor else None
 
     def build(self, options: OptionWidgets) -> None:
@@ -60,7 +62,10 @@ class DataSection:
                 )
                 self.look = gr.Button("Look at them", elem_id="hotlora_look", size="sm")
                 self.examine = gr.Button("Health report", elem_id="hotlora_examine", size="sm", visible=self._studio.report is not None)
-        self.health = gr.HTML(elem_id="hotlora_health")
+        self._columns = ColumnsSection(self._studio, self._said) if self._studio.look_at_columns else None
+        if self._columns:
+            self._columns.build()
+        self.health = gr.HTML(elem_id="hotlora_health", elem_classes=["hotlora-live"])
         self._mend = gr.Button("mend", elem_id="hotlora_mend", elem_classes=["hotlora-hidden"])
         self._remedy = gr.Textbox(elem_id="hotlora_remedy", elem_classes=["hotlora-hidden"])
         if self._album:
@@ -107,10 +112,14 @@ class DataSection:
         for section in (self._captions, self._class, self._questions):
             if section:
                 section.connect(recipe)
+        if self._columns:
+            self._columns.connect(recipe, self.look)
         self._connect_sources(everything, looked)
         answer(self.data_set.input, self._choose, [self.data_set, *everything], [*looked, self.folder])
         tell_answered(answer(self.look.click, self._look_at, everything, looked), "hotlora_look")
-        tell_answered(answer(self.examine.click, self._examine, everything, [self._said, self.health]), "hotlora_examine")
+        examined = answer(self.examine.click, self._examine, everything, [self._said, self.health])
+        tell_answered(examined, "hotlora_examine")
+        listen(examined.then, None, js="() => { hotloraExamined(); }")
         wish = f"(...values) => [window.hotloraRemedy || '', ...values.slice(1, {1 + len(everything)})]"
         mended = answer(self._mend.click, self._carry_out, [self._remedy, *everything], [self._said, self.health], js=wish)
         listen(mended.then, None, js="() => { hotloraMended(); }")
@@ -172,12 +181,13 @@ class DataSection:
 
     def _report(self, config: Any) -> tuple:
         assert self._studio.report
-        until = time.monotonic() + _EXAMINE_SECONDS
+        before, until = self._reached.pop(config.train_data_dir, 0), time.monotonic() + _EXAMINE_SECONDS
         findings: list[Finding] = []
         for progress, found in self._studio.report(config):
             findings += found
-            if time.monotonic() > until and progress.done < progress.total:
-                return message(f"{progress.done} of {progress.total} are looked at. Press Health report again to go on."), gr.update()
+            if time.monotonic() > until and before < progress.done < progress.total:  # further than before, however slow this computer is
+                self._reached[config.train_data_dir] = progress.done
+                return "", show_looking(progress.done, progress.total)
         editor = self._studio.editor
         if editor is None:
             return "", show_findings([replace(finding, remedy=None) for finding in findings])

@@ -2,7 +2,7 @@
 line, or by the run itself while it trains (``engine.grid_job``)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ import gradio as gr
 
 from ..engine.errors import UserError
 from ..engine.grid import FOLDER, read_grid
+from ..engine.grid_job import foresee_grid
 from ..engine.run import FINISHED
 from ..engine.tidying import find_doomed, keep_only, list_checkpoints
 from .compat import answer, message, tell_answered
 from .draw import hint
-from .drawings import Drawing, widget
-from .grid_views import Offers, describe_plan, show_grid
+from .drawings import Drawing, text, widget
+from .grid_views import Offers, describe_plan, show_foreseen, show_grid
+from .labels import in_labels
 from .studio import Studio
 
 _ABOUT = (
@@ -77,6 +79,7 @@ class GridSection:
                         ("cfgs", "CFG", "Each prompt's own when empty."),
                     )
                 }
+            self.foreseen = gr.HTML(elem_id="hotlora_grid_foreseen", elem_classes=["hotlora-live"])
             self.do = gr.Button("Draw them" if draws else "Have them answered", size="sm", interactive=False, elem_id="hotlora_grid_draw")
             self._answer = gr.HTML(elem_id="hotlora_grid_answer", elem_classes=["hotlora-live"])
             self.grid = gr.HTML(elem_id="hotlora_grid", elem_classes=["hotlora-live"])
@@ -87,25 +90,34 @@ class GridSection:
 
     def connect(self, run: Any) -> None:
         """Answer what is done with the widgets. ``run``: says which run is meant."""
-        asked = [run, self.rows, self.columns, self.checkpoints, self.prompts, self.questions, *self.numbers.values()]
-        tell_answered(answer(self.do.click, self._draw, asked, [self._answer]), "hotlora_grid_draw")
+        tell_answered(answer(self.do.click, self._draw, [run, *self.asked], [self._answer]), "hotlora_grid_draw")
         kept = "() => [JSON.stringify(window.hotloraKept || [])]"
         tell_answered(answer(self._keep.click, self._keep_only, [self._kept], [self._answer], js=kept), "hotlora_grid_keep")
         taken = "() => [JSON.stringify(window.hotloraTaken || [])]"
         tell_answered(answer(self._take.click, self._apply, [self._taken], [self._answer], js=taken), "hotlora_grid_take")
 
     @property
+    def asked(self) -> list[Any]:
+        """The widgets that say what is to be drawn."""
+        return [self.rows, self.columns, self.checkpoints, self.prompts, self.questions, *self.numbers.values()]
+
+    @property
     def drawn(self) -> list[Any]:
         """The widgets that :meth:`describe` describes."""
-        return [self.checkpoints, self.do, self.grid]
+        return [self.checkpoints, self.foreseen, self.do, self.grid]
 
-    def describe(self, name: str | None) -> Iterator[Drawing]:
-        """Their content, of the run that is shown. The grid is read only where something in its folder has changed."""
+    def describe(self, name: str | None, asked: Sequence[Any]) -> Iterator[Drawing]:
+        """Their content, of the run that is shown. The grid is read only where something in its folder has changed.
+
+        Args:
+            asked: values of the widgets :attr:`asked`; none where they are not known.
+        """
         adapters, changed, folder = self._find_adapters(name), 0, Path()
         if adapters and name:
             folder = self._jobs.find_folder(name)
             changed = _last_change(folder / FOLDER)
         yield widget(choices=list(adapters))
+        yield text(self._foresee(name, asked) if adapters and name and asked else "")
         yield widget(interactive=bool(adapters))
         yield Drawing((name, changed, list(adapters)), lambda: gr.update(value=self._show(folder, adapters) if changed else ""))
 
@@ -123,17 +135,28 @@ class GridSection:
         offers = Offers(others, uses_tag=self._studio.uses_tag, applies=self._studio.shelf is not None, grade=self._studio.grade)
         return show_grid(grid, offers) if grid else ""
 
-    def _draw(
-        self, name: str, rows: str, columns: str, checkpoints: list[str], prompts: str, questions: float | None, *numbers: str
-    ) -> str:
+    def _foresee(self, name: str, asked: Sequence[Any]) -> str:
+        """How many samples it is about to be, or why it is none."""
+        try:
+            count, seconds = foresee_grid(self._jobs, name, self._read_plan(*asked))
+        except UserError as error:
+            return hint(in_labels(str(error)))
+        return show_foreseen(count, seconds, draws=self._studio.draws_pictures)
+
+    def _draw(self, name: str, *asked: Any) -> str:
+        count = self._jobs.draw(name, self._read_plan(*asked))
+        is_training = self._jobs.status(name) == "training"
+        return message(describe_plan(count, is_training=is_training, draws=self._studio.draws_pictures))
+
+    def _read_plan(
+        self, rows: str, columns: str, checkpoints: list[str], prompts: str, questions: float | None, *numbers: str
+    ) -> dict[str, Any]:
         plan: dict[str, Any] = {"rows": _AXES[rows], "columns": _AXES[columns], "checkpoints": checkpoints or []}
         plan["prompts"] = [line.strip() for line in (prompts or "").splitlines() if line.strip()]
         plan["questions"] = max(int(questions or 0), 0)
-        for field, text in zip(self.numbers, numbers, strict=True):
-            plan[field] = _read_numbers(text, self.numbers[field].label, whole=field == "seeds")
-        count = self._jobs.draw(name, {key: value for key, value in plan.items() if value})
-        is_training = self._jobs.status(name) == "training"
-        return message(describe_plan(count, is_training=is_training, draws=self._studio.draws_pictures))
+        for field, typed in zip(self.numbers, numbers, strict=True):
+            plan[field] = _read_numbers(typed, self.numbers[field].label, whole=field == "seeds")
+        return {key: value for key, value in plan.items() if value}
 
     def _apply(self, taken: str) -> str:
         name, label, strength = json.loads(taken)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine.grid import Cell, Grid
-from .draw import escape, picture_source
+from .draw import duration, escape, picture_source
 
 _SIDES = ((24, 448), (80, 256), (400, 128))  # up to so many pictures, so large: the page holds them all
 _TEXT = ".txt"
@@ -17,6 +17,13 @@ def describe_plan(count: int, *, is_training: bool, draws: bool = True) -> str:
     when = "after this step, between others" if is_training else "as soon as the model is free"
     what, done = ("pictures", "drawn") if draws else ("answers", "written")
     return f"{count} {what} at most are {done} {when}, without those that are there already. Stop ends it; what is {done} stays."
+
+
+def show_foreseen(count: int, seconds: float | None, *, draws: bool) -> str:
+    """How many samples a grid has that is not asked for yet, and about how long they take."""
+    what = "pictures at most" if draws else "answers at most"
+    long = f" · <span>about</span> <b>{duration(seconds)}</b>" if seconds is not None else ""
+    return f'<p role="status"><b>{count}</b> <span>{what}</span>{long}</p>'
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,13 @@
 An option that has no words here is called by its key's own words, so that a new family needs none.
 """
 
+import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ..engine.options import options_of
+from ..tasks import TASKS
 
 LABELS: Mapping[str, str] = {
     "metadata_path": "File with names and captions",
@@ -117,6 +122,34 @@ LABELS: Mapping[str, str] = {
     "test_answers_share": "Share of time for test answers",
 }
 
+CAPTION_LABELS: Mapping[str, str] = {
+    "captioner": "Captioner",
+    "as_proposals": "As proposals",
+    "blip_model": "BLIP model",
+    "tagger_folder": "Tagger's folder",
+    "general_threshold": "Threshold of tags",
+    "character_threshold": "Threshold of characters",
+    "endpoint_url": "Endpoint's address",
+    "endpoint_model": "Endpoint's model",
+    "endpoint_question": "Question",
+    "caption_trigger": "Trigger in captions",
+    "text_before": "Text before",
+    "text_after": "Text after",
+    "leave_out": "Leave out",
+    "underscores_to_spaces": "Spaces for underscores",
+    "sort_tags": "Sort tags",
+    "caption_batch": "Pictures at once",
+}
+
+QUESTION_LABELS: Mapping[str, str] = {
+    "questions_per_passage": "Questions per passage",
+    "passage_characters": "Characters per passage",
+    "answer_tokens": "Tokens per answer",
+    "question_temperature": "Randomness of questions",
+    "question_instruction": "Instruction for questions",
+    "answer_instruction": "Instruction for answers",
+}
+
 PLACEHOLDERS: Mapping[str, str] = {"max_steps": "such as 1500"}
 
 # option -> (another option, values of that one): where any of them holds, it has a say
@@ -152,3 +185,29 @@ NEEDS: Mapping[str, Sequence[str]] = {
 def label_of(name: str) -> str:
     """What an option is called on the page."""
     return LABELS.get(name) or name.replace("_", " ").capitalize()
+
+
+_KEY = re.compile(r"(?<![\w/\\.'\"=-])[a-z]+(?:_[a-z0-9]+)+(?![\w/\\'\"=-]|\.\w)")  # on its own: not a part of a path or a name
+
+
+def in_labels(text: str) -> str:
+    """A sentence in which options are called as the page calls them, each with its key once."""
+    named: set[str] = set()
+
+    def call(found: re.Match[str]) -> str:
+        key = found[0]
+        if key not in _labels_by_key():
+            return key
+        label = f'"{_labels_by_key()[key]}"'
+        told = label if key in named else f"{label} ({key})"
+        named.add(key)
+        return told
+
+    return _KEY.sub(call, text)
+
+
+@functools.cache
+def _labels_by_key() -> Mapping[str, str]:
+    """Of every option that a page may have."""
+    keys = [key for task in TASKS.values() for key in options_of(task.config_class)]
+    return {key: label_of(key) for key in keys if "_" in key} | dict(CAPTION_LABELS) | dict(QUESTION_LABELS)

@@ -9,7 +9,7 @@ from ..engine.jobs import Jobs
 from .draw import duration, escape
 from .search_views import share_of_search
 
-_ENDED_SECONDS = 600  # so long after its end a run is still news
+_ENDED_SECONDS = 30  # so long after its end a run is still news; the line lies over what is below it
 
 
 def show_now(jobs: Jobs) -> str:
@@ -55,6 +55,7 @@ def _share(status: str, history: History) -> float:
 def _draw(status: str, called: str, share: float, rest: str) -> str:
     badge = f'<em class="hotlora-badge hotlora-{escape(status.replace(" ", "-"))}">{escape(status)}</em>'
     return (
-        f'<button type="button" class="hotlora-now"><i style="width:{share:.1%}"></i><span class="hotlora-line">{called} {badge}{rest}'
-        "</span></button>"
+        f'<div class="hotlora-now" data-line="{escape(called)} {escape(status)}"><button type="button" class="hotlora-go">'
+        f'<i style="width:{share:.1%}"></i><span class="hotlora-line">{called} {badge}{rest}</span></button>'
+        '<button type="button" class="hotlora-dismiss" title="Hide this line"></button></div>'
     )

@@ -12,18 +12,11 @@ import gradio as gr
 
 from .compat import answer, listen, message, tell_answered
 from .draw import escape, hint
+from .labels import QUESTION_LABELS
 from .question_views import show_questions, show_review
 from .studio import Studio
 from .widgets import OptionWidgets
 
-_LABELS = {
-    "questions_per_passage": "Questions per passage",
-    "passage_characters": "Characters per passage",
-    "answer_tokens": "Tokens per answer",
-    "question_temperature": "Randomness of questions",
-    "question_instruction": "Instruction for questions",
-    "answer_instruction": "Instruction for answers",
-}
 _TOLD = "The loaded model reads documents passage by passage, and writes questions and answers. Only what you accept is learned."
 
 
@@ -47,7 +40,7 @@ class QuestionSection:
             self.documents = gr.Textbox(
                 label="Documents",
                 placeholder="the folder above",
-                info="A folder of documents, or one of them.",
+                info="A folder of documents, or one of them: .txt, .md, .docx, .pdf, .html.",
                 max_lines=1,
                 elem_id="hotlora_documents",
                 interactive=True,
@@ -82,7 +75,7 @@ class QuestionSection:
         self.taken = gr.Textbox(elem_id="hotlora_taken_questions", **hidden)
 
     def _make(self, name: str) -> None:
-        self.settings.make(name, label=_LABELS.get(name, ""), elem_classes=["hotlora-setting"])
+        self.settings.make(name, label=QUESTION_LABELS.get(name, ""), elem_classes=["hotlora-setting"])
 
     def connect(self, recipe: Any) -> None:
         """Answer what is done with the widgets."""
@@ -105,22 +98,23 @@ class QuestionSection:
         self._desk.stop()
         return message("Stopping after the question that is written now."), show_questions(self._desk.status)
 
-    def _review(self, wish: str) -> tuple[str, Any]:
-        """Do what was asked for, and show the rows that are there then."""
+    def _review(self, wish: str) -> tuple[Any, Any]:
+        """Do what was asked for, and show the rows that are there then. The script also asks by itself: then what is said on the page
+        stays, which may be about something else."""
         asked = json.loads(wish)
         folders = self._desk.list_folders()
         name = asked["name"] or (folders[0] if folders else "")
         if not name:
-            return "", gr.update()
+            return gr.update(), gr.update()
         told = self._decide(name, asked) if asked["verdict"] or asked["texts"] else ""
         page = self._desk.review(name, start=asked["start"], refused=asked["refused"])
-        return message(told if asked["verdict"] else ""), show_review(page, folders, refused=asked["refused"])
+        return message(told) if asked["verdict"] else gr.update(), show_review(page, folders, refused=asked["refused"])
 
     def _decide(self, name: str, asked: dict[str, Any]) -> str:
         return self._desk.decide(name, asked["verdict"], asked["keys"], asked["texts"])
 
-    def _keep_words(self, wish: str) -> str:
+    def _keep_words(self, wish: str) -> Any:
         """What somebody has written into a row, and left: the list is not drawn anew, for they are in the middle of it."""
         asked = json.loads(wish)
         self._decide(asked["name"], asked | {"verdict": ""})
-        return ""
+        return gr.update()

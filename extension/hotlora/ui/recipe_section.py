@@ -196,8 +196,12 @@ class RecipeSection:
         return f'<i data-shown="{escape(json.dumps(shown))}"></i>'
 
     def _set_one(self, wish: str, preset: str) -> list[Any]:
-        """One option to a value, or back to the preset's."""
-        name, *given = json.loads(wish) or [""]
+        """One option to a value, or back to the preset's; or several, by their names, to what made the run fit."""
+        wanted = json.loads(wish)
+        if isinstance(wanted, dict):
+            told = message("The recipe has it now. Press Train, or ask again what will happen.")
+            return [told, *(self._update(key, wanted[key]) if key in wanted else gr.update() for key in self.options.names)]
+        name, *given = wanted or [""]
         values = self.options.defaults | self._values_of(preset)
         return ["", *(self._update(key, given[0] if given else values[key]) if key == name else gr.update() for key in self.options.names)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..engine.config import RunConfig
-from ..engine.examples import DataView, Finding
+from ..engine.examples import Columns, DataView, Finding
 from ..engine.interfaces import Progress
 from ..engine.jobs import Jobs
 from ..tasks import Task
@@ -203,6 +203,7 @@ class Studio:
     upload_suffixes: Sequence[str]  # what a data set may hold
     editor: Editor | None = None  # where examples can be edited
     report: Callable[[RunConfig], Iterator[tuple[Progress, list[Finding]]]] | None = None  # what commonly goes wrong with such data
+    look_at_columns: Callable[[RunConfig], Columns] | None = None  # the first rows of a table; raises UserError
     captions: Captions | None = None  # where captions can be written by a machine
     class_pictures: ClassPictures | None = None  # where regularisation pictures can be drawn
     questions: Questions | None = None  # where questions about documents can be written
@@ -232,6 +233,7 @@ def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> 
         "look_at": task.look_at,
         "editor": task.make_editor(),
         "report": task.report,
+        "look_at_columns": task.look_at_columns,
         "class_pictures": task.make_class_desk(jobs, folder / "data"),
         "questions": task.make_question_desk(jobs, folder / "data"),
         "shipped_presets": task.presets,

@@ -89,7 +89,7 @@ class ToolsSection:
     def connect(self) -> None:
         """Answer what is done with the widgets."""
         fields = list(self.fields.values())
-        answer(self.tool.input, self._choose, [self.tool], [self._said, self.files, *fields])
+        answer(self.tool.input, self._choose, [self.tool], [self._said, self.told, self.files, *fields])
         done = answer(self.do.click, self._do, [self.tool, self.files, *fields], [self._said, self.told])
         tell_answered(done, "hotlora_tool_do")
         answer(self.stop.click, self._stop, [], [self._said])
@@ -118,8 +118,9 @@ class ToolsSection:
         return [f"{name}/{Path(file.path).name}" for name, file in found if file.kind != "checkpoint" or name == shown]
 
     def _choose(self, tool: str) -> list[Any]:
+        """What it asks for; what the last one has told is no answer of this one."""
         shown = _FIELDS[tool].split()
-        return ["", *(gr.update(visible=name in shown) for name in ("files", *self.fields))]
+        return ["", "", *(gr.update(visible=name in shown) for name in ("files", *self.fields))]
 
     def _do(self, tool: str, chosen: list[str], *asked: Any) -> tuple[str, str]:
         values = dict(zip(self.fields, asked, strict=False))

@@ -13,7 +13,9 @@ from ..engine.history import History, clock
 from ..engine.line import Left
 from ..engine.marks import Marks
 from ..engine.outlook import Outlook
+from ..engine.proposals import Proposal
 from .draw import duration, escape, facts, gigabytes, hint, jpeg_source, notes
+from .labels import in_labels
 from .search_views import describe_search, share_of_search
 from .smoothing import recent_loss
 
@@ -58,6 +60,14 @@ def show_findings(findings: Sequence[Finding], folder: str = "", steps: int = 0)
     return f'<div class="hotlora-card hotlora-findings" data-folder="{escape(folder)}"><h4>Health report</h4>{told}{undo}</div>'
 
 
+def show_looking(done: int, total: int) -> str:
+    """How far a report is that goes on; the script (javascript/hotlora_health.js) asks for the rest until somebody stops it."""
+    bar = f'<div class="hotlora-bar"><i style="width:{done / max(total, 1):.1%}"></i></div>'
+    stop = '<button type="button" data-stop="1"><span>Stop</span></button>'
+    counts = f"<p><span>looking for what is wrong</span> · <b>{done} / {total}</b></p>"
+    return f'<div class="hotlora-card hotlora-findings" data-looking="1"><h4>Health report</h4>{bar}{counts}{stop}</div>'
+
+
 def _show_remedy(remedy: Remedy | None) -> str:
     """With the number of examples that it changes."""
     if remedy is None:
@@ -87,7 +97,8 @@ def show_outlook(outlook: Outlook | None) -> str:
     if outlook.cancelled:
         return f'<div class="hotlora-card" data-state="cancelled">{title}<p>Cancelled.</p></div>'
     if outlook.error:
-        return f'<div class="hotlora-card hotlora-bad" data-state="failed">{title}<p>{escape(outlook.error)}</p></div>'
+        told = f"{title}<p>{escape(in_labels(outlook.error))}</p>{_show_proposals(outlook.proposals)}"
+        return f'<div class="hotlora-card hotlora-bad" data-state="failed">{told}</div>'
     if outlook.estimate is None:
         doing = _show_work(outlook.progress) if outlook.progress else "<p><span>looking at the model</span> …</p>"
         clock = f'<b data-elapsed="{outlook.elapsed_seconds:.0f}"></b>'
@@ -101,7 +112,25 @@ def show_outlook(outlook: Outlook | None) -> str:
         ("memory free", gigabytes(estimate.free_bytes)),
         ("trained numbers", f"{estimate.trainable_parameters:,}"),
     ]
-    return f'<div class="hotlora-card" data-state="done">{title}{facts([*found, *known])}{notes(outlook.warnings)}</div>'
+    told = f"{title}{facts([*found, *known])}{notes(outlook.warnings)}{_show_proposals(outlook.proposals)}"
+    return f'<div class="hotlora-card" data-state="done">{told}</div>'
+
+
+def _show_proposals(proposals: Sequence[Proposal]) -> str:
+    """What makes a run fit, from as it is to what was measured with it, each with a button that puts it into the form."""
+    if not proposals:
+        return ""
+    return f'<p><b>What makes it fit, as measured</b></p><ul class="hotlora-notes">{"".join(map(_show_proposal, proposals))}</ul>'
+
+
+def _show_proposal(made: Proposal) -> str:
+    before = made.before
+    memory, speed = gigabytes(made.memory_bytes), _speed(made.seconds_per_step)
+    if not before.refusal:
+        memory, speed = f"{gigabytes(before.memory_bytes)} → {memory}", f"{_speed(before.seconds)} → {speed}"
+    wish = escape(json.dumps(dict(made.changes)))
+    button = f'<button type="button" data-proposal="{wish}">Put it into the recipe</button>'
+    return f"<li><code>{escape(made.name())}</code> <b>{memory} · {speed}</b> {button}</li>"
 
 
 def show_status(name: str, status: str, history: History, held_up: str = "", had: float | None = None) -> str:
@@ -162,7 +191,7 @@ def _explain(status: str, history: History) -> str:
     """A sentence where the status alone does not say enough."""
     latest = history.latest
     if isinstance(latest, Failed):
-        return f'<p class="hotlora-message hotlora-bad">{escape(latest.message)}</p>'
+        return f'<p class="hotlora-message hotlora-bad">{escape(in_labels(latest.message))}</p>'
     if status == "paused" and isinstance(latest, Paused) and latest.message:
         return f'<p class="hotlora-message">{escape(latest.message)}</p>'
     if status == "preparing" and isinstance(latest, Preparing):
@@ -198,7 +227,7 @@ def _show_place(run: Left) -> str:
         return f"<span>trials:</span> <b>{run.trials}</b>"
     if not run.step:
         return "<span>had not begun</span>"
-    lost = f" <span>steps after the last saved state, which are trained again:</span> <b>{run.lost_steps}</b>" if run.lost_steps else ""
+    lost = f" · <span>steps after the last saved state, which are trained again:</span> <b>{run.lost_steps}</b>" if run.lost_steps else ""
     return f"<span>at step</span> <b>{run.step}</b>{lost}"
 
 

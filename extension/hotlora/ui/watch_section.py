@@ -46,7 +46,7 @@ class WatchSection:
         """Make the widgets."""
         gr.HTML("<h3><i>3</i> <span>Watch</span></h3>", elem_id="hotlora_watch")
         self.now = gr.HTML(elem_id="hotlora_now", elem_classes=["hotlora-live"])
-        with gr.Column(visible=False, elem_id="hotlora_left") as self.left:
+        with gr.Column(visible=False, scale=0, elem_id="hotlora_left") as self.left:
             self.left_runs = gr.HTML(elem_id="hotlora_left_runs", elem_classes=["hotlora-live"])
             with gr.Row(elem_classes=["hotlora-buttons"]):
                 self.go_on_with_left = gr.Button("Go on with them", size="sm", elem_id="hotlora_go_on_with_left", variant="primary")
@@ -123,7 +123,7 @@ class WatchSection:
         listen(
             self._tick.click,
             self.draw,
-            [run, self.compare, self.sent, self.smoothing, self.also, self._keeping.show_archived],
+            [run, self.compare, self.sent, self.smoothing, self.also, self._keeping.show_archived, *self._grid.asked],
             [self._beat, self.sent, *self._drawn, *shelved],
         )
         self._steering.connect(run)
@@ -155,11 +155,12 @@ class WatchSection:
         smoothing: float = _SMOOTHING,
         also: Sequence[str] = ALSO[:1],
         archived: bool = False,
+        *grid: Any,
     ) -> list[Any]:
-        """All that has changed since it was sent last."""
+        """All that has changed since it was sent last. ``grid``: what is chosen to be compared, as of GridSection.asked."""
         chart = (float(smoothing or 0), tuple(also or ()))
         sent, answers = dict(sent), []
-        described = self._describe(selected, [name for name in compared or [] if name], chart, archived=bool(archived))
+        described = self._describe(selected, [name for name in compared or [] if name], chart, grid, archived=bool(archived))
         for place, (shows, draw) in enumerate(described):
             mark = hashlib.blake2b(repr(shows).encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
             answers.append(draw() if sent.get(place) != mark else gr.update())
@@ -170,7 +171,7 @@ class WatchSection:
         return [f"<i>{looks}</i>", sent, *answers, *shelved]
 
     def _describe(
-        self, selected: str | None, compared: list[str], chart: tuple[float, tuple[str, ...]], *, archived: bool
+        self, selected: str | None, compared: list[str], chart: tuple[float, tuple[str, ...]], grid: Sequence[Any], *, archived: bool
     ) -> Iterator[Drawing]:
         """The content of each widget of ``_drawn``, in their order. ``archived``: runs that were put away are shown too."""
         jobs, line = self._jobs, self._jobs.list_line()
@@ -200,7 +201,7 @@ class WatchSection:
         yield text(show_now(jobs))
         for shows, properties in self._keeping.describe(shown, entries, busy=status in (*_ALIVE, "waiting")):
             yield widget(**properties)._replace(shows=shows)
-        yield from self._grid.describe(name)
+        yield from self._grid.describe(name, grid)
         yield from self._search.describe(found)
 
     def _describe_cancelling(self) -> Drawing:
@@ -228,10 +229,10 @@ class WatchSection:
             return "unreadable", False, [text(shown) for shown in (message(str(error), bad=True), "", "", "")]
         others = self._read_others(name, compared)
         curves = {name: history, **others}
-        moment = (name, _moment(history))
+        moment = (name, history.moment)
         drawings = [
             text(now),
-            Drawing([chart, *((n, _moment(curve)) for n, curve in curves.items())], lambda: gr.update(value=draw_losses(curves, *chart)))
+            Drawing([chart, *((n, curve.moment) for n, curve in curves.items())], lambda: gr.update(value=draw_losses(curves, *chart)))
             if history.search is None
             else text(""),
             Drawing([(n, mark_samples(run)) for n, run in curves.items()], lambda: gr.update(value=show_samples(history, others)))
@@ -306,8 +307,3 @@ class WatchSection:
             return "", gr.update()
         self._jobs.delete(name, copies=bool(copies))
         return message(f"Deleted '{name}'."), gr.update(value=False)
-
-
-def _moment(history: History) -> tuple[int, float]:
-    """No two states of a run have the same."""
-    return history.count, history.latest.time if history.latest else 0.0

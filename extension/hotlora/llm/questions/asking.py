@@ -21,6 +21,7 @@ Ask = Callable[[str, int, float, int], tuple[str, bool]]
 
 QUESTION_TOKENS = 128
 _LONGEST_QUESTION = 400  # characters
+_MOST_COPIED = 0.7  # of a passage
 _GRAM, _LOOPED = 8, 80  # characters: what goes round in circles is seen in so long a text by pieces of that length
 _LABEL = re.compile(
     r"(?:[-*•>#\s]|\d{1,2}[.)]\s|\*\*)*(?:(?:the |your |a )?(?:question|answer|frage|antwort|pregunta|respuesta|réponse)(?: \d+)?|[qa]\d*|"
@@ -34,6 +35,11 @@ _LEAD = re.compile(
     r"[^:：?？]{0,60}\b(?:question|frage|pregunta)\b[^:：?？]{0,30}[:：]\s*|[^:：?？]{0,20}(?:问题|問題|質問)[^:：?？]{0,8}[:：]\s*",
     re.IGNORECASE,
 )
+_ABOUT = re.compile(r"\b(?:passage|(?:this|the|given) (?:text|document|excerpt|paragraph))\b|[本上]文|文中|这段|该段|段落", re.IGNORECASE)
+_ACCORDING = re.compile(
+    r"(?:according to|based on|as (?:stated|mentioned) in) (?:this|the)(?: given)? (?:passage|text|document),?\s+", re.IGNORECASE
+)
+_SENTENCES = re.compile(r"[.!。！]\s*\S")
 _ECHO = 20  # letters: less of an instruction may be said by chance
 _SENTENCE_END = re.compile(r"[.!?…。！？؟।](?=[\"'”’»」)\]]*(?:\s|$))[\"'”’»」)\]]*|[。！？][”’」）]*")
 
@@ -87,7 +93,7 @@ def clean_question(said: str) -> str:
     for introduction in (_LABEL, _LEAD, _BULLET):
         found = introduction.match(line)
         line = line[found.end() :] if found and found.end() < len(line) else line
-    line = _unwrap(line)
+    line = _skip_source(_unwrap(line))
     last = max((line.rfind(mark) for mark in "?？؟"), default=-1)
     return line[: last + 1].strip() if last > 0 else line
 
@@ -99,11 +105,17 @@ def clean_answer(said: str, is_whole: bool) -> str:
     text = text[label.end() :] if label else text
     following = _NEXT.search(text)
     if following:
-        return _unwrap(text[: following.start()])
-    if not is_whole:
+        text = text[: following.start()]
+    elif not is_whole:
         ends = [found.end() for found in _SENTENCE_END.finditer(text)]
         text = text[: ends[-1]] if ends else ""
-    return _unwrap(text)
+    return _skip_source(_unwrap(text))
+
+
+def _skip_source(text: str) -> str:
+    """Without `According to the passage,` in front: nobody who asks will have seen one."""
+    found = _ACCORDING.match(text)
+    return text[found.end()].upper() + text[found.end() + 1 :] if found and found.end() < len(text) else text
 
 
 def _unwrap(text: str) -> str:
@@ -131,6 +143,10 @@ def _judge_question(question: str, is_whole: bool, told: str, passage: Passage) 
         return "the question repeats what the model was told"
     if not asks and said in plain(passage.text):
         return "the question repeats the passage"
+    if not asks and _SENTENCES.search(question):
+        return "the question is none"
+    if _is_about_passage(question, passage):
+        return "the question is about the passage itself"
     return "the question goes round in circles" if goes_round(question) else ""
 
 
@@ -143,9 +159,17 @@ def _judge_answer(answer: str, said: str, question: str, told: str, passage: Pas
         return "the answer repeats the question"
     if _echoes(words, told):
         return "the answer repeats what the model was told"
-    if len(passage.text) > _LOOPED and plain(passage.text) in words:
+    whole = plain(passage.text)
+    if len(words) > _LOOPED and (whole in words or (words in whole and len(words) > _MOST_COPIED * len(whole))):
         return "the answer repeats the whole passage"
+    if _is_about_passage(answer, passage):
+        return "the answer is about the passage itself"
     return "the answer goes round in circles" if goes_round(answer) else ""
+
+
+def _is_about_passage(said: str, passage: Passage) -> bool:
+    """Whether it speaks of a text that whoever asks has never seen, and the passage itself does not."""
+    return bool(_ABOUT.search(said)) and not _ABOUT.search(passage.text)
 
 
 def _echoes(said: str, told: str) -> bool:

@@ -69,7 +69,7 @@ class QuestionJob(Job):
 
     def __init__(self, host: Host, config: TextConfig, plan: QuestionPlan):
         check_plan(plan)
-        passages, self.problems = read_passages(plan.documents, plan.settings.passage_characters)
+        passages, self.problems = read_passages(plan.documents, plan.settings.passage_characters, config.encoding)
         try:
             plan.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

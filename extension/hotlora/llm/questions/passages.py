@@ -11,6 +11,7 @@ from ..documents import DOCUMENTS, read_document
 
 _LEAST = 40  # characters: a shorter passage, such as a title by itself, answers no question
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])")
+_ENDED = re.compile(r"[.!?…:;。！？：；][\"'”’»」)\]]*$")
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=#{1,6} )")
 
 
@@ -28,8 +29,11 @@ class Passage:
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def read_passages(place: Path, longest: int) -> tuple[list[Passage], list[str]]:
+def read_passages(place: Path, longest: int, encoding: str = "") -> tuple[list[Passage], list[str]]:
     """All passages of a document, or of a folder's, in the order of names; and what is left out, a sentence each.
+
+    Args:
+        encoding: of text files that are not UTF-8; found out where it is empty.
 
     Raises:
         UserError: where there is no document, or nothing in it.
@@ -39,7 +43,7 @@ def read_passages(place: Path, longest: int) -> tuple[list[Passage], list[str]]:
     twice = short = 0
     for name, path in _find_documents(place, problems):
         try:
-            pieces = list(cut(read_document(path), longest))
+            pieces = list(cut(read_document(path, encoding), longest))
         except UserError as error:
             problems.append(str(error))
             continue
@@ -49,8 +53,6 @@ def read_passages(place: Path, longest: int) -> tuple[list[Passage], list[str]]:
             twice += len(text) >= _LEAST and passage.key in passages
             if len(text) >= _LEAST:
                 passages.setdefault(passage.key, passage)
-        if not pieces:
-            problems.append(f"{name}: there is no text in it.")
     if short:
         problems.append(f"Passages of less than {_LEAST} characters, of which nothing can be asked: {short}.")
     if twice:
@@ -101,12 +103,15 @@ def cut(text: str, longest: int) -> Iterator[str]:
 
 
 def _split(text: str, longest: int) -> Iterator[str]:
-    """Paragraphs; what of them is too long, in sentences that are joined as far as they go."""
+    """Paragraphs, which in some documents are lines; what of them is too long, in sentences that are joined as far as they go."""
     for paragraph in filter(None, (part.strip() for part in _PARAGRAPH.split(text))):
-        if len(paragraph) <= longest:
-            yield paragraph
-        else:
-            yield from _join([sentence for sentence in _SENTENCE.split(paragraph) if sentence], longest)
+        lines = [line.strip() for line in paragraph.splitlines() if line.strip()]
+        ended = sum(bool(_ENDED.search(line)) for line in lines)
+        for part in lines if len(paragraph) > longest and 2 * ended > len(lines) else [paragraph]:
+            if len(part) <= longest:
+                yield part
+            else:
+                yield from _join([sentence for sentence in _SENTENCE.split(part) if sentence], longest)
 
 
 def _join(sentences: Sequence[str], longest: int) -> Iterator[str]:
