@@ -20,7 +20,7 @@ _OF_TEXT = [
     "test_processes.py",
     "tools/test_gpu_check.py",
     "tools/test_write_memory.py",
-    "toolbox/test_text_tools.py",
+    *(f"toolbox/test_{name}.py" for name in ("text_tools", "answering", "gguf")),
 ]
 collect_ignore = _OF_TEXT if tuple(int(part) for part in version("transformers").split(".")[:2]) < (4, 40) else []
 # Optuna, which searches settings, is in no host's pins: there the page says how it is added.

@@ -19,7 +19,7 @@ from hotlora.toolbox.judging import Judgement, applied, conclude
 from hotlora.toolbox.samples import Samples
 from hotlora.toolbox.side_effects import SideEffects, Untouched
 from PIL import Image
-from transformers import BitImageProcessor, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, Dinov2Config, Dinov2Model
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, ViTConfig, ViTImageProcessor, ViTModel
 
 
 @pytest.fixture(scope="module")
@@ -196,9 +196,9 @@ def test_likeness_is_what_clip_says(clip):
 
 def test_a_model_of_pictures_alone_judges_likeness(tmp_path):
     torch.manual_seed(0)
-    config = Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14)
-    Dinov2Model(config).save_pretrained(tmp_path)
-    BitImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}).save_pretrained(tmp_path)
+    sides = {"image_size": 28, "patch_size": 14, "hidden_size": 32, "intermediate_size": 64}
+    ViTModel(ViTConfig(**sides, num_hidden_layers=2, num_attention_heads=2)).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 28, "width": 28}).save_pretrained(tmp_path)
     picture = Image.effect_noise((40, 40), 90).convert("RGB")
     with torch.no_grad():
         eyes = Embedder(tmp_path)
