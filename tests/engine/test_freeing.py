@@ -109,7 +109,7 @@ def test_freed_and_resumed_equals_never_paused(tmp_path, never_paused, moment):
     wait_until(lambda: is_freed(program, "a"))
     control = program.jobs.control("a")
     assert program.host.did == ["unload"] and program.jobs.status("a") == "paused" and control.freeing
-    assert "its memory is free. Press Go on" in program.jobs.explain_wait()
+    assert "to free its memory. Press Go on" in program.jobs.explain_wait()
     control.go_on()
     program.wait_for("a", "done")
     assert program.host.did == ["unload", "load"]

@@ -92,7 +92,7 @@ def test_a_run_from_start_to_deletion(client):
     client.post(f"{RUNS}/cat/pause")
     wait_until(lambda: shown()["status"] == "paused")
     assert client.post(f"{RUNS}/cat/pause_and_free").status_code == 200
-    wait_until(lambda: "its memory is free" in client.get(f"{RUNS}/cat").json()["log"][-1]["text"])
+    wait_until(lambda: "to free its memory" in client.get(f"{RUNS}/cat").json()["log"][-1]["text"])
     client.post(f"{RUNS}/cat/go_on")
     client.post(f"{RUNS}/cat/sample")
     sample = wait_until(lambda: shown()["samples"])[0]

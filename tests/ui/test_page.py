@@ -53,7 +53,7 @@ def test_a_stranger_trains(serve, open_page, tmp_path):
     page.locator("#hotlora_pause", has_text="Go on").click()
     second.locator("#hotlora_status [data-status=training]").wait_for()
     page.locator("#hotlora_free:not([disabled])").first.click()
-    second.locator("#hotlora_status [data-status=paused]", has_text="its memory is free").wait_for()
+    second.locator("#hotlora_status [data-status=paused]", has_text="to free its memory").wait_for()
     assert page.locator("#hotlora_free[disabled]").first.inner_text() == "Pause and free the GPU"
     page.locator("#hotlora_pause", has_text="Go on").click()
     second.locator("#hotlora_status [data-status=training]").wait_for()

@@ -124,7 +124,7 @@ class Control:
         or is to unload it: so that nobody keeps it."""
         while not self._running.wait(0 if self.freeing else _LOOK_SECONDS):
             if self.freeing:
-                raise HandedBack("The model is unloaded, and its memory is free. Press Go on: it is loaded again, and the run goes on.")
+                raise HandedBack("The model was unloaded to free its memory. Press Go on: it is loaded again, and the run goes on.")
             if not self._is_there():
                 with self.host.turn():  # which says why
                     pass

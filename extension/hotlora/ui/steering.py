@@ -43,7 +43,7 @@ class Steering:
             trains: whether it is one that trains, not a search.
             freed: whether it has given the GPU back.
         """
-        steps = trains and alive and status != "drawing"
+        steps = trains and alive and status != "drawing" and not freed
         able = (alive and status != "stopping" and not freed, alive or status == "waiting", steps, steps)
         pause = widget(value="Go on" if status == "paused" else "Pause", interactive=alive)
         return [pause, *(widget(interactive=is_able) for is_able in able)]
