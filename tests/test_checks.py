@@ -19,7 +19,7 @@ def places(tmp_path):
     (tmp_path / "texts" / "facts.jsonl").write_text("{}")
     (tmp_path / "empty").mkdir()
     (tmp_path / "words").mkdir()
-    (tmp_path / "words" / "note.pdf").write_text("a note")
+    (tmp_path / "words" / "note.rtf").write_text("a note")
     (tmp_path / "bad.safetensors").write_bytes(b"no tensors")
     return tmp_path
 
@@ -33,7 +33,7 @@ IMAGE_FAULTS = {
     "no folder": ({"train_data_dir": "nowhere"}, "there is no such folder"),
     "a file": ({"train_data_dir": "bad.safetensors"}, "it is a file"),
     "empty": ({"train_data_dir": "empty"}, "the folder is empty"),
-    "no pictures": ({"train_data_dir": "words"}, "it holds no pictures, only .pdf"),
+    "no pictures": ({"train_data_dir": "words"}, "it holds no pictures, only .rtf"),
     "validation": ({"validation_dir": "nowhere"}, "Correct validation_dir"),
     "validation is empty": ({"validation_dir": "empty"}, "or correct validation_dir"),
     "regularisation": ({"reg_data_dir": "nowhere"}, "Correct reg_data_dir"),
@@ -65,7 +65,7 @@ TEXT_FAULTS = {
     "no folder": ({"train_data_dir": "nowhere"}, "there is no such file or folder"),
     "empty": ({"train_data_dir": "empty"}, "the folder is empty"),
     "no texts": ({"train_data_dir": "words"}, "nothing in it can be used"),
-    "a file of another kind": ({"train_data_dir": "words/note.pdf"}, "nothing in it can be used"),
+    "a file of another kind": ({"train_data_dir": "words/note.rtf"}, "nothing in it can be used"),
     "validation": ({"validation_dir": "nowhere"}, "there is no such file or folder"),
     "template": ({"chat_template": "nowhere.jinja"}, "neither the name of one nor a file"),
     "an adapter": ({"init_lora": "nowhere"}, "there is no such file or folder. Mend init_lora"),
