@@ -60,6 +60,8 @@ def test_the_line_is_sent_away_leaves_room_and_comes_again_when_the_run_ends(ser
     studio.jobs.start({"output_name": "cat", "max_steps": 100_000, "tensorboard": False, "train_data_dir": "x"})
     page = open_page(serve(build_standalone_page(studio)), size=size)
     line = page.locator("#hotlora_now .hotlora-now").first
+    page.locator("#hotlora_status [data-status]").first.wait_for()
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")  # where the run itself is not in sight
     line.wait_for()
     button = page.locator("#hotlora_look_ahead").first
     button.evaluate("button => button.scrollIntoView({ block: 'end' })")  # as a Tab to it does
