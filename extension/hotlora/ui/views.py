@@ -65,7 +65,7 @@ def show_looking(done: int, total: int) -> str:
     bar = f'<div class="hotlora-bar"><i style="width:{done / max(total, 1):.1%}"></i></div>'
     stop = '<button type="button" data-stop="1"><span>Stop</span></button>'
     counts = f"<p><span>looking for what is wrong</span> · <b>{done} / {total}</b></p>"
-    return f'<div class="hotlora-card hotlora-findings" data-looking="1"><h4>Health report</h4>{bar}{counts}{stop}</div>'
+    return f'<div class="hotlora-card hotlora-findings" data-looking="{done}"><h4>Health report</h4>{bar}{counts}{stop}</div>'
 
 
 def _show_remedy(remedy: Remedy | None) -> str:
