@@ -29,7 +29,7 @@ def test_a_proposal_is_put_into_the_recipe_and_then_it_fits(serve, open_page, st
     page.locator("#hotlora_look_ahead").click()
     button = page.locator("#hotlora_outlook [data-state=failed] [data-proposal]")
     button.wait_for(timeout=120_000)  # the first look loads what trains
-    told = page.locator("#hotlora_outlook").inner_text()
+    told = page.locator("#hotlora_outlook").first.inner_text()
     assert "does not hold one example" in told and "gradient_checkpointing: true, batch_size: 2, gradient_accumulation_steps: 2" in told
     measured = page.locator("#hotlora_outlook li:has([data-proposal])").inner_text()
     assert "GB" in measured and "→" not in measured  # nothing is said of what was not measured
