@@ -110,7 +110,7 @@ def test_a_report_of_many_pictures_tells_how_far_it_is_stops_and_goes_on(serve, 
     assert "64 / 70" in page.locator("#hotlora_health").first.inner_text(), "it was stopped"
     assert "Stopped. Health report goes on" in page.locator("#hotlora_health").first.inner_text()
     page.locator("#hotlora_examine").click()
-    page.locator("#hotlora_health", has_text="Nothing was found").wait_for(timeout=100_000)
+    page.locator("#hotlora_health", has_text="Nothing was found").first.wait_for(timeout=100_000)
 
 
 def test_each_look_is_further_on_however_slow_it_is(tmp_path, monkeypatch):
