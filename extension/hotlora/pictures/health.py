@@ -110,11 +110,10 @@ class _Memory:
     def _load(self) -> dict[str, list]:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
-            if content["version"] == _VERSION:
-                return {digest: entry for digest, entry in content["pictures"].items() if len(entry) == 5}
+            known = content["pictures"].items() if content["version"] == _VERSION else ()
+            return {digest: entry for digest, entry in known if len(entry) == 5}
         except (OSError, ValueError, AttributeError, TypeError, KeyError):
-            pass  # not there or damaged
-        return {}  # measured anew
+            return {}  # not there or damaged: measured anew
 
 
 # -- all of them -------------------------------------------------------------------------------------------------------
