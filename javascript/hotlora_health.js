@@ -54,10 +54,12 @@
         button.disabled = isStopped;
     }
 
-    // The page draws an answer some time after it says that it is there.
-    function whenDrawn(tries = 100) {
+    // The page draws an answer some time after it says that it is there: on a slow machine many seconds.
+    let timer;
+    function whenDrawn() {
+        clearTimeout(timer);
         if (howFar() !== reached) goOn();
-        else if (tries) setTimeout(() => whenDrawn(tries - 1), 100);
+        else timer = setTimeout(whenDrawn, 100);
     }
 
     window.hotloraExamined = () => whenDrawn();
