@@ -62,14 +62,14 @@
     };
 
     window.hotlora.turnPage = function (by, then) {
-        const { dataset } = album();
-        const to = by > 0 ? Number(dataset.start) + cards().length : Number(dataset.start) - 1;
-        if (to < 0 || to >= Number(dataset.shown)) return;
+        const { start: from, shown } = album().dataset; // as it is now: newer Gradios change the album that is there
+        const to = by > 0 ? Number(from) + cards().length : Number(from) - 1;
+        if (to < 0 || to >= Number(shown)) return;
         const whenDrawn = (looks) => { // the page draws later than it says
-            if (album() && album().dataset.start !== dataset.start) then();
+            if (album() && album().dataset.start !== from) then();
             else if (looks) setTimeout(() => whenDrawn(looks - 1), 50);
         };
-        look({ start: to, kept: true, then: then && (() => whenDrawn(60)) });
+        look({ start: to, kept: true, then: then && (() => whenDrawn(600)) });
     };
 
     // -- fetching small things ---------------------------------------------------------------------------------------------
