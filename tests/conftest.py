@@ -31,6 +31,14 @@ if sys.platform != "linux":
     collect_ignore = [*collect_ignore, "test_processes.py"]  # docs/processes.md says that nobody has tried it elsewhere
 
 
+@pytest.fixture(autouse=True)
+def _no_ocr(request, monkeypatch):
+    """Reading the text in pictures takes a second for each: one file of tests does."""
+    if request.path.name != "test_ocr.py":
+        monkeypatch.setattr("hotlora.pictures.ocr.find_spec", lambda name: True)
+        monkeypatch.setattr("hotlora.pictures.ocr.TextReader.read", lambda reader, picture: "")
+
+
 @pytest.fixture(params=real_webui.EACH_WEBUI)
 def each_webui(request, monkeypatch):
     """The running program that a test drives, one after the other."""

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 
@@ -21,15 +22,17 @@ from .caption_health import judge_captions
 from .config import PictureConfig
 from .index import PictureIndex, Seen, choose_cache_folder
 from .measuring import Measured, measure_picture
+from .ocr import TextReader, choose_read
 from .parts import Part, name_picture, open_parts
+from .reading import decode_picture, read_bytes
 from .remedies import make_finding, offer_remedies
 
 _ALIKE = 5.0  # mean difference of grey values of 255
 _BLURRED = 0.62  # of Crete's measure, 0 sharp to 1 blurred
 _POOR_QUALITY = 30  # of a JPEG, as libjpeg counts it
 _ENLARGED, _CUT_AWAY = 1.1, 0.25
-_SHOWN_BUCKETS = 12
-_VERSION = 2  # of what is remembered
+_SHOWN_BUCKETS, _SHOWN_TEXT = 12, 40
+_VERSION = 3  # of what is remembered
 
 
 def report_health(config: PictureConfig, count_tokens: Callable[[str], int] | None = None) -> list[Finding]:
@@ -46,19 +49,20 @@ def find_health(config: PictureConfig, count_tokens: Callable[[str], int] | None
     Raises:
         UserError: for a folder that cannot be used.
     """
-    parts, memory = [part for part in open_parts(config) if part.use != "validation"], _Memory(config)
+    parts, reader = [part for part in open_parts(config) if part.use != "validation"], TextReader()
     owner = {found.path: part for part in parts for found in part.contents.pictures}
     names = {path: name_picture(path, part) for path, part in owner.items()}
     options = {names[path]: part.source.config for path, part in owner.items()}
     seen: dict[str, Seen] = {}
     measured: dict[str, Measured] = {}
     broken: list[str] = []
+    memory, read = _Memory(config, reader), choose_read(sorted(names.values()))
     try:
         for progress, chunk in PictureIndex(choose_cache_folder(config)).inspect(list(names)):
             for path, result in chunk.items():
                 if isinstance(result, Seen):
                     seen[names[path]] = result
-                    measured[names[path]] = memory.measure(path, result.digest)
+                    measured[names[path]] = memory.measure(path, result.digest, reads=names[path] in read)
                 else:
                     broken.append(names[path])
             yield Progress("looking for what is wrong", progress.done, progress.total), []
@@ -70,6 +74,7 @@ def find_health(config: PictureConfig, count_tokens: Callable[[str], int] | None
     judged, fixed = judge_captions(config, count_tokens)
     folders = {names[path]: part.root for path, part in owner.items()}
     findings = [*offer_remedies([*findings, *judged], folders, fixed), *_tell_shapes(trained, names, owner, config)]
+    findings += _tell_unread(reader, len(read), len(names))
     yield Progress("looking for what is wrong", len(names), len(names)), findings
 
 
@@ -79,22 +84,26 @@ def find_health(config: PictureConfig, count_tokens: Callable[[str], int] | None
 class _Memory:
     """What was measured, by content."""
 
-    def __init__(self, config: PictureConfig):
+    def __init__(self, config: PictureConfig, reader: TextReader):
         self._path = choose_cache_folder(config) / "health.json"
+        self._reader = reader
         self._known = self._load()
         self._used = dict[str, list]()
         self._changed = False
 
-    def measure(self, path: Path, digest: str) -> Measured:
+    def measure(self, path: Path, digest: str, *, reads: bool) -> Measured:
         known = self._known.get(digest)
         if known is None:
             found = measure_picture(path)
             small = base64.b64encode(found.small).decode("ascii")
-            known = self._known[digest] = [small, found.blur, found.quality, list(found.bars), found.moves]
+            known = self._known[digest] = [small, found.blur, found.quality, list(found.bars), found.moves, None]
+            self._changed = True
+        if reads and known[-1] is None and not self._reader.trouble:
+            known[-1] = self._reader.read(decode_picture(read_bytes(path), path).rgb)
             self._changed = True
         self._used[digest] = known
-        small, blur, quality, bars, moves = known
-        return Measured(base64.b64decode(small), blur, quality, tuple(bars), moves)
+        small, blur, quality, bars, moves, text = known
+        return Measured(base64.b64decode(small), blur, quality, tuple(bars), moves, text or "")
 
     def forget_others(self) -> None:
         """What was not asked for is not there any more."""
@@ -111,7 +120,7 @@ class _Memory:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             known = content["pictures"].items() if content["version"] == _VERSION else ()
-            return {digest: entry for digest, entry in known if len(entry) == 5}
+            return {digest: entry for digest, entry in known if len(entry) == 6}
         except (OSError, ValueError, AttributeError, TypeError, KeyError):
             return {}  # not there or damaged: measured anew
 
@@ -163,6 +172,11 @@ def _judge_looks(seen: Mapping[str, Seen], measured: Mapping[str, Measured]) -> 
     moving = [name for name, found in measured.items() if found.moves]
     if moving:
         yield make_finding("moving", moving, "of several pictures, of which the first is learned. Save the best one as PNG instead.")
+    written = {name: found.text for name, found in measured.items() if found.text}
+    if written:
+        common = shorten(Counter(written.values()).most_common(1)[0][0], _SHOWN_TEXT, placeholder=" …")
+        said = f"with text or a watermark, such as '{common}', which a LoRA learns. Crop it, paint it over, or mask it out."
+        yield make_finding("text", [*written], said)
     for group in _group_alike(seen, measured):
         said = "nearly the same picture, and count as often. Keep the best, or give them different repeats."
         yield make_finding("alike", group, said, _list_worse(group, seen, measured))
@@ -198,6 +212,16 @@ def _group_alike(seen: Mapping[str, Seen], measured: Mapping[str, Measured]) -> 
             taken.update(alike)
             groups.append(sorted([names[one], *(names[i] for i in alike)]))
     return groups
+
+
+def _tell_unread(reader: TextReader, read: int, count: int) -> Iterator[Finding]:
+    if reader.trouble:
+        said = f"Text and watermarks in pictures were not looked for: {reader.trouble}."
+    elif read < count:
+        said = f"Text and watermarks were looked for in {read} of {count} pictures, because that takes about a second each."
+    else:
+        return
+    yield Finding("unread", said, (), is_note=True)
 
 
 def _tell_shapes(

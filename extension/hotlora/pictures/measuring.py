@@ -32,6 +32,7 @@ class Measured:
     quality: int  # of a JPEG, 1 to 100; 100 for other files
     bars: tuple[int, ...]  # see find_bars
     moves: bool  # it has further pictures behind the first
+    text: str = ""  # that was read in it
 
 
 def measure_picture(path: Path) -> Measured:
