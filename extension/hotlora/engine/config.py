@@ -74,7 +74,7 @@ class RunConfig:
     gradient_accumulation_steps: int = option(
         1, "Batches per optimizer step; equal to a batch that much larger.", minimum=1, maximum=1_000_000, fixed=True
     )
-    epochs: int = option(10, "Times every example is seen; `max_steps` goes before it.", minimum=1, maximum=100_000, advanced=False)
+    epochs: int = option(10, "How often every example is seen, unless `max_steps` is set.", minimum=1, maximum=100_000, advanced=False)
     max_steps: int | None = option(None, "Optimizer steps to train; counts instead of `epochs` when set.", minimum=1, maximum=100_000_000)
     least_steps: int | None = option(
         None, "Train so many steps at least, where `epochs` of few examples are fewer.", minimum=1, maximum=100_000_000
@@ -82,7 +82,7 @@ class RunConfig:
     most_steps: int | None = option(
         None, "Train so many steps at most, where `epochs` of many examples are more.", minimum=1, maximum=100_000_000
     )
-    learning_rate: float = option(1e-4, "How far each step goes; 1.0 with Prodigy when empty.", minimum=0, maximum=1000, advanced=False)
+    learning_rate: float = option(1e-4, "How far each step goes. Empty means 1.0 with Prodigy.", minimum=0, maximum=1000, advanced=False)
     optimizer: str = option(
         "AdamW",
         "The update rule. The 8-bit ones need the package bitsandbytes.",

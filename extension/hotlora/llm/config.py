@@ -42,7 +42,7 @@ class TextConfig(RunConfig):
         personal=True,
     )
     batch_size: int = option(4, "Examples that go through the model at once.", minimum=1, advanced=False, fixed=True, group="Learning")
-    epochs: int = option(3, "Times every example is seen; `max_steps` goes before it.", minimum=1, advanced=False)
+    epochs: int = option(3, "How often every example is seen, unless `max_steps` is set.", minimum=1, advanced=False)
     learning_rate: float = option(2e-4, "How far each step goes. With Prodigy leave it at 1.0.", minimum=0, advanced=False)
     weight_decay: float = option(0.0, "Pull of the adapter's weights towards zero.", minimum=0)
     sample_prompts: list = option(

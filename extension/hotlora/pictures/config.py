@@ -41,8 +41,8 @@ class PictureConfig(RunConfig):
     # pictures
     resolution: int = option(
         512,
-        "Training resolution: pictures are scaled to this many pixels squared in area; `512,768` is that area as well. "
-        "`[512, 768]` means `resolutions`.",
+        "Training size: 512 is the area of 512x512 pixels, whatever a picture's shape; `512,768` is one size too. "
+        "`[512, 768]` trains each picture at both.",
         minimum=64,
         maximum=8192,
         read=read_area,
