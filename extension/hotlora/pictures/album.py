@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +49,7 @@ class Card:
     odd: str  # training takes it
     size: tuple[int, int] | None  # of the file in pixels, upright
     fit: Fit | None  # at the largest size that it is trained at
+    has_mask: bool  # in a file, whether or not masks are learned by
 
     @property
     def use(self) -> str:
@@ -82,9 +83,10 @@ def open_album(config: PictureConfig) -> Album:
         UserError: for a folder that is missing or empty. Pictures that cannot be read are shown as such.
     """
     parts = open_parts(config)
-    files, unread = _look_into(parts, config)
+    masks = find_masks(parts)
+    files, unread = _look_into(parts, Files({}, masks if config.masked_loss else {}), config)
     captions = read_metadata(parts)
-    cards = list(_mark_duplicates(_make_cards(parts, captions, files), files))
+    cards = list(_mark_duplicates(_make_cards(parts, captions, files, masks), files))
     said = {problem for card in cards for problem in card.judged.problems}
     judged = [[card.judged for card in cards if card.part is part] for part in parts]
     notes = [*_list_others(captions.problems, said, cards), *_make_notes(cards, config), *tell_unused(parts, judged, captions, config)]
@@ -106,9 +108,8 @@ def put_troubled_first(cards: Sequence[Card]) -> list[Card]:
     return sorted(cards, key=lambda card: 0 if card.wrong else 1 if card.odd else 2)
 
 
-def _look_into(parts: Sequence[Part], config: PictureConfig) -> tuple[Files, int]:
-    """What is in the files, and of how many of them only the size is known because reading takes too long."""
-    files = Files({}, find_masks(parts))
+def _look_into(parts: Sequence[Part], files: Files, config: PictureConfig) -> tuple[Files, int]:
+    """The files with what is in them, and of how many of them only the size is known because reading takes too long."""
     paths, until = files.list_paths(parts), time.monotonic() + _LOOK_SECONDS
     for _, seen in PictureIndex(choose_cache_folder(config)).inspect(paths):
         files.seen.update(seen)
@@ -129,7 +130,7 @@ def _look_at_head(path: Path) -> Seen | UserError:
 # -- one picture -------------------------------------------------------------------------------------------------------
 
 
-def _make_cards(parts: Sequence[Part], captions: MetadataCaptions, files: Files) -> Iterator[Card]:
+def _make_cards(parts: Sequence[Part], captions: MetadataCaptions, files: Files, masks: Collection[Path]) -> Iterator[Card]:
     contradictions = {path_key(Path(start)): text for text in captions.problems for start in [text.partition(": ")[0]]}
     for part in parts:
         config, render = part.source.config, make_renderer(part.source.config)
@@ -153,6 +154,7 @@ def _make_cards(parts: Sequence[Part], captions: MetadataCaptions, files: Files)
                 odd=" ".join(odd),
                 size=size,
                 fit=fit,
+                has_mask=found.path in masks,
             )
 
 

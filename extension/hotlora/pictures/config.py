@@ -87,9 +87,9 @@ class PictureConfig(RunConfig):
     cache_dir: str = option("", "Folder for encoded pictures; `.hotlora-cache` in `train_data_dir` when empty.", path=True)
     vae_batch_size: int = option(1, "Pictures that are encoded at once.", minimum=1, maximum=4096)
     masked_loss: bool = option(
-        False, "Learn only where a picture's mask is white: its alpha channel or a picture of the same name in `mask_dir`."
+        False, "Learn only where a picture's mask is white: its alpha channel, or a picture of the same name in `mask_dir`."
     )
-    mask_dir: str = option("", "Folder with mask pictures for `masked_loss`.", path=True)
+    mask_dir: str = option("", "Folder with mask pictures for `masked_loss`; `.masks` in each data folder when empty.", path=True)
     reg_data_dir: str = option("", "Folder with regularisation pictures: what the class looks like without the LoRA.", path=True)
     prior_loss_weight: float = option(1.0, "Weight of regularisation pictures in the loss.", minimum=0, maximum=1e6)
 

@@ -182,7 +182,7 @@ def match_regularisation(examples: list[Example], wanted: int) -> list[Example]:
 def _look_at_files(parts: Sequence[Part], config: PictureConfig) -> Generator[Progress, None, Files]:
     """Read (or remember) every picture and mask."""
     index = PictureIndex(choose_cache_folder(config))
-    files = Files({}, find_masks(parts), index.note)
+    files = Files({}, find_masks(parts) if config.masked_loss else {}, index.note)
     for progress, seen in index.inspect(files.list_paths(parts)):
         files.seen.update(seen)
         yield progress

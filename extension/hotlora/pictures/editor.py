@@ -24,6 +24,7 @@ from .caption_history import CaptionHistory
 from .captions import render_fixed
 from .config import PictureConfig
 from .leaving import bring_back, leave_out, list_left_out
+from .masks import Drawing, open_drawing, plan_mask, plan_removal
 from .remedies import LEAVE_OUT, SAVE_UTF8
 
 PAGE = 100
@@ -41,6 +42,7 @@ class Shown:
     problem: str = ""  # why it cannot be trained on
     warning: str = ""  # what is odd about it
     tokens: int = 0
+    mask: bool = False  # whether there is a file of that
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class PictureEditor:
         key = self._make_key(picture.path)
         if isinstance(picture, Captioned):
             return Shown(seen.name, seen.caption, key)
-        return Shown(seen.name, picture.text, key, picture.wrong, picture.odd, self._count_tokens(picture.text))
+        return Shown(seen.name, picture.text, key, picture.wrong, picture.odd, self._count_tokens(picture.text), picture.has_mask)
 
     def count_tokens(self, config: PictureConfig, text: str) -> int:
         """Of a caption as it would be learned."""
@@ -161,6 +163,10 @@ class PictureEditor:
     def read(self, config: PictureConfig, name: str) -> str:
         """A picture's caption as it is written."""
         return find_captioned(config, name).caption
+
+    def open_mask(self, config: PictureConfig, name: str) -> Drawing:
+        """A picture and its mask, to draw on."""
+        return open_drawing(config, name)
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
@@ -205,6 +211,18 @@ class PictureEditor:
             if files:
                 CaptionHistory(config).carry_out(told, files)
             return f"{told}."
+
+    def write_mask(self, config: PictureConfig, name: str, data: bytes) -> str:
+        """One picture's mask; returns what was done. ``data``: a PNG, see ``masks.plan_mask``."""
+        with self._lock:
+            CaptionHistory(config).carry_out(f"mask of {name}", plan_mask(config, name, data))
+        return f"Saved the mask of '{name}'."
+
+    def remove_mask(self, config: PictureConfig, name: str) -> str:
+        """The picture has none any more; returns what was done."""
+        with self._lock:
+            CaptionHistory(config).carry_out(f"mask of {name} removed", plan_removal(config, name))
+        return f"Removed the mask of '{name}'."
 
     def count_steps(self, config: PictureConfig) -> int:
         """How many changes can be undone."""

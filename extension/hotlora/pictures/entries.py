@@ -24,6 +24,7 @@ SHARED = (  # options of a run that an entry may have otherwise, in the order th
     *("caption_prefix", "caption_suffix", "caption_separator", "shuffle_caption", "keep_tokens", "keep_tokens_separator"),
     *("caption_dropout_rate", "caption_tag_dropout_rate", "enable_wildcard"),
 )
+MASK_FOLDER = ".masks"  # hidden, so that no trainer takes masks for pictures
 _OTHER_NAMES = {
     **dict.fromkeys(("image_dir", "train_data_dir", "reg_data_dir", "path", "dir"), OtherName("folder")),
     **dict.fromkeys(("num_repeats", "repeat", "dataset_repeats"), OtherName("repeats")),
@@ -66,6 +67,11 @@ class Source:
     @property
     def is_reg(self) -> bool:
         return self.use == "reg"
+
+    @property
+    def mask_folder(self) -> Path:
+        """Where its pictures' masks lie, if they have any."""
+        return Path(self.config.mask_dir).expanduser() if self.config.mask_dir else self.root / MASK_FOLDER
 
     @functools.cached_property
     def by_resolution(self) -> dict[int, "PictureConfig"]:

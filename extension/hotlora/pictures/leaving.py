@@ -11,7 +11,7 @@ from .caption_editing import Captioned, find_caption
 from .caption_files import list_captions_beside
 from .caption_history import CaptionHistory
 from .config import PictureConfig
-from .folders import Found, Masks, open_folder
+from .folders import Found, Masks
 from .left_out import LEFT_OUT, place_aside, place_before
 from .parts import Part, find_masks, name_picture, open_masks, open_parts, read_metadata
 
@@ -52,10 +52,10 @@ def bring_back(config: PictureConfig, names: Sequence[str]) -> str:
     parts = open_parts(config)
     listed = {name_picture(place_before(found.path), part): (found, part) for part in parts for found in part.contents.left_out}
     chosen = _find_all(names, listed, "bring back")
-    aside = {mask_dir: _open_masks_aside(mask_dir) for mask_dir in {part.source.config.mask_dir for _, part in chosen}}
+    aside = {part.source.mask_folder: _open_masks_aside(part.source.mask_folder) for _, part in chosen}
     moves: Moves = []
     for found, part in chosen:
-        mask = None if part.is_reg else aside[part.source.config.mask_dir].find(place_before(found.path), part.root)
+        mask = None if part.is_reg else aside[part.source.mask_folder].find(place_before(found.path), part.root)
         files = [found.path, *list_captions_beside(found.path, found.siblings), *([mask] if mask else [])]
         moves += [(path, place_before(path)) for path in files]
     _carry_out(f"brought back {_count(chosen)}", moves, config)
@@ -71,10 +71,10 @@ def _find_all(names: Sequence[str], listed: Mapping[str, tuple[Found, Part]], do
     return [listed[name] for name in dict.fromkeys(names)]
 
 
-def _open_masks_aside(mask_dir: str) -> Masks:
+def _open_masks_aside(folder: Path) -> Masks:
     """Those that are left out."""
-    aside = open_folder(mask_dir, "mask_dir") / LEFT_OUT if mask_dir else None
-    return Masks(aside if aside and aside.is_dir() else None)
+    aside = folder / LEFT_OUT
+    return Masks(aside if aside.is_dir() else None)
 
 
 def _list_owned(parts: Sequence[Part], going: set[Path]) -> set[Path]:
@@ -87,15 +87,15 @@ def _list_owned(parts: Sequence[Part], going: set[Path]) -> set[Path]:
 
 def _list_moves(chosen: Sequence[tuple[Found, Part]], owned: set[Path]) -> Moves:
     moves: dict[Path, Path] = {}
-    folders = {mask_dir: open_masks(mask_dir) for mask_dir in {part.source.config.mask_dir for _, part in chosen}}
+    folders = {part.source.mask_folder: open_masks(part.source) for _, part in chosen}
     for found, part in chosen:
-        mask_dir = part.source.config.mask_dir
+        folder = part.source.mask_folder
         for path in (found.path, *list_captions_beside(found.path, found.siblings)):
             if path not in owned:
                 moves[path] = place_aside(path, part.root)
-        mask = None if part.is_reg else folders[mask_dir].find(found.path, part.root)
+        mask = None if part.is_reg else folders[folder].find(found.path, part.root)
         if mask and mask not in owned:
-            moves[mask] = place_aside(mask, Path(mask_dir).expanduser())
+            moves[mask] = place_aside(mask, folder)
     return list(moves.items())
 
 

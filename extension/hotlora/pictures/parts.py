@@ -84,16 +84,16 @@ def name_picture(path: Path, part: Part) -> str:
 
 
 def find_masks(parts: Sequence[Part]) -> dict[Path, Path]:
-    """Picture -> its mask, by their names.
+    """Picture -> its mask, by their names, whether or not masks are learned by.
 
     Raises:
         UserError: for a mask that pictures of two folders claim.
     """
     pairs, owner = dict[Path, Path](), dict[Path, Part]()
-    folders = {place: open_masks(place) for place in {part.source.config.mask_dir for part in parts if not part.is_reg}}
+    folders = {part.source.mask_folder: open_masks(part.source) for part in parts if not part.is_reg}
     for part in parts:
         for found in () if part.is_reg else part.contents.pictures:
-            mask = folders[part.source.config.mask_dir].find(found.path, part.root)
+            mask = folders[part.source.mask_folder].find(found.path, part.root)
             if not mask:
                 continue
             pairs[found.path] = mask
@@ -104,9 +104,11 @@ def find_masks(parts: Sequence[Part]) -> dict[Path, Path]:
     return pairs
 
 
-def open_masks(mask_dir: str) -> Masks:
-    """The masks in that folder; none where none is named. Raises UserError where it is not there."""
-    return Masks(open_folder(mask_dir, "mask_dir") if mask_dir else None)
+def open_masks(source: Source) -> Masks:
+    """What may be the masks of that folder's pictures. Raises UserError where its `mask_dir` is not there."""
+    if source.config.mask_dir:
+        return Masks(open_folder(source.config.mask_dir, "mask_dir"))
+    return Masks(source.mask_folder if source.mask_folder.is_dir() else None)
 
 
 def read_metadata(parts: Sequence[Part]) -> MetadataCaptions:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from ..engine.errors import UserError
 from .caption_files import MetadataCaptions, list_captions_beside, read_caption_beside
 from .config import PictureConfig
-from .folders import Masks, open_folder, show_name
+from .entries import MASK_FOLDER
+from .folders import list_contents, show_name
 from .left_out import LEFT_OUT
+from .parts import open_masks
 
 if TYPE_CHECKING:
     from .dataset import Judged
@@ -48,9 +50,10 @@ def tell_unused(
             notes += _tell_training(part, pictures)
     for part in parts:
         notes += _tell_masks_among_pictures(part) if part.use == "train" else ()
-    for mask_dir in dict.fromkeys(part.source.config.mask_dir for part in parts):
-        if mask_dir:
-            notes += _tell_masks(mask_dir, [part for part in parts if part.source.config.mask_dir == mask_dir])
+    for folder in dict.fromkeys(part.source.mask_folder for part in parts) if config.masked_loss else ():
+        notes += _tell_masks(folder, [part for part in parts if part.source.mask_folder == folder])
+    for part in parts:
+        notes += () if part.is_reg else _tell_unused_folder(part)
     return notes
 
 
@@ -64,10 +67,22 @@ def _tell_training(part: "Part", judged: Sequence["Judged"]) -> Iterable[str]:
         yield from _tell("caption", several, part.root, said, what="of several lines")
 
 
-def _tell_masks(mask_dir: str, parts: Sequence["Part"]) -> Iterable[str]:
+def _tell_unused_folder(part: "Part") -> Iterable[str]:
+    """Masks that were drawn on the page, where the run has no use for them."""
+    folder, config = part.root / MASK_FOLDER, part.source.config
+    if not folder.is_dir() or (config.masked_loss and folder == part.source.mask_folder):
+        return
+    masks = [found.path for found in list_contents(folder, ()).pictures]
+    why = "mask_dir is another folder. Clear it" if config.masked_loss else "masked_loss is off. Set it"
+    yield from _tell("mask", masks, part.root, f"not used: {why} to learn by these.")
+
+
+def _tell_masks(folder: Path, parts: Sequence["Part"]) -> Iterable[str]:
     """Masks of no picture, and pictures of no mask. ``parts``: those that look for masks there."""
-    folder = open_folder(mask_dir, "mask_dir")
-    masks, used, without = Masks(folder), set[Path | None](), list[Path]()
+    masks, used, without = open_masks(parts[0].source), set[Path | None](), list[Path]()
+    if not masks.contents.pictures and not parts[0].source.config.mask_dir:
+        return
+    place = "mask_dir" if parts[0].source.config.mask_dir else MASK_FOLDER
     for part in parts:
         contents = part.contents
         used.update(masks.find(path, part.root) for path in (*contents.switched_off, *contents.unread))
@@ -77,9 +92,9 @@ def _tell_masks(mask_dir: str, parts: Sequence["Part"]) -> Iterable[str]:
     lonely = [mask.path for mask in masks.contents.pictures if mask.path not in used]
     yield from _tell("mask", lonely, folder, "not used: no picture has that name, or it learns without masks, or has another.")
     unread = [*masks.contents.unread, *masks.contents.unknown]
-    yield from _tell("file", unread, folder, "not used: masks are pictures.", what="in mask_dir")
+    yield from _tell("file", unread, folder, "not used: masks are pictures.", what=f"in {place}")
     said = "learned by its alpha channel, or as a whole where it has none."
-    yield from _tell("picture", without, parts[0].root, said, what="without a mask in mask_dir")
+    yield from _tell("picture", without, parts[0].root, said, what=f"without a mask in {place}")
 
 
 def _tell_masks_among_pictures(part: "Part") -> Iterable[str]:

@@ -74,7 +74,8 @@ def _show_card(shown: Any, most_tokens: int) -> str:
     warning = f'<b class="hotlora-warning">{escape(shown.warning)}</b>' if shown.warning else ""
     over = " hotlora-over" if most_tokens and shown.tokens > most_tokens else ""
     tokens = f'<i class="hotlora-tokens{over}">{shown.tokens} / {most_tokens}</i>' if shown.tokens and most_tokens else ""
+    mask = '<i class="hotlora-has-mask">mask</i>' if shown.mask else ""
     picture = f'<input type="checkbox" tabindex="-1" aria-label="{name}"><img data-thumbnail="{escape(shown.thumbnail)}" alt="">'
-    below = f"<figcaption>{problem}<span>{text}</span>{warning}{tokens}</figcaption>"
+    below = f"<figcaption>{problem}<span>{text}</span>{warning}{tokens}{mask}</figcaption>"
     keys = 'role="group" tabindex="0" aria-keyshortcuts="Enter Space"'
     return f'<figure class="{frame}" title="{name}" {keys} data-name="{name}">{picture}{below}</figure>'

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Body
 
+from .api_mask import add_mask
 from .studio import Editor, Studio
 
 _OPTIONS = Body({"train_data_dir": "data/mystyle"}, embed=True)
@@ -21,6 +22,7 @@ def add_album(router: APIRouter, studio: Studio, editor: Editor) -> None:
 
     _add_looks(router, editor, read)
     _add_changes(router, editor, read)
+    add_mask(router, editor, read)
 
 
 def _add_looks(router: APIRouter, editor: Editor, read: Any) -> None:
@@ -32,8 +34,8 @@ def _add_looks(router: APIRouter, editor: Editor, read: Any) -> None:
         left_out: bool = Body(False, embed=True, description="Those that are left out, instead of the others."),
     ) -> dict:
         """``count`` of all, ``names`` of those that the filter shows; of the page of them from ``start`` on ``pictures``, each with
-        ``name``, ``text`` as it is learned, ``tokens``, ``problem`` and ``warning``; ``tags`` of all pictures with their counts; how many
-        are ``left_out``; how many ``steps`` can be undone."""
+        ``name``, ``text`` as it is learned, ``tokens``, ``problem``, ``warning`` and ``mask``, which says whether a file has one; ``tags`` of all pictures
+        with their counts; how many are ``left_out``; how many ``steps`` can be undone."""
         seen = editor.look(read(options), query=query, start=start, aside=left_out)
         pictures = [{key: value for key, value in asdict(shown).items() if key != "thumbnail"} for shown in seen.shown]
         counted = {"count": seen.count, "names": list(seen.names), "start": seen.start, "pictures": pictures}

@@ -18,6 +18,7 @@ from .columns_section import ColumnsSection
 from .compat import answer, listen, message, tell_answered, uploaded_paths
 from .datasets import add_to_data_set, list_data_sets
 from .draw import hint
+from .mask_section import MaskSection
 from .question_section import QuestionSection
 from .studio import Studio
 from .views import show_data, show_findings, show_looking, show_place
@@ -35,6 +36,7 @@ class DataSection:
         self._studio, self._said = studio, said
         self._reached: dict[str, int] = {}  # how many pictures of a folder an unfinished report has looked at
         self._album = AlbumSection(studio.editor, said, self._read_config) if studio.editor else None
+        self._mask = MaskSection(studio.editor, said, self._read_config) if studio.editor else None
 
     def build(self, options: OptionWidgets) -> None:
         """Make the widgets."""
@@ -98,6 +100,8 @@ class DataSection:
                 self._previous = gr.Button("← Previous", size="sm", elem_id="hotlora_previous")
                 self.keep = gr.Button("Save caption", size="sm", elem_id="hotlora_save_caption")
                 self._next = gr.Button("Next →", size="sm", elem_id="hotlora_next")
+            if self._mask:
+                self._mask.build()
 
     def connect(self, recipe: Any) -> None:
         """Answer what is done with the widgets."""
@@ -135,6 +139,8 @@ class DataSection:
             listen(kept.then, None, js="() => { hotloraSaved(); }")
             listen(self._previous.click, None, js="() => { hotloraStep(-1); }")
             listen(self._next.click, None, js="() => { hotloraStep(1); }")
+        if self._mask:
+            self._mask.connect(self._edited, everything)
         answer(self._look_again.click, self._follow, [self._shown, *everything], [self._said, self.album, self._shown])
 
     def _connect_sources(self, everything: Sequence[Any], looked: Sequence[Any]) -> None:

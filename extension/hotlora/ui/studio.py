@@ -58,6 +58,18 @@ class Editor(Protocol):
         """The reverse."""
         ...
 
+    def open_mask(self, config: Any, name: str) -> Any:
+        """Of a picture: ``picture`` and ``mask`` as files' contents, ``size``, ``has_file``, ``is_used``."""
+        ...
+
+    def write_mask(self, config: Any, name: str, data: bytes) -> str:
+        """A PNG, white where it is learned; returns what was done."""
+        ...
+
+    def remove_mask(self, config: Any, name: str) -> str:
+        """Likewise."""
+        ...
+
     def change(self, config: Any, values: Mapping[str, Any], names: Sequence[str] | None = None, query: str = "") -> str:
         """Many at once; returns what was done."""
         ...
