@@ -1,5 +1,6 @@
 """The image trainee on a real, tiny U-Net: what reaches the loss, and that nothing else does."""
 
+import io
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from hotlora.engine.options import build
 from hotlora.engine.run import Run
 from hotlora.engine.session import Session
 from hotlora.hosts.standalone.images import DiffusersHost
+from hotlora.pictures.editor import PictureEditor
 from hotlora.sd.config import ImageConfig
 from hotlora.sd.trainee import ImageBatch
 from pictures import NOTES, make_pictures
@@ -111,6 +113,25 @@ def test_masked_pixels_do_not_reach_the_loss(models, tmp_path):
     masked, whole = answers[0].grad
     assert masked[..., :4].abs().sum() > 0 and masked[..., 4:].abs().sum() == 0
     assert whole[..., 4:].abs().sum() > 0
+
+
+def test_a_mask_that_was_drawn_changes_what_is_learned(models, tmp_path):
+    def learn():
+        trainee, config = borrow(models, tmp_path, count=1, masked_loss=True, max_grad_norm=0)
+        return gradients(start(trainee, config), [ImageBatch((0,))])[1], config
+
+    whole, config = learn()
+    editor, drawn = PictureEditor(len), io.BytesIO()
+    Image.new("L", (64, 64), 255).save(drawn, "PNG")
+    editor.write_mask(config, "picture 0.png", drawn.getvalue())
+    assert all(map(torch.equal, whole, learn()[0]))  # all of it is learned, as without a mask
+    half = Image.new("L", (64, 64), 0)
+    half.paste(255, (0, 0, 32, 64))
+    half.save(drawn := io.BytesIO(), "PNG")
+    editor.write_mask(config, "picture 0.png", drawn.getvalue())
+    assert not any(map(torch.equal, whole, learn()[0]))
+    editor.undo(config)
+    assert all(map(torch.equal, whole, learn()[0]))
 
 
 def test_regularisation_pictures_count_by_their_weight_and_have_no_trigger(models, tmp_path):

@@ -12,11 +12,11 @@ from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
 from hotlora.pictures.reading import read_mask
 from hotlora.sd.config import ImageConfig
+from hotlora.shipped import find_shipped
 from hotlora.tasks import IMAGES
 from hotlora.ui.api import build_router
 from hotlora.ui.labels import LABELS
 from hotlora.ui.page import build_standalone_page
-from hotlora.shipped import find_shipped
 from pictures import make_pictures
 from PIL import Image
 from toy import ToyHost
@@ -99,7 +99,9 @@ def test_a_mask_is_painted_saved_seen_and_undone(serve, open_page, tmp_path, siz
     drag(page, dialog, (0.5, 0.5))
     if SHOTS:
         page.screenshot(path=f"{SHOTS}/mask-{size}-{theme}.png")
-    inside = dialog.evaluate("one => { const box = one.getBoundingClientRect(); return [box.left, box.right, one.scrollWidth <= one.clientWidth]; }")
+    inside = dialog.evaluate(
+        "one => { const box = one.getBoundingClientRect(); return [box.left, box.right, one.scrollWidth <= one.clientWidth]; }"
+    )
     assert inside[0] >= 0 and inside[1] <= {"desktop": 1280, "phone": 390}[size] and inside[2]
     save(page, dialog)
     mask = np.asarray(read_mask(folder / ".masks" / "large.png"))
@@ -123,10 +125,10 @@ def test_a_mask_is_painted_saved_seen_and_undone(serve, open_page, tmp_path, siz
     page.locator("#hotlora_message", has_text="Removed the mask").first.wait_for()
     page.locator("#hotlora_album .hotlora-has-mask").wait_for(state="detached")
     assert not list((folder / ".masks").iterdir())
-    for steps in (2, 1):
-        page.locator("#hotlora_tools [data-do=undo] b", has_text=str(steps)).wait_for()
-        page.locator("#hotlora_tools [data-do=undo]").click()
-        page.locator("#hotlora_tools [data-do=undo] b", has_text=str(steps - 1 or "")).wait_for()
+    for steps, said in ((2, "Undone: mask of large.jpg removed"), (1, "Undone: mask of large.jpg")):
+        page.locator("#hotlora_tools [data-do=undo] b", has_text=str(steps)).first.wait_for()
+        page.locator("#hotlora_tools [data-do=undo]").first.click()
+        page.locator("#hotlora_message").get_by_text(said, exact=True).first.wait_for()
         assert len(list((folder / ".masks").iterdir())) == steps - 1
     assert page.evaluate("document.documentElement.scrollWidth") <= {"desktop": 1280, "phone": 390}[size]
 

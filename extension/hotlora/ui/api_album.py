@@ -34,8 +34,8 @@ def _add_looks(router: APIRouter, editor: Editor, read: Any) -> None:
         left_out: bool = Body(False, embed=True, description="Those that are left out, instead of the others."),
     ) -> dict:
         """``count`` of all, ``names`` of those that the filter shows; of the page of them from ``start`` on ``pictures``, each with
-        ``name``, ``text`` as it is learned, ``tokens``, ``problem``, ``warning`` and ``mask``, which says whether a file has one; ``tags`` of all pictures
-        with their counts; how many are ``left_out``; how many ``steps`` can be undone."""
+        ``name``, ``text`` as it is learned, ``tokens``, ``problem``, ``warning`` and ``mask``, which says whether
+        there is a file of that; ``tags`` of all pictures with their counts; how many are ``left_out``; how many ``steps`` can be undone."""
         seen = editor.look(read(options), query=query, start=start, aside=left_out)
         pictures = [{key: value for key, value in asdict(shown).items() if key != "thumbnail"} for shown in seen.shown]
         counted = {"count": seen.count, "names": list(seen.names), "start": seen.start, "pictures": pictures}
