@@ -56,10 +56,10 @@
     }
 
     function build() {
+        const unused = translate("Masks are not used until 'Learn under masks only' is switched on, in Advanced.");
         parts = {
             title: make("b", {}),
-            unused: make("p", { className: "hotlora-warning", textContent: translate(
-                "Masks are not used until 'Learn under masks only' is switched on, in Advanced.") }),
+            unused: make("p", { className: "hotlora-warning", textContent: unused }),
             picture: make("img", { alt: "", draggable: false }),
             canvas: make("canvas", {}),
             ring: make("i", { className: "hotlora-ring" }),

@@ -13,10 +13,10 @@ from toy_studio import make_three_runs, toy_studio
 SEEN = [("desktop", "light"), ("phone", "dark")]
 
 
-def find_violations(page):
+def find_violations(page, place="#hotlora_page"):
     """What axe-core finds in our page, a line each. The program around it is not ours, nor what Gradio lays over what it redraws."""
     options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]}
-    found = Axe().run(page, context={"include": ["#hotlora_page"], "exclude": [".wrap.hide"]}, options=options).response["violations"]
+    found = Axe().run(page, context={"include": [place], "exclude": [".wrap.hide"]}, options=options).response["violations"]
     return [f"{one['id']}: {node['html'][:200]} {node['failureSummary']}" for one in found for node in one["nodes"]]
 
 
@@ -27,6 +27,7 @@ def studio(tmp_path):
     make_pictures(tmp_path / "cats", 5)
     (tmp_path / "cats" / "picture 1.txt").unlink()
     (tmp_path / "cats" / "picture 2.png").write_bytes(b"no picture")
+    make_pictures(tmp_path / "cats" / ".masks", 1)
     (tmp_path / "cats" / "picture 3.txt").write_text("long, " * 200, encoding="utf-8")
     return toy_studio(tmp_path, editor=IMAGES.make_editor())
 
@@ -41,6 +42,11 @@ def test_a_page_full_of_everything(serve, open_page, tmp_path, studio, size, the
     page.locator("#hotlora_album .hotlora-warning").first.wait_for()
     page.locator('#hotlora_album [data-name="picture 0.png"] img').click()
     page.locator("#hotlora_editor_place .hotlora-place").wait_for()
+    page.locator("#hotlora_album .hotlora-has-mask").first.wait_for()
+    page.locator("#hotlora_mask").first.click()
+    page.locator("dialog.hotlora-mask canvas").wait_for()
+    assert find_violations(page, "dialog.hotlora-mask") == []
+    page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_text("Advanced", exact=True).first.click()
     for heading in page.locator(".hotlora-heading").all():
         heading.click()

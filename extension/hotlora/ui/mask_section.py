@@ -1,8 +1,8 @@
 """The button in the album's editor by which a mask is drawn on the picture, and what the drawing asks. What is written is decided elsewhere
 (``Studio.editor``).
 
-The drawing itself is the script's (javascript/hotlora_mask.js): it is sent the picture and its mask, small, and sends the mask back. A refusal
-is a part of the answer, because the drawing covers the page.
+The drawing itself is the script's (javascript/hotlora_mask.js): it is sent the picture and its mask, small, and sends the mask back. A
+refusal is a part of the answer, because the drawing covers the page.
 """
 
 import json
@@ -62,6 +62,6 @@ class MaskSection:
         if asked["do"] == "open":
             told.update(describe_drawing(editor.open_mask(config, name)))
             return ""
-        return message(
-            editor.remove_mask(config, name) if asked["do"] == "remove" else editor.write_mask(config, name, read_sent(asked["mask"]))
-        )
+        if asked["do"] == "remove":
+            return message(editor.remove_mask(config, name))
+        return message(editor.write_mask(config, name, read_sent(asked["mask"])))
