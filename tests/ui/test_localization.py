@@ -215,7 +215,7 @@ def texts_of_data(folder):
         make_pictures(folder / name, 2, first=first)
     values = {"train_data_dir": str(folder), "reg_data_dir": str(folder / "reg"), "validation_dir": str(folder / "judge")}
     view = look_at_pictures(build(ImageConfig, {**values, "cache_dir": str(folder / "cache")}))
-    page = AlbumPage(0, [], [Shown(NAMES, "", NAMES, NAMES, NAMES, 80, True)], 0, [(NAMES, 1)], 0, 0, 75)
+    page = AlbumPage(0, [], [Shown(NAMES, "", NAMES, NAMES, NAMES, 80, mask=True)], 0, [(NAMES, 1)], 0, 0, 75)
     drawn = [
         show_data(type(view)(1, [type(view.examples[0])(NAMES, "")])),
         show_album(page),

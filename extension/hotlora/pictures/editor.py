@@ -127,7 +127,8 @@ class PictureEditor:
         key = self._make_key(picture.path)
         if isinstance(picture, Captioned):
             return Shown(seen.name, seen.caption, key)
-        return Shown(seen.name, picture.text, key, picture.wrong, picture.odd, self._count_tokens(picture.text), picture.has_mask)
+        tokens = self._count_tokens(picture.text)
+        return Shown(seen.name, picture.text, key, picture.wrong, picture.odd, tokens, mask=picture.has_mask)
 
     def count_tokens(self, config: PictureConfig, text: str) -> int:
         """Of a caption as it would be learned."""
