@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..engine.errors import UserError
 from .caption_files import MetadataCaptions, list_captions_beside, read_caption_beside
 from .config import PictureConfig
+from .focus import FocusPoints
 from .folders import Masks, open_folder, show_name
 from .left_out import LEFT_OUT
 
@@ -22,7 +23,11 @@ _MASK_ENDINGS = ("-masklabel", "_mask", "-mask")  # OneTrainer's, and what peopl
 
 
 def tell_unused(
-    parts: Sequence["Part"], judged: Sequence[Sequence["Judged"]], captions: MetadataCaptions, config: PictureConfig
+    parts: Sequence["Part"],
+    judged: Sequence[Sequence["Judged"]],
+    captions: MetadataCaptions,
+    config: PictureConfig,
+    focus: FocusPoints,
 ) -> list[str]:
     """Every line there is to say; nothing for what systems, network drives and other trainers leave beside pictures.
 
@@ -46,6 +51,7 @@ def tell_unused(
     for part, pictures in zip(parts, judged, strict=True):
         if part.use == "train":
             notes += _tell_training(part, pictures)
+    notes += _tell_focus(parts, focus, config)
     for part in parts:
         notes += _tell_masks_among_pictures(part) if part.use == "train" else ()
     for mask_dir in dict.fromkeys(part.source.config.mask_dir for part in parts):
@@ -64,6 +70,17 @@ def _tell_training(part: "Part", judged: Sequence["Judged"]) -> Iterable[str]:
         yield from _tell("caption", several, part.root, said, what="of several lines")
 
 
+def _tell_focus(parts: Sequence["Part"], focus: FocusPoints, config: PictureConfig) -> Iterable[str]:
+    """Focus points of no picture, and what they go before."""
+    pictures = [found.path for part in parts for found in part.contents.pictures]
+    others = [path for part in parts for path in (*part.contents.switched_off, *part.contents.unread)]
+    lonely = focus.list_lonely([*pictures, *others])
+    yield from _tell("focus point", lonely, parts[0].root, "not used: no picture beside its file has that name.")
+    if config.crop == "random":
+        fixed = [path for path in pictures if focus.find(path)]
+        yield from _tell("picture", fixed, parts[0].root, "cut around a focus point each time, and not at random.")
+
+
 def _tell_masks(mask_dir: str, parts: Sequence["Part"]) -> Iterable[str]:
     """Masks of no picture, and pictures of no mask. ``parts``: those that look for masks there."""
     folder = open_folder(mask_dir, "mask_dir")
@@ -76,7 +93,7 @@ def _tell_masks(mask_dir: str, parts: Sequence["Part"]) -> Iterable[str]:
         without += [picture for picture, mask in found.items() if not mask]
     lonely = [mask.path for mask in masks.contents.pictures if mask.path not in used]
     yield from _tell("mask", lonely, folder, "not used: no picture has that name, or it learns without masks, or has another.")
-    unread = [*masks.contents.unread, *masks.contents.unknown]
+    unread = [*masks.contents.unread, *masks.contents.unknown, *masks.contents.focus]
     yield from _tell("file", unread, folder, "not used: masks are pictures.", what="in mask_dir")
     said = "learned by its alpha channel, or as a whole where it has none."
     yield from _tell("picture", without, parts[0].root, said, what="without a mask in mask_dir")

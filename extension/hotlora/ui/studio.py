@@ -58,6 +58,14 @@ class Editor(Protocol):
         """The reverse."""
         ...
 
+    def find_preview(self, key: str) -> bytes:
+        """One of them, larger."""
+        ...
+
+    def set_focus(self, config: Any, name: str, point: Any) -> str:
+        """Where a picture is cut; returns what was done."""
+        ...
+
     def change(self, config: Any, values: Mapping[str, Any], names: Sequence[str] | None = None, query: str = "") -> str:
         """Many at once; returns what was done."""
         ...
