@@ -19,8 +19,8 @@ from hotlora.pictures.folder_facts import list_datasets
 from hotlora.pictures.health import report_health
 from hotlora.pictures.stock import Stock
 from hotlora.sd.config import ImageConfig
-from PIL import Image
 from pictures import make_pictures
+from PIL import Image
 
 WIDE, TALL = (96, 64), (64, 128)
 
