@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -10,9 +12,11 @@ from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
 from hotlora.engine.options import build
 from hotlora.pictures.buckets import choose_bucket
+from hotlora.pictures.dataset import read_dataset
 from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
 from hotlora.ui.api import build_router
+from hotlora.ui.datasets import add_to_data_set
 from hotlora.ui.page import build_standalone_page
 from pictures import make_pictures
 from PIL import Image, ImageDraw
@@ -134,8 +138,31 @@ def test_what_is_moved_is_saved_when_the_next_picture_is_opened_and_follows_the_
     first = page.locator("#hotlora_cut summary b").inner_text()
     page.locator("#hotlora_resolution").locator("textarea, input").first.fill("256")
     page.wait_for_function("told => document.querySelector('#hotlora_cut summary b').textContent !== told", arg=first)
+    page.evaluate(
+        """() => {
+            const box = document.querySelector('#hotlora_resolutions textarea');
+            box.value = '256\\n64';
+            box.dispatchEvent(new Event('input', { bubbles: true }));
+        }"""
+    )
+    page.wait_for_function("document.querySelectorAll('#hotlora_cut .hotlora-kept').length === 2")
+    sizes = [part.split(":")[0] for part in page.locator("#hotlora_cut summary b").inner_text().split(" · ")]
+    assert sizes[1] == "64x64" and sizes[0] != "64x64", "the largest first"
+    if SHOTS := os.environ.get("HOTLORA_SHOTS"):
+        page.wait_for_timeout(500)
+        page.locator("#hotlora_editor").first.screenshot(path=f"{SHOTS}/focus-two-sizes.png")
+        page.locator("#hotlora_album").first.screenshot(path=f"{SHOTS}/focus-album.png")
     page.locator("#hotlora_aside").check()
     page.wait_for_function("document.querySelector('#hotlora_cut .hotlora-cut').classList.contains('hotlora-hidden')")
+
+
+def test_it_comes_with_the_pictures_in_a_zip_file(tmp_path):
+    folder = make_portraits(tmp_path / "people")
+    (folder / "hotlora_focus.json").write_text('{"picture 1.png": [0.5, 0.2]}', encoding="utf-8")
+    packed = shutil.make_archive(str(tmp_path / "people"), "zip", folder)
+    made, _ = add_to_data_set(tmp_path / "sets", "people", [Path(packed)], IMAGES.list_suffixes())
+    data = read_dataset(build(ImageConfig, {"train_data_dir": str(made), "resolution": 64}))
+    assert [example.focus for example in data.train] == [None, (0.5, 0.2), None]
 
 
 @pytest.fixture
