@@ -135,6 +135,8 @@ def test_a_point_goes_before_cutting_at_random_and_that_is_said(tmp_path):
             assert made.caption(place, chance) == foreseen
     assert "1 picture (picture 1.png) is cut around a focus point each time, and not at random." in made.dataset.notes
     options = config(folder, crop="random")
+    shown = PictureEditor(len).look(config(folder, crop="random")).shown
+    assert {picture.name: picture.random for picture in shown} == {"picture 0.png": True, "picture 1.png": False}
     for points, told in (([], True), (["picture 0.png", "picture 1.png"], False)):
         write(folder, {name: [0.5, 0.5] for name in points})
         data = read_dataset(options)

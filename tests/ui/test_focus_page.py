@@ -20,6 +20,7 @@ from hotlora.ui.datasets import add_to_data_set
 from hotlora.ui.page import build_standalone_page
 from pictures import make_pictures
 from PIL import Image, ImageDraw
+from test_accessibility import find_violations
 from toy import ToyHost
 from toy_studio import toy_studio
 
@@ -102,6 +103,7 @@ def test_a_click_and_the_arrow_keys_move_what_is_kept(serve, open_page, tmp_path
         page.screenshot(path=f"{SHOTS}/focus-{size}-{theme}.png", full_page=True)
         page.locator("#hotlora_editor").first.screenshot(path=f"{SHOTS}/focus-editor-{size}-{theme}.png")
 
+    assert find_violations(page) == []
     before = points(folder)["picture 0.png"]
     picture.focus()
     for key in ("ArrowDown", "Shift+ArrowDown", "ArrowLeft", "ArrowUp"):

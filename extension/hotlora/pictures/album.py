@@ -113,7 +113,7 @@ def open_album(config: PictureConfig) -> Album:
     said = {problem for card in cards for problem in card.judged.problems}
     judged = [[card.judged for card in cards if card.part is part] for part in parts]
     notes = [*_list_others([*captions.problems, *files.focus.problems], said, cards), *_make_notes(cards, config)]
-    notes += tell_unused(parts, judged, captions, config, files.focus)
+    notes += tell_unused(parts, judged, captions, config, focus=files.focus)
     if unread:
         notes.append(f"{unread} pictures are not read to their end yet, only their sizes are known. Look again to go on.")
     aside = {name_picture(place_before(f.path), part): f for part in parts for f in part.contents.left_out}

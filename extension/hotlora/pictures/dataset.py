@@ -152,7 +152,7 @@ def scan_dataset(config: PictureConfig) -> Generator[Progress, None, Dataset]:
     train, validation, reg = (spread_sizes(examples, sources) for examples in (train, validation, sound["reg"]))
     train += match_regularisation(reg, sum(e.repeats for e in train))
     notes = [files.note] if files.note else []
-    return Dataset(train, validation, problems, sources, [*tell_unused(parts, judged, captions, config, files.focus), *notes])
+    return Dataset(train, validation, problems, sources, [*tell_unused(parts, judged, captions, config, focus=files.focus), *notes])
 
 
 def spread_sizes(examples: list[Example], sources: Sequence[Source]) -> list[Example]:

@@ -27,6 +27,7 @@ def tell_unused(
     judged: Sequence[Sequence["Judged"]],
     captions: MetadataCaptions,
     config: PictureConfig,
+    *,
     focus: FocusPoints,
 ) -> list[str]:
     """Every line there is to say; nothing for what systems, network drives and other trainers leave beside pictures.

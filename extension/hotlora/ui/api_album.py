@@ -83,7 +83,7 @@ def _add_changes(router: APIRouter, editor: Editor, read: Any) -> None:
         """``message`` says what was done. It can be undone like any change."""
         return {"message": editor.mend(read(options), remedy)}
 
-    @router.post("/album/undo", summary="Undo the last change of captions, or of what is left out")
+    @router.post("/album/undo", summary="Undo the last change of captions, of focus points, or of what is left out")
     def undo(options: dict = _OPTIONS) -> dict:
         """Refused where something of it was changed meanwhile."""
         return {"message": editor.undo(read(options))}
