@@ -37,6 +37,7 @@
         const source = previews.get(key) || small.src;
         const image = frame().querySelector("img");
         if (source && image.src !== source) image.src = source;
+        image.style.visibility = source ? "" : "hidden"; // until then it is another picture's
         if (previews.has(key)) return;
         previews.set(key, ""); // asked for
         window.hotlora.fetchThing({ preview: key }, (answer) => { previews.set(key, answer.preview || ""); });

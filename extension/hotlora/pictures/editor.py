@@ -130,11 +130,9 @@ class PictureEditor:
         key = self._make_key(picture.path)
         if isinstance(picture, Captioned):
             return Shown(seen.name, seen.caption, key)
-        tokens, is_random = self._count_tokens(picture.text), config.crop == "random" and picture.focus is None
-        return Shown(
-            *(seen.name, picture.text, key, picture.wrong, picture.odd, tokens),
-            *(picture.size, picture.cuts, picture.focus, is_random),
-        )
+        shown = Shown(seen.name, picture.text, key, picture.wrong, picture.odd, self._count_tokens(picture.text))
+        is_random = config.crop == "random" and picture.focus is None
+        return replace(shown, size=picture.size, cuts=picture.cuts, focus=picture.focus, random=is_random)
 
     def count_tokens(self, config: PictureConfig, text: str) -> int:
         """Of a caption as it would be learned."""
