@@ -6,7 +6,7 @@
 
     const { find } = window.hotlora;
     const FOLLOWED = ["resolution", "trigger_word", "caption_prefix", "caption_suffix", "enable_bucket", "bucket_no_upscale",
-        "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "on_bad_data", "max_token_length", "caption_separator"];
+        "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "resolutions", "crop", "on_bad_data", "max_token_length", "caption_separator"];
 
     const cards = () => [...document.querySelectorAll("#hotlora_album [data-name]")];
     const place = () => find("#hotlora_editor_place .hotlora-place");

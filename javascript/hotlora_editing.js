@@ -94,6 +94,7 @@
     }
 
     window.hotloraFetched = takeAnswer;
+    Object.assign(window.hotlora, { askAlbum: ask, fetchThing });
 
     function takeAnswer() {
         const element = fetching && find("#hotlora_fetched [data-answer]");

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from ..engine import examples as shown
 from ..engine.errors import UserError
-from .buckets import Fit, choose_bucket
+from .buckets import Fit, choose_bucket, crop_offset
 from .caption_files import MetadataCaptions, path_key, read_caption_beside
 from .captions import make_renderer
 from .config import PictureConfig
 from .dataset import Files, Judged, judge_pictures
+from .focus import Point, read_focus
 from .folders import Found
 from .index import PictureIndex, Seen, choose_cache_folder
 from .left_out import place_before
@@ -28,13 +29,31 @@ from .unused import tell_unused
 
 UPLOAD_SUFFIXES = (*SUFFIXES, *HEIF_SUFFIXES, ".txt", ".caption", ".csv", ".jsonl", ".json")
 
-_THUMBNAIL_PIXELS = 160
+_THUMBNAIL_PIXELS, _PREVIEW_PIXELS = 160, 768
 _LOOK_SECONDS = 15.0  # reading thousands of new pictures to their end takes minutes: the rest is done at the next look
 _ENLARGED = 1.1  # times; below that nobody sees it
 _CUT_AWAY = 0.25  # of the picture's area
+_DECIMALS = 4  # of a share
 _NO_CAPTION_YET = "it has no caption yet."
 _SHOWN_KINDS = 8
 _SHOWN_NOTES = 20
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a bucket keeps of a picture. All but ``bucket`` as shares of its width and height."""
+
+    bucket: tuple[int, int]  # (width, height) in pixels
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @classmethod
+    def of(cls, fit: Fit, focus: Point | None) -> "Cut":
+        (width, height), (top, left) = fit.scaled, crop_offset(fit, focus=focus)
+        shares = (left / width, top / height, fit.bucket[0] / width, fit.bucket[1] / height)
+        return cls(fit.bucket, *(round(share, _DECIMALS) for share in shares))
 
 
 @dataclass(frozen=True)
@@ -50,11 +69,17 @@ class Card:
     size: tuple[int, int] | None  # of the file in pixels, upright
     fit: Fit | None  # at the largest size that it is trained at
     has_mask: bool  # in a file, whether or not masks are learned by
+    focus: Point | None = None
 
     @property
     def use(self) -> str:
         """train, reg, validation."""
         return self.part.use
+
+    @property
+    def cuts(self) -> "list[Cut]":
+        """What its buckets keep of it, the largest first; nothing where it cannot be read."""
+        return [Cut.of(fit, self.focus) for fit in reversed(_list_fits(self))]
 
     @property
     def path(self) -> Path:
@@ -84,12 +109,13 @@ def open_album(config: PictureConfig) -> Album:
     """
     parts = open_parts(config)
     masks = find_masks(parts)
-    files, unread = _look_into(parts, Files({}, masks if config.masked_loss else {}), config)
+    files, unread = _look_into(parts, Files({}, masks if config.masked_loss else {}, focus=read_focus(parts)), config)
     captions = read_metadata(parts)
     cards = list(_mark_duplicates(_make_cards(parts, captions, files, masks), files))
     said = {problem for card in cards for problem in card.judged.problems}
     judged = [[card.judged for card in cards if card.part is part] for part in parts]
-    notes = [*_list_others(captions.problems, said, cards), *_make_notes(cards, config), *tell_unused(parts, judged, captions, config)]
+    notes = [*_list_others([*captions.problems, *files.focus.problems], said, cards), *_make_notes(cards, config)]
+    notes += tell_unused(parts, judged, captions, config, focus=files.focus)
     if unread:
         notes.append(f"{unread} pictures are not read to their end yet, only their sizes are known. Look again to go on.")
     aside = {name_picture(place_before(f.path), part): f for part in parts for f in part.contents.left_out}
@@ -142,7 +168,8 @@ def _make_cards(parts: Sequence[Part], captions: MetadataCaptions, files: Files,
             size = seen.size if isinstance(seen, Seen) else None
             fit = choose_bucket(*size, config) if size else None
             odd = [_NO_CAPTION_YET] if judged.lacks_caption else []
-            odd += [*_find_oddities(size, fit, config)] if size and fit else []
+            focus = files.focus.find(found.path)
+            odd += [*_find_oddities(size, fit, config, is_cut_by_hand=focus is not None)] if size and fit else []
             if captions.find(found.path) and _has_unused_caption(judged):
                 odd.append(f"its caption is the one in {judged.source}, not the one beside it.")
             yield Card(
@@ -155,16 +182,17 @@ def _make_cards(parts: Sequence[Part], captions: MetadataCaptions, files: Files,
                 size=size,
                 fit=fit,
                 has_mask=found.path in masks,
+                focus=focus,
             )
 
 
-def _find_oddities(size: tuple[int, int], fit: Fit, config: PictureConfig) -> Iterator[str]:
+def _find_oddities(size: tuple[int, int], fit: Fit, config: PictureConfig, *, is_cut_by_hand: bool) -> Iterator[str]:
     (width, height), (scaled_width, scaled_height) = size, fit.scaled
     times = max(scaled_width / width, scaled_height / height)
     if times > _ENLARGED:
         yield f"small: {width}x{height} pixels will be enlarged {times:.1f} times."
     cut = 1 - fit.bucket[0] * fit.bucket[1] / (scaled_width * scaled_height)
-    if cut > _CUT_AWAY and config.enable_bucket:
+    if cut > _CUT_AWAY and config.enable_bucket and not is_cut_by_hand:
         yield f"long: {cut:.0%} of it will be cut away to fit {fit.bucket[0]}x{fit.bucket[1]}."
 
 
@@ -209,7 +237,10 @@ def _make_facts(cards: Sequence[Card], config: PictureConfig) -> Iterator[tuple[
         yield "per epoch with repeats", str(shown)
     written = sum(bool(card.judged.source and card.judged.caption) for card in train)
     yield "with caption", f"{written} of {len(train)}"
-    sizes = Counter(bucket for card in train for bucket in _list_buckets(card))
+    focused = sum(card.focus is not None for card in train)
+    if focused:
+        yield "with a focus point", str(focused)
+    sizes = Counter(fit.bucket for card in train for fit in _list_fits(card))
     yield "trained at", _list_kinds(f"{width}x{height} ({count})" for (width, height), count in sizes.most_common())
     usable = sum(not card.wrong for card in train)
     kept_back = min(max(1, round(config.validation_split * usable)), usable - 1) if config.validation_split else 0
@@ -219,11 +250,11 @@ def _make_facts(cards: Sequence[Card], config: PictureConfig) -> Iterator[tuple[
             yield label, str(count)
 
 
-def _list_buckets(card: Card) -> list[tuple[int, int]]:
-    """What it is trained at, once for each resolution."""
+def _list_fits(card: Card) -> list[Fit]:
+    """How it is trained, once for each resolution."""
     if card.fit is None or card.size is None:
         return []
-    return [choose_bucket(*card.size, config).bucket for config in card.part.source.by_resolution.values()]
+    return [choose_bucket(*card.size, config) for config in card.part.source.by_resolution.values()]
 
 
 def _list_kinds(kinds: Iterable[str]) -> str:
@@ -273,6 +304,14 @@ def _draw(cards: Sequence[Card]) -> list[shown.Example]:
 
 def _find_thumbnail(card: Card) -> bytes:
     return find_thumbnail(card.path)
+
+
+def find_preview(path: Path) -> bytes:
+    """A JPEG to see details in; nothing for a picture that cannot be read."""
+    try:
+        return make_thumbnail(path, _PREVIEW_PIXELS)
+    except (UserError, OSError):
+        return b""
 
 
 def find_thumbnail(path: Path) -> bytes:

@@ -4,6 +4,7 @@ Pure functions over numbers; must not import torch, PIL or any host.
 """
 
 import functools
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,9 +82,17 @@ def choose_bucket(width: int, height: int, config: "PictureConfig") -> Fit:
     return _cover(width, height, min(sizes, key=lambda size: abs(size[0] / size[1] - ratio)))
 
 
-def crop_offset(fit: Fit, rng: random.Random | None = None) -> tuple[int, int]:
-    """(top, left) in scaled pixels of what is kept: the middle, or anywhere where an rng is given."""
+def crop_offset(fit: Fit, rng: random.Random | None = None, *, focus: tuple[float, float] | None = None) -> tuple[int, int]:
+    """(top, left) in scaled pixels of what is kept: the middle, or anywhere where an rng is given.
+
+    Args:
+        focus: (from the left, from the top) in 0..1 of the picture: it comes as near to the middle of what is kept as the picture allows,
+            whether there is an rng or not.
+    """
     spare_height, spare_width = fit.scaled[1] - fit.bucket[1], fit.scaled[0] - fit.bucket[0]
+    if focus is not None:
+        left, top = (math.ceil(at * scaled - kept / 2 - 0.5) for at, scaled, kept in zip(focus, fit.scaled, fit.bucket, strict=True))
+        return min(max(top, 0), spare_height), min(max(left, 0), spare_width)
     if rng is None:
         return spare_height // 2, spare_width // 2
     return rng.randint(0, spare_height), rng.randint(0, spare_width)

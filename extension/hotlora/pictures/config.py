@@ -73,7 +73,7 @@ class PictureConfig(RunConfig):
     bucket_no_upscale: bool = option(False, "Never enlarge a picture: small ones get a bucket of their own size.")
     crop: str = option(
         "center",
-        "Which part of a picture is kept where it must be cut.",
+        "Which part of a picture is kept where it must be cut; one with a focus point is cut around that.",
         choices=("center", "random"),
         spellings={"centre": "center", "middle": "center"},
     )

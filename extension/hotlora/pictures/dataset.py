@@ -15,6 +15,7 @@ from .buckets import Fit, choose_bucket
 from .caption_files import MetadataCaptions, read_caption_beside
 from .config import PictureConfig
 from .entries import Source
+from .focus import FocusPoints, Point, read_focus
 from .folders import Found
 from .index import PictureIndex, Seen, choose_cache_folder
 from .parts import Part, find_masks, open_parts, read_metadata
@@ -40,6 +41,11 @@ class Example:
     folder_repeats: int = 1  # what the folder's name says, before regularisation pictures are matched to training
     source: int = 0  # place of its folder among the run's
     resolution: int = 0  # that it is trained at
+    focus: Point | None = None  # around which it is cut
+
+    def is_cut_at_random(self, config: PictureConfig) -> bool:
+        """Whether another part of it may be kept each time: a focus point goes before `crop: random`."""
+        return config.crop == "random" and self.focus is None
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,13 @@ class Dataset:
     notes: list[str] = field(default_factory=list)  # what else lies in the folders and is not used
 
     def fingerprint(self, resolution: int) -> str:
-        """SHA-256 over the training pictures' contents, captions, masks, repeats, and sizes other than ``resolution``, in their order; not
-        over where they lie."""
+        """SHA-256 over the training pictures' contents, captions, masks, repeats, focus points, and sizes other than ``resolution``, in
+        their order; not over where they lie."""
         whole = hashlib.sha256()
         for example in self.train:
             size = () if example.resolution == resolution else (example.resolution,)
-            whole.update(repr((example.digest, example.caption, example.mask_digest, example.repeats, example.is_reg, *size)).encode())
+            more = (*size, *([] if example.focus is None else [example.focus]))
+            whole.update(repr((example.digest, example.caption, example.mask_digest, example.repeats, example.is_reg, *more)).encode())
         return whole.hexdigest()
 
     def count(self, *, is_reg: bool = False) -> int:
@@ -77,6 +84,7 @@ class Files:
     seen: dict[Path, Seen | UserError]
     masks: dict[Path, Path]  # picture -> mask
     note: str = ""  # about what was remembered of them
+    focus: FocusPoints = field(default_factory=FocusPoints)
 
     def read(self, path: Path) -> Seen:
         """What a file holds. Raises the UserError of one that cannot be read."""
@@ -124,7 +132,7 @@ def scan_dataset(config: PictureConfig) -> Generator[Progress, None, Dataset]:
     parts = open_parts(config)
     files = yield from _look_at_files(parts, config)
     captions = read_metadata(parts)
-    problems = list(captions.problems)
+    problems = [*captions.problems, *files.focus.problems]
     judged = [judge_pictures(part, captions, files, source) for source, part in enumerate(parts)]
     problems += [problem for pictures in judged for picture in pictures for problem in picture.problems]
     sound: dict[str, list[Example]] = {use: [] for use in ("train", "reg", "validation")}
@@ -144,7 +152,7 @@ def scan_dataset(config: PictureConfig) -> Generator[Progress, None, Dataset]:
     train, validation, reg = (spread_sizes(examples, sources) for examples in (train, validation, sound["reg"]))
     train += match_regularisation(reg, sum(e.repeats for e in train))
     notes = [files.note] if files.note else []
-    return Dataset(train, validation, problems, sources, [*tell_unused(parts, judged, captions, config), *notes])
+    return Dataset(train, validation, problems, sources, [*tell_unused(parts, judged, captions, config, focus=files.focus), *notes])
 
 
 def spread_sizes(examples: list[Example], sources: Sequence[Source]) -> list[Example]:
@@ -182,7 +190,7 @@ def match_regularisation(examples: list[Example], wanted: int) -> list[Example]:
 def _look_at_files(parts: Sequence[Part], config: PictureConfig) -> Generator[Progress, None, Files]:
     """Read (or remember) every picture and mask."""
     index = PictureIndex(choose_cache_folder(config))
-    files = Files({}, find_masks(parts) if config.masked_loss else {}, index.note)
+    files = Files({}, find_masks(parts) if config.masked_loss else {}, index.note, read_focus(parts))
     for progress, seen in index.inspect(files.list_paths(parts)):
         files.seen.update(seen)
         yield progress
@@ -260,6 +268,7 @@ def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool, sou
         mask_digest=files.read(mask).digest if mask else "",
         folder_repeats=found.repeats,
         source=source,
+        focus=files.focus.find(found.path),
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.errors import UserError
-from .album import Card, find_thumbnail, open_album, put_troubled_first
+from .album import Card, Cut, find_preview, find_thumbnail, open_album, put_troubled_first
 from .caption_changes import OPERATIONS, Change, make_change, read_change
 from .caption_editing import USES, Captioned, find_captioned, list_captions, plan_captions
 from .caption_encodings import plan_utf8
@@ -23,6 +23,7 @@ from .caption_filter import Described, count_tags, read_filter, split_tags
 from .caption_history import CaptionHistory
 from .captions import render_fixed
 from .config import PictureConfig
+from .focus import Point, plan_point
 from .leaving import bring_back, leave_out, list_left_out
 from .masks import Drawing, open_drawing, plan_mask, plan_removal
 from .remedies import LEAVE_OUT, SAVE_UTF8
@@ -43,6 +44,10 @@ class Shown:
     warning: str = ""  # what is odd about it
     tokens: int = 0
     mask: bool = False  # whether there is a file of that
+    size: tuple[int, int] | None = None  # in pixels, upright; None where it cannot be read, or is left out
+    cuts: Sequence[Cut] = ()  # what its buckets keep, the largest first
+    focus: Point | None = None
+    random: bool = False  # whether another part of it is kept each time, as large as those
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class PictureEditor:
         return AlbumPage(
             count=len(album.cards),
             names=names,
-            shown=[self._show(seen, picture) for seen, picture in chosen[start : start + PAGE]],
+            shown=[self._show(seen, picture, config) for seen, picture in chosen[start : start + PAGE]],
             start=start,
             tags=count_tags(described),
             left_out=len(album.left_out),
@@ -123,12 +128,13 @@ class PictureEditor:
             return card
         return replace(card, odd=f"{card.odd} {tokens} tokens, and what is beyond {most} is not learned.".strip())
 
-    def _show(self, seen: Described, picture: Card | Captioned) -> Shown:
+    def _show(self, seen: Described, picture: Card | Captioned, config: PictureConfig) -> Shown:
         key = self._make_key(picture.path)
         if isinstance(picture, Captioned):
             return Shown(seen.name, seen.caption, key)
-        tokens = self._count_tokens(picture.text)
-        return Shown(seen.name, picture.text, key, picture.wrong, picture.odd, tokens, mask=picture.has_mask)
+        tokens, is_random = self._count_tokens(picture.text), config.crop == "random" and picture.focus is None
+        shown = Shown(seen.name, picture.text, key, picture.wrong, picture.odd, tokens, picture.has_mask)
+        return replace(shown, size=picture.size, cuts=picture.cuts, focus=picture.focus, random=is_random)
 
     def count_tokens(self, config: PictureConfig, text: str) -> int:
         """Of a caption as it would be learned."""
@@ -157,6 +163,11 @@ class PictureEditor:
                 break
         return found
 
+    def find_preview(self, key: str) -> bytes:
+        """The picture as a larger JPEG, to see what is cut off; empty where it cannot be read (any more)."""
+        path = self._paths.get(key)
+        return find_preview(path) if path else b""
+
     def list_operations(self) -> list[tuple[str, str]]:
         """(key, label) of what :meth:`change` does."""
         return [(key, operation.label) for key, operation in OPERATIONS.items()]
@@ -177,6 +188,17 @@ class PictureEditor:
             found = find_captioned(config, name)
             if found.caption != text.strip():
                 CaptionHistory(config).carry_out(f"caption of {name}", plan_captions([(found, text)]))
+
+    def set_focus(self, config: PictureConfig, name: str, point: Any) -> str:
+        """Have a picture cut around this point (from the left, from the top; 0 to 1), or around its middle where it is None; returns a
+        sentence."""
+        with self._lock:
+            picture = list_captions(config, USES, only=name).get(name)
+            if picture is None:
+                raise UserError(f"cannot set the focus point of '{name}': there is no such picture any more. Look at them again.")
+            file, content = plan_point(picture.path, point)
+            CaptionHistory(config).carry_out(f"focus point of {name}", {file: content})
+        return "Focus point removed: the middle is kept." if point is None else "Focus point saved."
 
     def change(self, config: PictureConfig, values: Mapping[str, Any], names: Sequence[str] | None = None, query: str = "") -> str:
         """Change many captions by one operation; returns what was done, with counts.

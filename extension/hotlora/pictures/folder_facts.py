@@ -89,7 +89,7 @@ def _describe_subset(source: Source, members: Sequence[Example]) -> dict[str, An
         "num_repeats": first.folder_repeats,
         "color_aug": False,
         "flip_aug": config.flip_aug,
-        "random_crop": config.crop == "random",
+        "random_crop": any(example.is_cut_at_random(config) for example in members),
         "shuffle_caption": config.shuffle_caption,
         "keep_tokens": config.keep_tokens,
         "keep_tokens_separator": config.keep_tokens_separator or None,

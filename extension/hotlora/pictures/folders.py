@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..engine.errors import UserError
 from .caption_files import CAPTION_SUFFIXES, METADATA_NAMES, SideFiles, path_key
+from .focus import FOCUS_NAME
 from .left_out import LEFT_OUT, is_left_out
 from .reading import HEIF_SUFFIXES, SUFFIXES, readable_suffixes
 
@@ -56,6 +57,7 @@ class Contents:
     unknown: list[Path] = field(default_factory=list)  # everything else that nobody expects
     notes: list[str] = field(default_factory=list)
     left_out: list[Found] = field(default_factory=list)  # pictures in folders called `left out`
+    focus: list[Path] = field(default_factory=list)  # files of focus points
 
 
 def open_folder(value: str, option_name: str) -> Path:
@@ -126,6 +128,8 @@ def _sort_in(found: Found, contents: Contents, readable: tuple[str, ...]) -> Non
         contents.unknown.append(path)
     elif name in METADATA_NAMES:
         contents.metadata.append(path)
+    elif name == FOCUS_NAME:
+        contents.focus.append(path)
     elif name.endswith(readable):
         if found.repeats:
             contents.pictures.append(found)

@@ -8,7 +8,7 @@ what has changed. Pictures are looked at some at a time, and of each only some h
 import base64
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 
@@ -20,6 +20,7 @@ from ..engine.interfaces import Progress
 from .buckets import choose_bucket
 from .caption_health import judge_captions
 from .config import PictureConfig
+from .focus import read_focus
 from .index import PictureIndex, Seen, choose_cache_folder
 from .measuring import Measured, measure_picture
 from .ocr import TextReader, choose_read
@@ -70,7 +71,9 @@ def find_health(config: PictureConfig, count_tokens: Callable[[str], int] | None
     finally:  # also where nobody waits for the rest
         memory.save()
     trained = {names[path]: seen[names[path]] for path, part in owner.items() if part.use == "train" and names[path] in seen}
-    findings = [*_judge_files(broken, trained), *_judge_sizes(seen, options), *_judge_looks(seen, measured)]
+    focus = read_focus(parts)
+    cut_by_hand = {name for path, name in names.items() if focus.find(path)}
+    findings = [*_judge_files(broken, trained), *_judge_sizes(seen, options, cut_by_hand), *_judge_looks(seen, measured)]
     judged, fixed = judge_captions(config, count_tokens)
     folders = {names[path]: part.root for path, part in owner.items()}
     findings = [*offer_remedies([*findings, *judged], folders, fixed), *_tell_shapes(trained, names, owner, config)]
@@ -141,22 +144,23 @@ def _judge_files(broken: Sequence[str], trained: Mapping[str, Seen]) -> Iterator
         yield make_finding("same", names, "the same file as another, and cannot be trained on twice. Keep one of each.", doubles)
 
 
-def _judge_sizes(seen: Mapping[str, Seen], options: Mapping[str, PictureConfig]) -> Iterator[Finding]:
-    """``options``: what holds for each picture."""
+def _judge_sizes(seen: Mapping[str, Seen], options: Mapping[str, PictureConfig], cut_by_hand: Collection[str]) -> Iterator[Finding]:
+    """``options``: what holds for each picture; ``cut_by_hand``: those of which somebody has said what is to be kept."""
     small, long = dict[str, float](), list[str]()
     for name, picture in seen.items():
         fit = choose_bucket(*picture.size, options[name])
         times = max(scaled / side for scaled, side in zip(fit.scaled, picture.size, strict=True))
         if times > _ENLARGED:
             small[name] = times
-        if 1 - fit.bucket[0] * fit.bucket[1] / (fit.scaled[0] * fit.scaled[1]) > _CUT_AWAY:
+        if name not in cut_by_hand and 1 - fit.bucket[0] * fit.bucket[1] / (fit.scaled[0] * fit.scaled[1]) > _CUT_AWAY:
             long.append(name)
     if small:
         worst = f"up to {max(small.values()):.1f} times"
         said = f"smaller than the training size, enlarged {worst}. Use larger ones, a lower resolution, or bucket_no_upscale."
         yield make_finding("small", [*small], said)
     if long:
-        yield make_finding("cut", long, f"cut by more than {_CUT_AWAY:.0%} to fit a bucket. Crop them yourself, or raise max_bucket_reso.")
+        said = f"cut by more than {_CUT_AWAY:.0%} to fit a bucket. Set focus points in the album, crop them, or raise max_bucket_reso."
+        yield make_finding("cut", long, said)
 
 
 def _judge_looks(seen: Mapping[str, Seen], measured: Mapping[str, Measured]) -> Iterator[Finding]:

@@ -59,7 +59,7 @@ class _View:
 
 
 class LatentCache:
-    """Latents of pictures, in memory or on disk; with `crop: random` nothing is kept and pictures are encoded as asked for.
+    """Latents of pictures, in memory or on disk; what is cut at random is not kept but encoded as asked for.
 
     On disk each latent is a file of its own, read when it is asked for and not held, so memory does not grow with the
     number of pictures.
@@ -94,13 +94,15 @@ class LatentCache:
             UserError: naming the picture that cannot be read or encoded, or that changed since the data was checked.
         """
         remove_dead_leftovers(self._folder.parent)
-        if self._config.crop == "random":
-            return
         views = {}
         for example, fit in pictures:
+            if example.is_cut_at_random(self._config):
+                continue
             for flipped in (False, True) if (is_mirrored(example) if is_mirrored else self._config.flip_aug) else (False,):
-                view = _View(example, fit, flipped, crop_offset(fit))
+                view = _View(example, fit, flipped, crop_offset(fit, focus=example.focus))
                 views[self._key(view)] = view
+        if not views:
+            return
         lacking = set().union(*processes.gather([key for key in views if not self._has(key)]))
         missing = sorted((views[key].fit.bucket, key) for key in lacking)
         done, batches = len(views) - len(missing), list(_cut_batches(missing, self._config.vae_batch_size))
@@ -119,15 +121,15 @@ class LatentCache:
         """The picture's latent, encoded now when it is not there (or its file is damaged).
 
         Args:
-            rng: where to cut, for `crop: random`; not used otherwise.
+            rng: where to cut, for what is cut at random; not used otherwise.
         """
-        if self._config.crop == "random":
+        if example.is_cut_at_random(self._config):
             if rng is None:
                 raise ValueError("crop: random needs an rng")
             view = _View(example, fit, flipped, crop_offset(fit, rng))
             entry = self._encode([view])[0]
         else:
-            view = _View(example, fit, flipped, crop_offset(fit))
+            view = _View(example, fit, flipped, crop_offset(fit, focus=example.focus))
             entry = self._load_or_encode(view)
         top, left = view.offset
         if flipped:

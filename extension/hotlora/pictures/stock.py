@@ -76,7 +76,7 @@ class Stock:
     def foresee_caption(self, place: int, chance: random.Random) -> str:
         """The same, where the latent is not needed yet."""
         self._draw_flip(place, chance)
-        if self._config.crop == "random":
+        if self.examples[place].is_cut_at_random(self._config):
             crop_offset(self.fits[place], chance)
         return self.caption(place, chance)
 

@@ -11,6 +11,7 @@ from ..engine.errors import UserError
 from .caption_files import MetadataCaptions, list_captions_beside, read_caption_beside
 from .config import PictureConfig
 from .entries import MASK_FOLDER
+from .focus import FocusPoints
 from .folders import list_contents, show_name
 from .left_out import LEFT_OUT
 from .parts import open_masks
@@ -24,7 +25,12 @@ _MASK_ENDINGS = ("-masklabel", "_mask", "-mask")  # OneTrainer's, and what peopl
 
 
 def tell_unused(
-    parts: Sequence["Part"], judged: Sequence[Sequence["Judged"]], captions: MetadataCaptions, config: PictureConfig
+    parts: Sequence["Part"],
+    judged: Sequence[Sequence["Judged"]],
+    captions: MetadataCaptions,
+    config: PictureConfig,
+    *,
+    focus: FocusPoints,
 ) -> list[str]:
     """Every line there is to say; nothing for what systems, network drives and other trainers leave beside pictures.
 
@@ -48,6 +54,7 @@ def tell_unused(
     for part, pictures in zip(parts, judged, strict=True):
         if part.use == "train":
             notes += _tell_training(part, pictures)
+    notes += _tell_focus(parts, focus, config)
     for part in parts:
         notes += _tell_masks_among_pictures(part) if part.use == "train" else ()
     for folder in dict.fromkeys(part.source.mask_folder for part in parts) if config.masked_loss else ():
@@ -77,6 +84,17 @@ def _tell_unused_folder(part: "Part") -> Iterable[str]:
     yield from _tell("mask", masks, part.root, f"not used: {why} to learn by these.")
 
 
+def _tell_focus(parts: Sequence["Part"], focus: FocusPoints, config: PictureConfig) -> Iterable[str]:
+    """Focus points of no picture, and what they go before."""
+    pictures = [found.path for part in parts for found in part.contents.pictures]
+    others = [path for part in parts for path in (*part.contents.switched_off, *part.contents.unread)]
+    lonely = focus.list_lonely([*pictures, *others])
+    yield from _tell("focus point", lonely, parts[0].root, "not used: no picture beside its file has that name.")
+    if config.crop == "random":
+        fixed = [path for path in pictures if focus.find(path)]
+        yield from _tell("picture", fixed, parts[0].root, "cut around a focus point each time, and not at random.")
+
+
 def _tell_masks(folder: Path, parts: Sequence["Part"]) -> Iterable[str]:
     """Masks of no picture, and pictures of no mask. ``parts``: those that look for masks there."""
     masks, used, without = open_masks(parts[0].source), set[Path | None](), list[Path]()
@@ -91,7 +109,7 @@ def _tell_masks(folder: Path, parts: Sequence["Part"]) -> Iterable[str]:
         without += [picture for picture, mask in found.items() if not mask]
     lonely = [mask.path for mask in masks.contents.pictures if mask.path not in used]
     yield from _tell("mask", lonely, folder, "not used: no picture has that name, or it learns without masks, or has another.")
-    unread = [*masks.contents.unread, *masks.contents.unknown]
+    unread = [*masks.contents.unread, *masks.contents.unknown, *masks.contents.focus]
     yield from _tell("file", unread, folder, "not used: masks are pictures.", what=f"in {place}")
     said = "learned by its alpha channel, or as a whole where it has none."
     yield from _tell("picture", without, parts[0].root, said, what=f"without a mask in {place}")

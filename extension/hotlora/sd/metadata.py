@@ -45,6 +45,8 @@ class DatasetFacts:
     num_batches_per_epoch: int
     num_reg_images: int = 0
     num_validation_images: int = 0
+    num_focused: int = 0  # pictures that are cut around a focus point, without repeats
+    random_crop: bool = False  # whether any is cut at random
     dataset_dirs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # folder -> n_repeats, img_count
     reg_dataset_dirs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     tag_frequency: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # folder -> tag -> captions
@@ -199,7 +201,7 @@ def _data_values(config: ImageConfig, facts: DatasetFacts) -> dict[str, Any]:
         **facts.shared(config, _folder_values),
         "ss_cache_latents": True,
         "ss_color_aug": False,
-        "ss_random_crop": config.crop == "random",
+        "ss_random_crop": facts.random_crop,
         "ss_face_crop_aug_range": None,
         "ss_resize_interpolation": None,
         "ss_caption_dropout_every_n_epochs": 0,
@@ -214,6 +216,7 @@ def _data_values(config: ImageConfig, facts: DatasetFacts) -> dict[str, Any]:
         "ss_tag_frequency": json.dumps(facts.tag_frequency),
         "ss_bucket_info": json.dumps(facts.bucket_info),
         **({} if facts.datasets is None else {"ss_datasets": json.dumps(facts.datasets)}),
+        **({"hotlora_focus_points": facts.num_focused} if facts.num_focused else {}),
     }
 
 

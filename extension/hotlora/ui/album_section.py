@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from ..engine.errors import UserError
-from .album_views import show_album, show_pager, show_tools
+from .album_views import show_album, show_cut, show_pager, show_tools
 from .answers import explain
 from .compat import answer, listen, message
 from .draw import escape, jpeg_source
@@ -52,6 +52,10 @@ class AlbumSection:
         self._fetch = gr.Button("fetch", elem_id="hotlora_fetch", elem_classes=["hotlora-hidden"])
         self._wish = gr.Textbox(elem_id="hotlora_album_wish", elem_classes=["hotlora-hidden"])
         self._fetched = gr.HTML(elem_id="hotlora_fetched", elem_classes=["hotlora-hidden"])
+
+    def build_cut(self) -> None:
+        """What stands in the editor, of the picture that is open there."""
+        gr.HTML(show_cut(), elem_id="hotlora_cut")
 
     def connect(self, album: Any, looked: Any, everything: Sequence[Any]) -> None:
         """Answer what the script asks."""
@@ -94,6 +98,8 @@ class AlbumSection:
             return editor.change(config, asked, looked.names if names is None else names)
         if asked["do"] == "undo":
             return editor.undo(config)
+        if asked["do"] == "focus":
+            return editor.set_focus(config, str(asked["name"]), asked["point"])
         return (editor.leave_out if asked["do"] == "leave" else editor.bring_back)(config, names or [])
 
     def _send(self, wish: str, looked: Looked | None, *shown: Any) -> str:
@@ -103,6 +109,9 @@ class AlbumSection:
             if "thumbnails" in asked:
                 made = self._editor.find_thumbnails(asked["thumbnails"])
                 sent["thumbnails"] = {key: jpeg_source(data) if data else "" for key, data in made.items()}
+            elif "preview" in asked:
+                preview = self._editor.find_preview(str(asked["preview"]))
+                sent["preview"] = jpeg_source(preview) if preview else ""
             elif "text" in asked and looked:
                 sent["tokens"] = self._editor.count_tokens(self._read_config(shown, looked.folder), asked["text"])
             elif looked:

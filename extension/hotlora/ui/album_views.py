@@ -44,6 +44,16 @@ def show_pager() -> str:
     return f'<div class="hotlora-pager hotlora-hidden">{back}<b></b>{on}</div>'
 
 
+def show_cut() -> str:
+    """What a picture's buckets keep of it, over the picture; the script (javascript/hotlora_focus.js) fills it in."""
+    keys = 'tabindex="0" role="group" aria-keyshortcuts="ArrowLeft ArrowRight ArrowUp ArrowDown"'
+    return f"""<details class="hotlora-cut hotlora-hidden"><summary><span>What is kept of the picture</span> <b></b></summary>
+<div class="hotlora-cut-picture" aria-label="Focus point" {keys}><img alt=""></div>
+<p class="hotlora-muted">Click on what matters, or move the point with the arrow keys. What is dark is cut off.</p>
+<p class="hotlora-muted hotlora-at-random">As it is, another part of this size is kept each time.</p>
+<button type="button">Keep the middle again</button></details>"""
+
+
 def show_album(page: Any, query: str = "", *, aside: bool = False) -> str:
     """A page of an album (``studio.Editor.look``)."""
     told = {
@@ -78,4 +88,13 @@ def _show_card(shown: Any, most_tokens: int) -> str:
     picture = f'<input type="checkbox" tabindex="-1" aria-label="{name}"><img data-thumbnail="{escape(shown.thumbnail)}" alt="">'
     below = f"<figcaption>{problem}<span>{text}</span>{warning}{tokens}{mask}</figcaption>"
     keys = 'role="group" tabindex="0" aria-keyshortcuts="Enter Space"'
-    return f'<figure class="{frame}" title="{name}" {keys} data-name="{name}">{picture}{below}</figure>'
+    return f'<figure class="{frame}" title="{name}" {keys} data-name="{name}"{_tell_cuts(shown)}>{picture}{below}</figure>'
+
+
+def _tell_cuts(shown: Any) -> str:
+    """What the script draws frames by."""
+    if not shown.size:
+        return ""
+    cuts = ";".join("{} {} {:g} {:g} {:g} {:g}".format(*cut.bucket, cut.left, cut.top, cut.width, cut.height) for cut in shown.cuts)
+    focus = ' data-focus="{:g} {:g}"'.format(*shown.focus) if shown.focus else ""
+    return ' data-size="{} {}" data-cuts="{}"'.format(*shown.size, cuts) + focus + ' data-random="1"' * shown.random

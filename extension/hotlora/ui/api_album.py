@@ -34,8 +34,9 @@ def _add_looks(router: APIRouter, editor: Editor, read: Any) -> None:
         left_out: bool = Body(False, embed=True, description="Those that are left out, instead of the others."),
     ) -> dict:
         """``count`` of all, ``names`` of those that the filter shows; of the page of them from ``start`` on ``pictures``, each with
-        ``name``, ``text`` as it is learned, ``tokens``, ``problem``, ``warning`` and ``mask``, which says whether
-        there is a file of that; ``tags`` of all pictures with their counts; how many are ``left_out``; how many ``steps`` can be undone."""
+        ``name``, ``text`` as it is learned, ``tokens``, ``problem``, ``warning``, ``mask`` (whether there is a file of that), ``size``,
+        ``focus`` and ``cuts``: what the buckets that it is trained in keep of it (but at ``random``), as shares of its width and height;
+        ``tags`` of all pictures with their counts; how many are ``left_out``; how many ``steps`` can be undone."""
         seen = editor.look(read(options), query=query, start=start, aside=left_out)
         pictures = [{key: value for key, value in asdict(shown).items() if key != "thumbnail"} for shown in seen.shown]
         counted = {"count": seen.count, "names": list(seen.names), "start": seen.start, "pictures": pictures}
@@ -50,6 +51,15 @@ def _add_looks(router: APIRouter, editor: Editor, read: Any) -> None:
         if caption is not None:
             editor.write(read(options), name, caption)
         return {"name": name, "caption": editor.read(read(options), name)}
+
+    @router.post("/album/focus", summary="What matters in a picture, so that it is cut around that; or no longer")
+    def focus(
+        name: str = Body(..., embed=True, description="Of the picture, as the album calls it."),
+        point: list[float] | None = Body(None, embed=True, description="From the left and from the top, 0 to 1; none: the middle is kept."),  # noqa: B008
+        options: dict = _OPTIONS,
+    ) -> dict:
+        """``message`` says what was done. ``/album`` tells each picture's ``focus`` and ``cuts``. It can be undone like any change."""
+        return {"message": editor.set_focus(read(options), name, point)}
 
 
 def _add_changes(router: APIRouter, editor: Editor, read: Any) -> None:
@@ -75,7 +85,7 @@ def _add_changes(router: APIRouter, editor: Editor, read: Any) -> None:
         """``message`` says what was done. It can be undone like any change."""
         return {"message": editor.mend(read(options), remedy)}
 
-    @router.post("/album/undo", summary="Undo the last change of captions, or of what is left out")
+    @router.post("/album/undo", summary="Undo the last change of captions, of focus points, or of what is left out")
     def undo(options: dict = _OPTIONS) -> dict:
         """Refused where something of it was changed meanwhile."""
         return {"message": editor.undo(read(options))}

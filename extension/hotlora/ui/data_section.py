@@ -95,6 +95,8 @@ class DataSection:
         """Opens below the album, with the picture in it."""
         with gr.Group(visible=False, elem_id="hotlora_editor") as self.editor:
             self._place = gr.HTML("", elem_id="hotlora_editor_place")
+            if self._album:
+                self._album.build_cut()
             self.caption = gr.Textbox(label="Caption", lines=3, elem_id="hotlora_caption", interactive=True)
             with gr.Row(elem_classes=["hotlora-buttons"]):
                 self._previous = gr.Button("← Previous", size="sm", elem_id="hotlora_previous")

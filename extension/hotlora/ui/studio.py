@@ -42,6 +42,10 @@ class Editor(Protocol):
         """Of the first keys, as many as are made in a moment."""
         ...
 
+    def find_preview(self, key: str) -> bytes:
+        """One of them, larger."""
+        ...
+
     def list_operations(self) -> list[tuple[str, str]]:
         """(key, label)."""
         ...
@@ -84,6 +88,10 @@ class Editor(Protocol):
 
     def undo(self, config: Any) -> str:
         """The last change; returns what it was."""
+        ...
+
+    def set_focus(self, config: Any, name: str, point: Any) -> str:
+        """Where a picture is cut; returns what was done."""
         ...
 
     def leave_out(self, config: Any, names: Sequence[str]) -> str:
