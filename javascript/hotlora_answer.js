@@ -117,6 +117,15 @@
         }
     }
 
+    // -- of which folder ---------------------------------------------------------------------------------------------------
+
+    window.hotlora.nameFolder = () => ((find("#hotlora_train_data_dir textarea, #hotlora_train_data_dir input") || {}).value || "").trim();
+    window.hotlora.isOfOther = (part) => part.dataset.of !== window.hotlora.nameFolder();
+
+    function markOthers() {
+        for (const part of document.querySelectorAll("#hotlora_page [data-of]")) part.classList.toggle("hotlora-other", window.hotlora.isOfOther(part));
+    }
+
     // -- the runs ------------------------------------------------------------------------------------------------------
 
     document.addEventListener("click", (event) => {
@@ -141,6 +150,7 @@
         followOutlook();
         tellClocks();
         dropNotes();
+        markOthers();
         nameRun();
     }, 250);
     window.addEventListener("scroll", showLine, { passive: true, capture: true });

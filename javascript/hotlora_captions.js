@@ -7,10 +7,13 @@
     const PERIOD_MS = 1000;
 
     let shown = "0"; // the last job whose captions the album shows
-    let drawnFor; // the album that the proposals were last asked for
+    let drawnFor; // the folder that the proposals were last asked for
+    let named; // the folder that the page named a moment ago
 
     window.hotloraDecide = function (name, accept) {
-        window.hotloraDecision = JSON.stringify([name, accept]);
+        const proposals = find("#hotlora_proposals [data-of]");
+        if (!proposals || window.hotlora.isOfOther(proposals)) return; // nobody sees what is decided about
+        window.hotloraDecision = JSON.stringify([proposals.dataset.of, name, accept]);
         find("#hotlora_decide").click();
     };
 
@@ -33,11 +36,13 @@
             shown = state.dataset.number;
             window.hotlora.lookAgain();
         }
-        if (album && drawnFor === undefined) {
-            drawnFor = album;
-            if (!isBusy) ask(); // what was proposed before this page was opened
+        const isSettled = named === (named = window.hotlora.nameFolder());
+        if (isBusy) {
+            ask();
+        } else if (isSettled && named !== drawnFor && (album || find("#hotlora_proposals [data-of]"))) { // those from before, or of another folder
+            drawnFor = named;
+            ask();
         }
-        if (isBusy) ask();
         for (const image of document.querySelectorAll("#hotlora_proposals img[hidden]")) {
             const name = image.closest("[data-proposal]").dataset.proposal;
             const card = [...document.querySelectorAll("#hotlora_album [data-name]")].find((figure) => figure.dataset.name === name);

@@ -224,9 +224,20 @@
         }, 100);
     }, true);
 
-    function describeForm() {
-        const fields = [...document.querySelectorAll("#hotlora_page .hotlora-option")].map((block) => read(block.id.replace("hotlora_", "")));
-        return JSON.stringify([...fields, read("preset")]);
+    function describeForm(without) {
+        const keys = [...document.querySelectorAll("#hotlora_page .hotlora-option")].map((block) => block.id.replace("hotlora_", ""));
+        return JSON.stringify([...keys, "preset"].filter((key) => key !== without).map(read));
+    }
+
+    // What will happen is told of the recipe as it was when that was asked; its name has no say in it.
+    let lookedAt = null;
+    document.addEventListener("click", (event) => {
+        if (event.target.closest && event.target.closest("#hotlora_look_ahead")) lookedAt = describeForm("output_name");
+    });
+
+    function markOutlook() {
+        const note = find("#hotlora_outlook .hotlora-since");
+        if (note) note.classList.toggle("hotlora-other", lookedAt !== null && describeForm("output_name") !== lookedAt);
     }
 
     function keep() {
@@ -261,6 +272,7 @@
         search();
         linkKeys();
         nameSliderNumbers();
+        markOutlook();
         keep();
     }, 300);
 })();

@@ -25,7 +25,7 @@
         if (!button || button.disabled) return;
         const remedy = button.dataset.remedy ? JSON.parse(button.dataset.remedy) : null;
         if (remedy && !isWanted(remedy)) return;
-        const { folder } = button.closest("[data-folder]").dataset;
+        const folder = button.closest("[data-of]").dataset.of;
         for (const other of listButtons()) other.disabled = true; // until the report is drawn anew
         reached = howFar();
         window.hotloraRemedy = JSON.stringify({ folder, remedy });
@@ -49,6 +49,7 @@
     function goOn() {
         const button = find("#hotlora_health [data-stop]");
         if (!button) return;
+        isStopped = isStopped || window.hotlora.isOfOther(button.closest("[data-of]"));
         if (!isStopped) find("#hotlora_examine").click();
         else if (!button.disabled) button.after(` ${translate("Stopped. Health report goes on with the rest.")}`);
         button.disabled = isStopped;

@@ -72,9 +72,17 @@ def test_it_stops_after_a_batch_and_goes_on_with_the_rest(config):
     with pytest.raises(UserError, match="they are being written already"):
         desk.start(config, {})
     desk.stop()
+    assert desk.status.message == "Stopping after the pictures that are looked at now."
     fake.may.release()
     desk.wait(20)
-    assert desk.status.message.startswith("Stopped") and desk.status.done == 2 and not desk.status.busy
+    with pytest.raises(UserError, match="no captions are being written"):
+        desk.stop()
+    assert (
+        desk.status.folder == config.train_data_dir
+        and desk.status.message.startswith("Stopped")
+        and desk.status.done == 2
+        and not desk.status.busy
+    )
     fake.may.release()
     assert run(desk, config, caption_batch=2).total == 2
     assert fake.batches == [["picture 0.png", "picture 1.png"], ["picture 2.png", "picture 3.png"]]

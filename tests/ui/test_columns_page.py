@@ -41,7 +41,11 @@ def test_unknown_columns_open_by_themselves_and_are_chosen_from_lists(serve, ope
     assert page.locator("#hotlora_album figure").count() == 8
     page.locator("#hotlora_mapping").first.wait_for(state="hidden")
     page.locator("#hotlora_columns_open").first.click()
-    page.locator("#hotlora_mapping .hotlora-hint", has_text="These names are known").wait_for()
+    known = page.locator("#hotlora_mapping .hotlora-hint", has_text="These names are known")
+    known.wait_for()
+    page.locator("#hotlora_train_data_dir textarea").first.fill(str(tmp_path / "other"))
+    known.wait_for(state="hidden")
+    assert page.locator("#hotlora_column_question").first.is_hidden(), "they are the other table's columns"
 
 
 def test_what_is_chosen_becomes_the_option_and_comes_back_with_the_form(studio, tmp_path):

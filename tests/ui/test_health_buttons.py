@@ -119,7 +119,7 @@ def test_each_look_is_further_on_however_slow_it_is(tmp_path, monkeypatch):
     section = data_section.DataSection(toy_studio(tmp_path, editor=IMAGES.make_editor(), report=IMAGES.report), None)
     config = build(ImageConfig, {"train_data_dir": str(folder), "output_dir": str(tmp_path / "run"), "resolution": 64})
     for done in ("32 / 70", "64 / 70", "Nothing was found", "32 / 70"):
-        assert done in section._report(config)[1]
+        assert done in section._report(config, "")[1]
 
 
 def test_the_same_is_done_by_http_in_allowed_folders_only(tmp_path, folder):

@@ -57,6 +57,7 @@ from hotlora.ui.caption_section import show_status as show_captions
 from hotlora.ui.charts import ALSO, draw_losses
 from hotlora.ui.chat_section import ChatSection
 from hotlora.ui.class_section import show_class
+from hotlora.ui.draw import tell_other
 from hotlora.ui.grid_views import Offers, show_foreseen, show_grid
 from hotlora.ui.now import _draw as draw_line
 from hotlora.ui.question_section import QuestionSection
@@ -234,10 +235,12 @@ def texts_of_answers(tab):
     yield from texts(recipe._write_yaml(*recipe.options.show({"output_name": NAMES}))[1])
     remedies = [make_remedy(kind, [NAMES], "x") for kind in REMEDIES]
     yield from texts(
-        show_looking(1, 2), show_findings([]), show_findings([Finding(NAMES, NAMES, [], remedy) for remedy in remedies], NAMES, 1)
+        show_looking(NAMES, 1, 2),
+        show_findings([], NAMES),
+        show_findings([Finding(NAMES, NAMES, [], remedy) for remedy in remedies], NAMES, 1),
     )
     yield from texts(show_class(ClassStatus(1, False, 1, 1, NAMES, True, NAMES)))
-    yield from texts(show_proposals([Proposal(NAMES, caption, NAMES) for caption in (NAMES, "")]))
+    yield from texts(show_proposals([Proposal(NAMES, caption, NAMES) for caption in (NAMES, "")], NAMES), tell_other(NAMES))
     yield from texts(*(show_captions(CaptionStatus(busy, 1, 2, 1, 1, NAMES)) for busy in (True, False)))
     yield from (watch._steering.describe(status, alive=True, trains=True, freed=False)[0].shows["value"] for status in STATUSES)
     archived = Entry(NAMES, "done", History(), marks=Marks(archived=True))

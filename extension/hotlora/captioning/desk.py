@@ -39,6 +39,7 @@ class CaptionStatus:
     message: str = ""  # what has ended it, or what was left to do
     problems: tuple[str, ...] = ()
     number: int = 0  # of the job, in this program
+    folder: str = ""  # of the pictures
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,18 @@ class CaptionDesk:
                 return self._status
             self._stop.clear()
             self._step = ""
-            self._status = CaptionStatus(busy=True, total=len(names), number=self._status.number + 1)
+            self._status = CaptionStatus(busy=True, total=len(names), number=self._status.number + 1, folder=config.train_data_dir)
         self._thread = threading.Thread(target=self._work, args=(config, settings, kind, names), name="hotlora captions", daemon=True)
         self._thread.start()
         return self._status
 
     def stop(self) -> None:
-        """After the pictures that are looked at now."""
-        self._stop.set()
+        """After the pictures that are looked at now. Raises UserError where none are."""
+        with self._lock:
+            if not self._status.busy:
+                raise UserError("cannot stop: no captions are being written. Write some first.")
+            self._stop.set()
+            self._status = replace(self._status, message="Stopping after the pictures that are looked at now.")
 
     def wait(self, seconds: float | None = None) -> None:
         """Until the job has ended."""

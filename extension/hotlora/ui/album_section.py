@@ -16,7 +16,7 @@ from ..engine.errors import UserError
 from .album_views import show_album, show_cut, show_pager, show_tools
 from .answers import explain
 from .compat import answer, listen, message
-from .draw import escape, jpeg_source
+from .draw import escape, jpeg_source, tell_other
 from .studio import Editor
 
 
@@ -79,7 +79,7 @@ class AlbumSection:
             config, query=looked.query, start=looked.start, aside=looked.aside, order=looked.names if is_kept else (), is_kept=is_kept
         )
         album = show_album(page, looked.query, aside=looked.aside)
-        return album, replace(looked, names=list(page.names), start=page.start)
+        return tell_other(looked.folder) + album, replace(looked, names=list(page.names), start=page.start)
 
     def _answer(self, wish: str, looked: Looked | None, *shown: Any) -> tuple:
         """A look, or an operation: after that the script asks for a look."""

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from ..engine.errors import UserError
-from .compat import answer, listen, message, tell_answered
+from .compat import answer, listen, message, offer_one, tell_answered
 from .draw import escape, notes
 from .labels import CAPTION_LABELS, in_labels
 from .studio import Studio
@@ -71,10 +71,11 @@ class CaptionSection:
             listen(
                 self.settings.made["captioner"].change, self._show_needed, [self.settings.made["captioner"]], list(self._needed.values())
             )
-        started = answer(self.write.click, self._start, [*self.settings.widgets, *everything], [self._said, self.status, *drawn])
+        progress = [self.status, self.write, self.stop]
+        started = answer(self.write.click, self._start, [*self.settings.widgets, *everything], [self._said, *progress, *drawn])
         tell_answered(started, "hotlora_write_captions")
-        answer(self.stop.click, self._stop, [], [self._said])
-        listen(self._tick.click, self._show_progress, everything, [self.status, *drawn])
+        answer(self.stop.click, self._stop, [], [self._said, *progress])
+        listen(self._tick.click, self._show_progress, everything, [*progress, *drawn])
         decision = f"(...values) => [window.hotloraDecision || '', ...values.slice(1, {1 + len(everything)})]"
         decided = [self._said, *drawn]
         answering = answer(self._decide.click, self._take_decision, [self._decision, *everything], decided, js=decision)
@@ -85,32 +86,37 @@ class CaptionSection:
     def _start(self, *shown: Any) -> tuple:
         count = len(self.settings.widgets)
         config = self._recipe.read_config(shown[count:], named=False)
-        status = self._desk.start(config, self.settings.values(shown[:count]))
-        return "", show_status(status), *self._show_proposals(config)
+        self._desk.start(config, self.settings.values(shown[:count]))
+        return "", *self._show(), *self._show_proposals(config, self._recipe.options.read_text("train_data_dir", shown[count:]))
 
-    def _stop(self) -> str:
+    def _stop(self) -> list[Any]:
         self._desk.stop()
-        return message("Stopping after the pictures that are looked at now.")
+        return ["", *self._show()]
+
+    def _show(self) -> list[Any]:
+        status = self._desk.status
+        return [show_status(status), *offer_one(busy=status.busy)]
 
     def _show_progress(self, *shown: Any) -> tuple:
         """The proposals only where it is at rest: they need a look into the folder."""
-        status = self._desk.status
-        if status.busy:
-            return show_status(status), gr.update(), gr.update()
+        shows = self._show()
+        if self._desk.status.busy:
+            return *shows, gr.update(), gr.update()
         try:
-            return show_status(status), *self._show_proposals(self._recipe.read_config(shown, named=False))
+            config = self._recipe.read_config(shown, named=False)
+            return *shows, *self._show_proposals(config, self._recipe.options.read_text("train_data_dir", shown))
         except UserError:  # the folder may be none by now, which is said where it is looked at
-            return show_status(status), "", gr.update(visible=False)
+            return *shows, "", gr.update(visible=False)
 
     def _take_decision(self, decision: str, *shown: Any) -> tuple:
-        name, accept = json.loads(decision)
-        config = self._recipe.read_config(shown, named=False)
+        folder, name, accept = json.loads(decision)
+        config = self._recipe.read_config(shown, named=False, folder=folder)
         told = self._desk.decide(config, None if name is None else [name], accept=accept)
-        return message(told), *self._show_proposals(config)
+        return message(told), *self._show_proposals(config, folder)
 
-    def _show_proposals(self, config: Any) -> tuple:
+    def _show_proposals(self, config: Any, folder: str) -> tuple:
         proposals = self._desk.list_proposals(config)
-        return show_proposals(proposals), gr.update(visible=bool(proposals))
+        return show_proposals(proposals, folder), gr.update(visible=bool(proposals))
 
 
 def show_status(status: Any) -> str:
@@ -119,7 +125,7 @@ def show_status(status: Any) -> str:
         return ""
     share = status.done / status.total if status.total else 0.0
     counts = f"<b>{status.done} / {status.total}</b> · <span>written</span> <b>{status.written}</b>"
-    counts += f" · <span>proposed</span> <b>{status.proposed}</b>"
+    counts += f" · <span>proposed</span> <b>{status.proposed}</b> · {escape(status.folder)}"
     bad = " hotlora-bad" if status.message.startswith(("cannot", "This failed")) else ""
     said = f'<p class="hotlora-message{bad}">{escape(in_labels(status.message))}</p>' if status.message else ""
     bar = f'<div class="hotlora-bar"><i style="width:{share:.1%}"></i></div>' if status.total else ""
@@ -127,8 +133,12 @@ def show_status(status: Any) -> str:
     return f"<div {state}>{bar}<p>{counts if status.total else ''}</p>{said}{notes(status.problems)}</div>"
 
 
-def show_proposals(proposals: Sequence[Any]) -> str:
-    """Each beside what is there; the first of them, where there are many."""
+def show_proposals(proposals: Sequence[Any], folder: str) -> str:
+    """Each beside what is there; the first of them, where there are many.
+
+    Args:
+        folder: of the pictures, as the page names it.
+    """
     if not proposals:
         return ""
     items = []
@@ -140,4 +150,4 @@ def show_proposals(proposals: Sequence[Any]) -> str:
         items.append(f'<li data-proposal="{name}"><img alt="" hidden><div>{texts}</div>{buttons}</li>')
     more = len(proposals) - _SHOWN
     rest = f'<p class="hotlora-muted">+ {more}</p>' if more > 0 else ""
-    return f'<h4>Proposals</h4><ul class="hotlora-proposals">{"".join(items)}</ul>{rest}'
+    return f'<div data-of="{escape(folder)}"><h4>Proposals</h4><ul class="hotlora-proposals">{"".join(items)}</ul>{rest}</div>'

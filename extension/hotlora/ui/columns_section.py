@@ -1,5 +1,6 @@
 """Which column of a table is which: its first rows, and a list for each part of an example to choose its column from."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -52,7 +53,7 @@ class ColumnsSection:
 
     def _show(self, *values: Any) -> tuple:
         assert self._studio.look_at_columns
-        return "", *self._fill(self._studio.look_at_columns(self._recipe.read_config(values, named=False)))
+        return "", *self._fill(self._studio.look_at_columns(self._recipe.read_config(values, named=False)), values)
 
     def _offer(self, *values: Any) -> tuple:
         """Opens where the names of columns are not known, and closes where they are; what else is wrong is said where the data is looked
@@ -63,13 +64,14 @@ class ColumnsSection:
         except UserError:
             seen = None
         if seen and not seen.is_known:
-            return self._fill(seen)
+            return self._fill(seen, values)
         return gr.update(visible=False), *(gr.update() for _ in range(1 + len(_PARTS)))
 
-    def _fill(self, seen: Columns) -> tuple:
+    def _fill(self, seen: Columns, values: Sequence[Any]) -> tuple:
         choices = [_NONE, *seen.names]
         chosen = [gr.update(choices=choices, value=seen.meant.get(part, _NONE)) for part in _PARTS]
-        return gr.update(visible=True), show_columns(seen), *chosen
+        folder = self._recipe.options.read_text("train_data_dir", values)
+        return gr.update(visible=True), show_columns(seen, folder), *chosen
 
     def _choose(self, *chosen: Any) -> str:
         """The option's text."""
@@ -77,10 +79,10 @@ class ColumnsSection:
         return yaml.safe_dump(columns, allow_unicode=True, default_flow_style=True, width=1000, sort_keys=False).strip() if columns else ""
 
 
-def show_columns(seen: Columns) -> str:
-    """The first rows as a table."""
+def show_columns(seen: Columns, folder: str) -> str:
+    """The first rows as a table. ``folder``: as the page names it."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in seen.names)
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in seen.rows)
     told = hint(_KNOWN if seen.is_known else _UNKNOWN)
     table = f"<table><caption>{escape(seen.file)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'{told}<div class="hotlora-columns" tabindex="0">{table}</div>'
+    return f'<div data-of="{escape(folder)}">{told}<div class="hotlora-columns" tabindex="0">{table}</div></div>'

@@ -62,6 +62,11 @@ def tell_answered(answered: Any, button: str) -> None:
     listen(answered.then, None, js=f"() => {{ hotloraAnswered('{button}'); }}")
 
 
+def offer_one(*, busy: bool) -> list[Any]:
+    """Of a button that begins work and one that stops it, the one that has a use now."""
+    return [gr.update(interactive=not busy), gr.update(interactive=busy)]
+
+
 def message(text: str, *, bad: bool = False) -> str:
     """A line for the page's message place, with options called as the page calls them."""
     return f'<div class="hotlora-message{" hotlora-bad" if bad else ""}" role="status">{escape(in_labels(text))}</div>' if text else ""

@@ -17,7 +17,7 @@ from .class_section import ClassSection
 from .columns_section import ColumnsSection
 from .compat import answer, listen, message, tell_answered, uploaded_paths
 from .datasets import add_to_data_set, list_data_sets
-from .draw import hint
+from .draw import hint, tell_other
 from .mask_section import MaskSection
 from .question_section import QuestionSection
 from .studio import Studio
@@ -185,9 +185,9 @@ class DataSection:
 
     def _examine(self, *shown: Any) -> tuple:
         """The findings; how far it is, where the pictures are too many to be looked at while somebody waits."""
-        return self._report(self._read_config(shown))
+        return self._report(self._read_config(shown), self._named(shown))
 
-    def _report(self, config: Any) -> tuple:
+    def _report(self, config: Any, folder: str) -> tuple:
         assert self._studio.report
         before, until = self._reached.pop(config.train_data_dir, 0), time.monotonic() + _EXAMINE_SECONDS
         findings: list[Finding] = []
@@ -195,11 +195,11 @@ class DataSection:
             findings += found
             if time.monotonic() > until and before < progress.done < progress.total:  # further than before, however slow this computer is
                 self._reached[config.train_data_dir] = progress.done
-                return "", show_looking(progress.done, progress.total)
+                return "", show_looking(folder, progress.done, progress.total)
         editor = self._studio.editor
         if editor is None:
-            return "", show_findings([replace(finding, remedy=None) for finding in findings])
-        return "", show_findings(findings, config.train_data_dir, editor.count_steps(config))
+            return "", show_findings([replace(finding, remedy=None) for finding in findings], folder)
+        return "", show_findings(findings, folder, editor.count_steps(config))
 
     def _carry_out(self, wish: str, *shown: Any) -> tuple:
         """A finding's remedy, or the way back, in the folder that was looked at; then what is found now."""
@@ -207,7 +207,7 @@ class DataSection:
         assert editor
         config = self._read_config(shown, asked["folder"])
         told = editor.mend(config, asked["remedy"]) if asked["remedy"] else editor.undo(config)
-        unfinished, report = self._report(config)
+        unfinished, report = self._report(config, asked["folder"])
         return message(told) + unfinished, report
 
     def _follow(self, looked: Looked | None, *shown: Any) -> tuple:
@@ -226,16 +226,19 @@ class DataSection:
             looked: what is in the album already, and stays in its place.
         """
         config = self._read_config(shown, folder)
-        now = replace(looked or Looked(""), folder=str(folder or config.train_data_dir))
+        now = replace(looked or Looked(""), folder=str(folder or self._named(shown)))
         if self._album:
             return self._album.show(config, now, is_kept=looked is not None)
-        return show_data(self._studio.look_at(config)), now
+        return tell_other(now.folder) + show_data(self._studio.look_at(config)), now
+
+    def _named(self, shown: Sequence[Any]) -> str:
+        return self._recipe.options.read_text("train_data_dir", shown)
 
     def _open_caption(self, name: str, looked: Looked | None, *shown: Any) -> tuple:
         assert self._studio.editor
-        config = self._read_config(shown, looked.folder if looked else None)
-        text = self._studio.editor.read(config, name)
-        return "", (config.train_data_dir, name), gr.update(visible=True), show_place(name, text), gr.update(value=text, info=name)
+        folder = looked.folder if looked else self._named(shown)
+        text = self._studio.editor.read(self._read_config(shown, folder), name)
+        return "", (folder, name), gr.update(visible=True), show_place(name, text), gr.update(value=text, info=name)
 
     def _keep_caption(self, edited: tuple[str, str], looked: Looked | None, text: str, *shown: Any) -> tuple:
         """Into the folder that it was read from, whatever the page names by now."""

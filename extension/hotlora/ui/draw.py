@@ -34,6 +34,13 @@ def hint(text: str) -> str:
     return f'<p class="hotlora-hint">{escape(text)}</p>'
 
 
+def tell_other(folder: str) -> str:
+    """A line above what is shown of a folder: the script (javascript/hotlora_answer.js) shows it while the page names another."""
+    return (
+        f'<p class="hotlora-message" data-of="{escape(folder)}"><span>This is of another folder:</span> <code>{escape(folder)}</code></p>'
+    )
+
+
 def jpeg_source(data: bytes) -> str:
     """A picture as the ``src`` of an image: the page needs no file access for it."""
     return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")

@@ -45,11 +45,11 @@ def _show_example(example: Example) -> str:
     return f'<figure class="{frame}" title="{name}">{picture}{below}</figure>'
 
 
-def show_findings(findings: Sequence[Finding], folder: str = "", steps: int = 0) -> str:
+def show_findings(findings: Sequence[Finding], folder: str, steps: int = 0) -> str:
     """What is likely to go wrong, a line each, with a button where the program can mend it (javascript/hotlora_health.js).
 
     Args:
-        folder: that was looked at.
+        folder: that was looked at, as the page names it.
         steps: changes of its data that can be undone.
     """
     found = [finding for finding in findings if not finding.is_note]
@@ -57,15 +57,16 @@ def show_findings(findings: Sequence[Finding], folder: str = "", steps: int = 0)
     told = f'<ul class="hotlora-notes">{items}</ul>' if items else "<p>Nothing was found that commonly goes wrong.</p>"
     told += "".join(f'<p class="hotlora-muted">{escape(finding.said)}</p>' for finding in findings if finding.is_note)
     undo = f'<button type="button" data-undo="1"><span>Undo</span> <b>{steps}</b></button>' if steps else ""
-    return f'<div class="hotlora-card hotlora-findings" data-folder="{escape(folder)}"><h4>Health report</h4>{told}{undo}</div>'
+    return f'<div class="hotlora-card hotlora-findings" data-of="{escape(folder)}"><h4>Health report</h4>{told}{undo}</div>'
 
 
-def show_looking(done: int, total: int) -> str:
-    """How far a report is that goes on; the script (javascript/hotlora_health.js) asks for the rest until somebody stops it."""
+def show_looking(folder: str, done: int, total: int) -> str:
+    """How far a folder's report is that goes on; the script (javascript/hotlora_health.js) asks for the rest until somebody stops it."""
     bar = f'<div class="hotlora-bar"><i style="width:{done / max(total, 1):.1%}"></i></div>'
     stop = '<button type="button" data-stop="1"><span>Stop</span></button>'
     counts = f"<p><span>looking for what is wrong</span> · <b>{done} / {total}</b></p>"
-    return f'<div class="hotlora-card hotlora-findings" data-looking="{done}"><h4>Health report</h4>{bar}{counts}{stop}</div>'
+    about = f'data-of="{escape(folder)}" data-looking="{done}"'
+    return f'<div class="hotlora-card hotlora-findings" {about}><h4>Health report</h4>{bar}{counts}{stop}</div>'
 
 
 def _show_remedy(remedy: Remedy | None) -> str:
@@ -93,7 +94,7 @@ def show_outlook(outlook: Outlook | None) -> str:
     """What will happen, before it starts."""
     if outlook is None:
         return ""
-    title = "<h4>What will happen</h4>"
+    title = '<h4>What will happen</h4><p class="hotlora-since">The recipe was changed after this. Ask again.</p>'
     if outlook.cancelled:
         return f'<div class="hotlora-card" data-state="cancelled">{title}<p>Cancelled.</p></div>'
     if outlook.error:

@@ -104,6 +104,10 @@ class OptionWidgets:
             return lines if self.fields[name].metadata["items"] is str else [_read_yaml(line) for line in lines]
         return _read_yaml(raw) if isinstance(raw, str) and kind is not str else raw
 
+    def read_text(self, name: str, shown: Sequence[Any]) -> str:
+        """What the widget of one option shows, as it is written there."""
+        return str(shown[self.names.index(name)] or "").strip()
+
     def show(self, values: Mapping[str, Any]) -> list[Any]:
         """What all widgets show for these options."""
         return [self.shown(name, values.get(name, self.defaults[name])) for name in self.names]
