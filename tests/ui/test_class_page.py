@@ -18,6 +18,7 @@ from hotlora.ui.api import build_router
 from hotlora.ui.page import build_standalone_page
 from pictures import make_pictures
 from PIL import Image
+from playwright.sync_api import expect
 from toy import ToyHost, ToyTrainee
 from toy_studio import toy_studio
 
@@ -64,9 +65,14 @@ def test_they_are_drawn_stopped_gone_on_with_and_made_a_row(serve, open_page, tm
     page.locator("#hotlora_draw_class").click()
     page.locator("#hotlora_class_status b", has_text="2 / 6").wait_for()
     page.locator("#hotlora_now", has_text="photo of a cat class").first.wait_for(state="attached")
+    expect(page.locator("#hotlora_draw_class").first).to_be_disabled()
     page.locator("#hotlora_stop_class").click()
+    page.locator("#hotlora_class_status", has_text="Stopping after the picture that is drawn now.").first.wait_for()
+    expect(page.locator("#hotlora_draw_class").first).to_be_disabled()
     monkeypatch.setattr(Drawer, "seconds", 0.1)
     page.locator("#hotlora_class_status", has_text="Stopped. Draw goes on").first.wait_for()
+    expect(page.locator("#hotlora_stop_class").first).to_be_disabled()
+    assert "Stopping" not in page.locator("#hotlora_page").inner_text(), "it is said no longer than it is true"
     folder = tmp_path / "data" / "photo of a cat class"
     assert 2 <= len(list(folder.glob("*.png"))) < 6
     page.locator("#hotlora_draw_class").click()

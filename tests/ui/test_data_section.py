@@ -98,7 +98,8 @@ def test_captions_are_written_by_http_in_allowed_folders_only(desk, tmp_path):
     assert [one["name"] for one in proposed] == ["picture 1.png", "picture 2.png"] and proposed[0]["caption"].startswith("green square")
     decision = {"options": options, "accept": True, "names": ["picture 1.png"]}
     assert client.post("/hotlora/v1/captions/decisions", json=decision).json() == {"message": "1 accepted, 1 left."}
-    assert client.delete("/hotlora/v1/captions", headers={"content-type": "application/json"}).status_code == 200
+    idle = client.delete("/hotlora/v1/captions", headers={"content-type": "application/json"})
+    assert idle.status_code == 400 and "no captions are being written" in idle.json()["detail"]
 
     make_pictures(tmp_path / "secret", 1)
     elsewhere = {"train_data_dir": str(tmp_path / "secret")}

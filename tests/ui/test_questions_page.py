@@ -24,6 +24,7 @@ from hotlora.tasks import TEXTS
 from hotlora.ui.api import build_router
 from hotlora.ui.page import build_standalone_page
 from hotlora.ui.question_views import show_review
+from playwright.sync_api import expect
 from toy import ToyHost, ToyTrainee
 from toy_studio import toy_studio
 
@@ -114,8 +115,12 @@ def test_they_are_written_stopped_gone_on_with_reviewed_and_trained_on(serve, op
     page.locator("#hotlora_write_questions").click()
     page.locator("#hotlora_questions_status b", has_text=re.compile(r"^[1-9] / 14")).wait_for()
     page.locator("#hotlora_now", has_text=NAME).first.wait_for(state="attached")
+    expect(page.locator("#hotlora_write_questions").first).to_be_disabled()
     page.locator("#hotlora_stop_questions").click()
+    page.locator("#hotlora_questions_status", has_text="Stopping after the question that is written now.").first.wait_for()
     page.locator("#hotlora_questions_status", has_text="Stopped. Write questions goes on").first.wait_for()
+    expect(page.locator("#hotlora_stop_questions").first).to_be_disabled()
+    assert "Stopping" not in page.locator("#hotlora_message").first.inner_text()
     monkeypatch.setattr(Talker, "seconds", 0.01)
     folder = tmp_path / "data" / NAME
     assert 1 <= len(rows_of(folder / "proposed.jsonl")) < 12

@@ -4,15 +4,12 @@ runs, one folder at a time.
 One :class:`ClassDesk` per program. Must not import any host.
 """
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..engine.config import RunConfig
 from ..engine.errors import UserError
-from ..engine.events import Event, Failed, Warned
-from ..engine.jobs import Jobs
+from ..engine.line_desk import LineDesk
 from ..engine.names import check_name, clean_name
 from .class_pictures import ClassJob, ClassPlan
 from .config import PictureConfig
@@ -35,40 +32,25 @@ class ClassStatus:
     message: str = ""
 
 
-class ClassDesk:
-    """Has them drawn.
+class ClassDesk(LineDesk[ClassJob]):
+    """Has them drawn."""
 
-    Args:
-        folder: where data sets lie, a folder each.
-    """
-
-    def __init__(self, jobs: Jobs, folder: Path):
-        self._jobs, self._folder = jobs, folder
-        self._lock = threading.Lock()
-        self._job: ClassJob | None = None
-        self._number, self._said = 0, ""
-
-    @property
-    def folder(self) -> str:
-        """Where their folders are made."""
-        return str(self._folder)
+    WAITING = "They are drawn when the runs before them are done."
+    STOPPING = "Stopping after the picture that is drawn now."
+    DONE = "Done. Train with them: add the folder as regularisation."
+    STOPPED = "Stopped. Draw goes on from there."
+    TAKEN = "cannot draw other regularisation pictures now: some are being drawn. Wait for them, or stop them."
+    IDLE = "cannot stop: no regularisation pictures are being drawn. Draw some first."
 
     @property
     def status(self) -> ClassStatus:
         job = self._job
         if job is None:
             return ClassStatus()
-        busy = self._jobs.find_job(job.name) is job
-        done, outcome = job.count_drawn(), job.outcome
+        busy, done = self._is_busy(job), job.count_drawn()
         complete = not busy and done >= job.plan.count
-        said = self._said
-        if busy and self._jobs.current is not job:
-            said = "They are drawn when the runs before them are done."
-        elif isinstance(outcome, Failed):
-            said = outcome.message
-        elif not busy:
-            said = "Done. Train with them: add the folder as regularisation." if complete else "Stopped. Draw goes on from there."
-        return ClassStatus(self._number, busy, done, job.plan.count, str(job.plan.folder), complete, said)
+        told = self._tell(job, busy=busy, complete=complete)
+        return ClassStatus(done=done, total=job.plan.count, folder=str(job.plan.folder), complete=complete, **told)
 
     def suggest(self, config: PictureConfig) -> int:
         """How many there had better be: one for each time that an epoch shows a picture to train on, as sd-scripts would use them, up to
@@ -92,25 +74,6 @@ class ClassDesk:
             raise UserError("cannot draw regularisation pictures of nothing: there are no class words. Give some, such as person.")
         name = check_name(name.strip() or f"{clean_name(words[0])[:_LONGEST_NAME].strip(' .')} class", "the folder")
         count = count or self.suggest(config)  # type: ignore[arg-type]
-        with self._lock:
-            if self.status.busy:
-                raise UserError("cannot draw other regularisation pictures now: some are being drawn. Wait for them, or stop them.")
-            plan = ClassPlan(self._folder / name, words, count, config.sample_seed)
-            job = self._jobs.enter(name, lambda host: self._watch(ClassJob(host, config, plan)))
-            self._job, self._number = job, self._number + 1  # type: ignore[assignment]
+        plan = ClassPlan(self._folder / name, words, count, config.sample_seed)
+        self._enter(name, lambda host: ClassJob(host, config, plan))
         return self.status
-
-    def _watch(self, job: ClassJob) -> ClassJob:
-        self._said = ""
-        job.subscribe(self._hear)
-        return job
-
-    def _hear(self, event: Event) -> None:
-        self._said = event.message if isinstance(event, Warned) else ""
-
-    def stop(self) -> None:
-        """After the picture that is drawn now; at once where they wait. Raises UserError where none are drawn."""
-        job = self._job
-        if job is None or self._jobs.find_job(job.name) is not job:
-            raise UserError("cannot stop: no regularisation pictures are being drawn. Draw some first.")
-        self._jobs.stop(job.name)

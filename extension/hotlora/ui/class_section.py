@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from .compat import answer, listen, message, tell_answered
+from .compat import answer, listen, offer_one, tell_answered
 from .draw import escape
 from .studio import Studio
 
@@ -58,17 +58,23 @@ class ClassSection:
         """Answer what is done with the widgets."""
         self._recipe = recipe
         asked = [self.words, self.count, self.name, *recipe.options.widgets]
-        tell_answered(answer(self.draw.click, self._start, asked, [self._said, self.status]), "hotlora_draw_class")
-        answer(self.stop.click, self._stop, [], [self._said, self.status])
-        listen(self._tick.click, lambda: show_class(self._desk.status), [], [self.status])
+        drawn = [self.status, self.draw, self.stop]
+        tell_answered(answer(self.draw.click, self._start, asked, [self._said, *drawn]), "hotlora_draw_class")
+        answer(self.stop.click, self._stop, [], [self._said, *drawn])
+        listen(self._tick.click, self._show, [], drawn)
 
-    def _start(self, words: str, count: float | None, name: str, *shown: Any) -> tuple[str, str]:
+    def _start(self, words: str, count: float | None, name: str, *shown: Any) -> list[Any]:
         config = self._recipe.read_config(shown, named=False)
-        return "", show_class(self._desk.start(config, (words or "").splitlines(), int(count or 0), name or ""))
+        self._desk.start(config, (words or "").splitlines(), int(count or 0), name or "")
+        return ["", *self._show()]
 
-    def _stop(self) -> tuple[str, str]:
+    def _stop(self) -> list[Any]:
         self._desk.stop()
-        return message("Stopping after the picture that is drawn now."), show_class(self._desk.status)
+        return ["", *self._show()]
+
+    def _show(self) -> list[Any]:
+        status = self._desk.status
+        return [show_class(status), *offer_one(busy=status.busy)]
 
 
 def show_class(status: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from .compat import answer, listen, message, tell_answered
+from .compat import answer, listen, message, offer_one, tell_answered
 from .draw import escape, hint
 from .labels import QUESTION_LABELS
 from .question_views import show_questions, show_review
@@ -81,22 +81,28 @@ class QuestionSection:
         """Answer what is done with the widgets."""
         self._recipe = recipe
         asked = [self.documents, self.name, *self.settings.widgets, *recipe.options.widgets]
-        tell_answered(answer(self.write.click, self._start, asked, [self._said, self.status]), "hotlora_write_questions")
-        answer(self.stop.click, self._stop, [], [self._said, self.status])
-        listen(self._tick.click, lambda: show_questions(self._desk.status), [], [self.status])
+        drawn = [self.status, self.write, self.stop]
+        tell_answered(answer(self.write.click, self._start, asked, [self._said, *drawn]), "hotlora_write_questions")
+        answer(self.stop.click, self._stop, [], [self._said, *drawn])
+        listen(self._tick.click, self._show, [], drawn)
         wish = "(...values) => [window.hotloraReview || '']"
         reviewed = answer(self._send.click, self._review, [self._wish], [self._said, self.rows], js=wish)
         listen(reviewed.then, None, js="() => { hotloraReviewed(); }")
         answer(self._keep.click, self._keep_words, [self._wish], [self._said], js=wish)
 
-    def _start(self, documents: str, name: str, *shown: Any) -> tuple[str, str]:
+    def _start(self, documents: str, name: str, *shown: Any) -> list[Any]:
         count = len(self.settings.widgets)
         config = self._recipe.read_config(shown[count:], named=False, folder=(documents or "").strip() or None)
-        return "", show_questions(self._desk.start(config, self.settings.values(shown[:count]), name or ""))
+        self._desk.start(config, self.settings.values(shown[:count]), name or "")
+        return ["", *self._show()]
 
-    def _stop(self) -> tuple[str, str]:
+    def _stop(self) -> list[Any]:
         self._desk.stop()
-        return message("Stopping after the question that is written now."), show_questions(self._desk.status)
+        return ["", *self._show()]
+
+    def _show(self) -> list[Any]:
+        status = self._desk.status
+        return [show_questions(status), *offer_one(busy=status.busy)]
 
     def _review(self, wish: str) -> tuple[Any, Any]:
         """Do what was asked for, and show the rows that are there then. The script also asks by itself: then what is said on the page

@@ -4,15 +4,13 @@ runs, one folder at a time.
 One :class:`QuestionDesk` per program. Must not import any host.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...engine.errors import UserError
-from ...engine.events import Event, Failed, Warned
-from ...engine.jobs import Jobs
+from ...engine.line_desk import LineDesk
 from ...engine.names import check_name, clean_name
 from ...engine.options import build
 from ..config import TextConfig
@@ -55,54 +53,35 @@ class Review:
     refused: int
 
 
-class QuestionDesk:
-    """Has them written, and takes decisions about them.
+class QuestionDesk(LineDesk[QuestionJob]):
+    """Has them written, and takes decisions about them."""
 
-    Args:
-        folder: where data sets lie, a folder each.
-    """
+    WAITING = "They are written when the runs before them are done."
+    STOPPING = "Stopping after the question that is written now."
+    DONE = "Done. Review them: only what you accept is learned."
+    STOPPED = "Stopped. Write questions goes on from there."
+    TAKEN = "cannot write other questions now: some are being written. Wait for them, or stop them."
+    IDLE = "cannot stop: no questions are being written. Write some first."
 
     settings_class = QuestionSettings
-
-    def __init__(self, jobs: Jobs, folder: Path):
-        self._jobs, self._folder = jobs, folder
-        self._lock = threading.Lock()
-        self._job: QuestionJob | None = None
-        self._number, self._said = 0, ""
-
-    @property
-    def folder(self) -> str:
-        """Where their folders are made."""
-        return str(self._folder)
 
     @property
     def status(self) -> QuestionStatus:
         job = self._job
         if job is None:
             return QuestionStatus()
-        busy = self._jobs.find_job(job.name) is job
+        busy = self._is_busy(job)
         outcomes, done = dict(job.outcomes), job.count_asked()
         return QuestionStatus(
-            number=self._number,
-            busy=busy,
             done=done,
             total=job.total,
             kept=sum(outcome == KEPT for outcome in outcomes.values()),
             dropped=tuple(tally(outcomes).items()),
             name=job.name,
             folder=str(job.plan.folder),
-            message=self._tell(job, busy=busy, complete=done >= job.total),
             problems=tuple(job.problems[:_SHOWN_PROBLEMS]),
+            **self._tell(job, busy=busy, complete=done >= job.total),
         )
-
-    def _tell(self, job: QuestionJob, *, busy: bool, complete: bool) -> str:
-        if busy and self._jobs.current is not job:
-            return "They are written when the runs before them are done."
-        if busy:
-            return self._said
-        if isinstance(job.outcome, Failed):
-            return job.outcome.message
-        return "Done. Review them: only what you accept is learned." if complete else "Stopped. Write questions goes on from there."
 
     def start(self, config: TextConfig, values: Mapping[str, Any], name: str = "") -> QuestionStatus:
         """Write, or go on; returns the status.
@@ -120,28 +99,9 @@ class QuestionDesk:
             raise UserError("cannot write questions about nothing: no documents are given. Give a folder of them, or one of them.")
         documents = Path(config.train_data_dir).expanduser()
         name = check_name(name.strip() or f"{clean_name(documents.stem)[:_LONGEST_NAME].strip(' .')} questions", "the folder")
-        with self._lock:
-            if self.status.busy:
-                raise UserError("cannot write other questions now: some are being written. Wait for them, or stop them.")
-            plan = QuestionPlan(documents, self._folder / name, settings, config.sample_seed)
-            job = self._jobs.enter(name, lambda host: self._watch(QuestionJob(host, config, plan)))
-            self._job, self._number = job, self._number + 1  # type: ignore[assignment]
+        plan = QuestionPlan(documents, self._folder / name, settings, config.sample_seed)
+        self._enter(name, lambda host: QuestionJob(host, config, plan))
         return self.status
-
-    def _watch(self, job: QuestionJob) -> QuestionJob:
-        self._said = ""
-        job.subscribe(self._hear)
-        return job
-
-    def _hear(self, event: Event) -> None:
-        self._said = event.message if isinstance(event, Warned) else ""
-
-    def stop(self) -> None:
-        """After the question that is written now; at once where they wait. Raises UserError where none are written."""
-        job = self._job
-        if job is None or self._jobs.find_job(job.name) is not job:
-            raise UserError("cannot stop: no questions are being written. Write some first.")
-        self._jobs.stop(job.name)
 
     # -- reviewing -----------------------------------------------------------------------------------------------------
 
