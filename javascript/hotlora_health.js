@@ -7,14 +7,15 @@
     const { find, translate } = window.hotlora;
     const SHOWN = 3;
     const listQuestions = () => ({ // by the remedy's operation
-        leave_out: translate("Leave these out of training? They are moved into a folder 'left out', and can be brought back."),
-        any: translate("Change the captions of these? That can be undone."),
+        leave_out: translate("Leave out of training? It is moved into a folder 'left out', and can be brought back."),
+        rows: translate("Change the files? They are kept beside as they are, and that can be undone."),
+        any: translate("Change captions? That can be undone."),
     });
 
     function isWanted(remedy) {
         const questions = listQuestions();
         const named = remedy.names.slice(0, SHOWN).join(", ") + (remedy.names.length > SHOWN ? " …" : "");
-        const asked = `${translate(remedy.label)}${remedy.text ? ` '${remedy.text}'` : ""}\n\n${questions[remedy.operation] || questions.any}`;
+        const asked = `${translate(remedy.label)}${remedy.text ? ` '${remedy.text}'` : ""}\n\n${(remedy.state ? questions.rows : questions[remedy.operation]) || questions.any}`;
         return confirm(`${asked}\n\n${remedy.names.length}: ${named}`);
     }
 

@@ -163,7 +163,7 @@ def test_check_tells_what_commonly_goes_wrong_with_such_data(world, capfd):
         assert train_in_process("--config", config, "--check") == 0
     finally:
         text.write_bytes(before)
-    assert "captions with garbled letters. Mend them, or save them anew as UTF-8." in capfd.readouterr().out
+    assert "with garbled letters in its caption. Mend the caption, or save it anew as UTF-8." in capfd.readouterr().out
 
 
 MISTAKES = {

@@ -143,7 +143,7 @@ def test_every_trouble_stands_under_its_picture_and_comes_first(data):
     assert not (thumbnails["b no picture.png"] or thumbnails["c empty.jpg"] or thumbnails["d cut short.png"])
     assert thumbnails["e no caption.png"] and thumbnails["h twin.png"]
     assert view.notes[0].startswith("7 pictures cannot be trained on")
-    assert view.notes[1].startswith("1 picture without a caption. Write captions, or type a trigger word")
+    assert view.notes[1].startswith("1 picture without a caption. Write one, or type a trigger word")
 
 
 def test_what_is_called_wrong_is_what_training_refuses_and_nothing_else(data):
@@ -216,9 +216,7 @@ def test_reading_is_left_for_the_next_look_when_it_takes_too_long(data, monkeypa
     (data / "39.png").write_bytes((data / "39.png").read_bytes()[:60])  # its head is whole
     monkeypatch.setattr(album, "_LOOK_SECONDS", -1.0)
     view = look(data, resolution=64, min_bucket_reso=64)
-    assert view.count == 40 and view.notes == (
-        "8 pictures are not read to their end yet, only their sizes are known. Look again to go on.",
-    )
+    assert view.count == 40 and view.notes == ("8 pictures not read to the end yet: only the size is known. Look again to go on.",)
     assert dict(view.facts)["trained at"] == "64x64 (40)"
     known = json.loads((data / ".hotlora-cache" / "index.json").read_text())["pictures"]
     assert len(known) == 32

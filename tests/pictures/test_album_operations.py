@@ -220,7 +220,7 @@ def test_captions_that_cannot_be_changed_here_are_counted_and_left(data, editor,
     (data / "picture 3.txt").write_bytes(b"caf\xe9")
     config = config_of(data, reg_data_dir=str(tmp_path / "reg"))
     told = editor.change(config, {"operation": "trigger"})
-    assert told.startswith("Put the trigger word first: changed 3 captions; 1 are regularisation pictures")
+    assert told.startswith("Put the trigger word first: changed 3 captions; 1 of a regularisation picture, without")
     assert "; 2 cannot be changed here (picture 2.png: it stands in" in told
     assert (tmp_path / "reg" / "picture 7.txt").read_text(encoding="utf-8").startswith("green")
     assert (data / "picture 3.txt").read_bytes() == b"caf\xe9"

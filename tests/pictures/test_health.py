@@ -1,6 +1,7 @@
 """Each finding goes to its culprit and to no innocent neighbour; a sound set has none."""
 
 import os
+import re
 import tracemalloc
 from dataclasses import asdict
 from pathlib import Path
@@ -69,6 +70,9 @@ def test_each_trouble_is_found_where_it_is_and_nowhere_else(data):
         "encoding": ["3.png"],
     }
     assert found(data, max_bucket_reso=1024) == expected
+    (data / "4.png").write_bytes(b"none")
+    alone = [finding.said for finding in report_health(config(data, max_bucket_reso=1024)) if len(finding.names) == 1]
+    assert len(alone) == 6 and not [said for said in alone if re.search(r"\b(them|these|they|ones)\b", said)], "one is not called many"
 
 
 def test_captions_of_which_many_are_the_same(data):
@@ -228,7 +232,7 @@ def test_buckets_are_told_as_a_note_and_only_where_there_are_several(data):
     texture(9, (640, 400)).save(data / "wide.png")
     (data / "wide.txt").write_text("a wide one", encoding="utf-8")
     (said,) = note(batch_size=4)
-    assert "512x512 (6), 640x384 (1)" in said and "1 of these 2 have a single picture" in said and "Batches of 4" in said
+    assert "512x512 (6), 640x384 (1)" in said and "1 of these 2 has a single picture" in said and "Batches of 4" in said
     assert "Batches" not in note()[0] and found(data) == {}
 
 

@@ -108,7 +108,7 @@ def test_the_command_draws_and_a_run_takes_them_as_they_are(values, tmp_path, ca
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
     words = ["class", "--config", str(file), "--words", "person", "--folder", str(tmp_path / "people"), "--count", "2"]
-    assert main(words) == 0 and "2 pictures with captions are in" in capsys.readouterr().out
+    assert main(words) == 0 and "holds 2 pictures with captions" in capsys.readouterr().out
     data = read_dataset(build(ImageConfig, {**values, "reg_data_dir": str(tmp_path / "people"), "trigger_word": "zwx"}))
     assert [(e.caption, e.is_reg) for e in data.train if e.is_reg] == [("person", True)] * 2 and not data.notes
     assert main([*words[:-1], "0"]) == 2 and "cannot draw 0 regularisation pictures" in capsys.readouterr().err

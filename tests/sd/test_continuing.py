@@ -271,7 +271,7 @@ def test_a_frozen_part_is_applied_and_stays_as_it_is(world, tmp_path):
     )
     changed = [key for key, tensor in written.items() if not torch.equal(tensor, wanted[key]) and key.endswith("weight")]
     assert changed and all(key.startswith("lora_unet") for key in changed)
-    assert any("18 layers that 'it.safetensors' has of the text encoder" in note and "not trained" in note for note in notes)
+    assert any("of what 'it.safetensors' has of the text encoder, 18 layers" in note and "not be trained" in note for note in notes)
     with session.attached():  # so captions mean what they will mean with the finished file
         adapted = session.trainee.model.encode_text(["a cat"], clip_skip=None, max_token_length=75).context
         assert not any(p.requires_grad for n, layer in session.adapters.layers.items() if "lora_te" in n for p in layer.parameters())
@@ -285,7 +285,7 @@ def test_layers_that_options_leave_out_stay_as_they_are(world, tmp_path, options
     path = write_file(tmp_path / "it.safetensors", layers, "sd1", of_kohya)
     written, notes, session = go_on(world, tmp_path, "sd1", path, learning_rate=1e-2, **options)
     wanted, frozen = expected(layers, "sd1"), {name for name, target in session.adapters.targets.items() if target.frozen}
-    assert 0 < len(frozen) < len(layers) and any(f"{len(frozen)} layers that" in note for note in notes)
+    assert 0 < len(frozen) < len(layers) and any(f", {len(frozen)} layers (" in note for note in notes)
     for key, tensor in written.items():
         if key.endswith("weight"):
             assert torch.equal(tensor, wanted[key]) == (key.partition(".")[0] in frozen), key

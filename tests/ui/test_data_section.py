@@ -161,7 +161,7 @@ def test_the_health_report_is_told_on_the_page_and_by_http_in_allowed_folders_on
     (folder / "picture 1.txt").write_text("ein schÃ¶nes Bild", encoding="utf-8")
     values = {"train_data_dir": str(folder), "resolution": 256}
     _, told = page.data._examine(*page.recipe.options.show(values))
-    assert "1 picture (picture 1.png): captions with garbled letters" in told
+    assert "1 picture (picture 1.png): with garbled letters in its caption" in told
     app = FastAPI()
     app.include_router(build_router(studio, None))
     client = TestClient(app)

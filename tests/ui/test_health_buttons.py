@@ -131,7 +131,7 @@ def test_the_same_is_done_by_http_in_allowed_folders_only(tmp_path, folder):
     values = {"train_data_dir": str(folder), "resolution": 64}
     findings = {found["kind"]: found for found in client.post("/hotlora/v1/data/report", json=values).json()}
     remedy = findings["broken"]["remedy"]
-    assert remedy == {"label": "Leave these out", "operation": "leave_out", "names": ["picture 2.png"], "text": ""}
+    assert remedy == {"label": "Leave out", "operation": "leave_out", "names": ["picture 2.png"], "text": "", "state": ""}
     done = client.post("/hotlora/v1/album/mend", json={"options": values, "remedy": remedy})
     assert done.json()["message"].startswith("Left out 1 picture")
     assert "broken" not in {found["kind"] for found in client.post("/hotlora/v1/data/report", json=values).json()}

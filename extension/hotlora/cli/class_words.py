@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from ..engine.places import clean_place
+from ..engine.plurals import counted
 from ..engine.recipe import read_options
 from ..pictures.class_pictures import ClassJob, ClassPlan
 from ..tasks import IMAGES
@@ -24,5 +25,5 @@ def run(options: argparse.Namespace) -> int:
     if outcome.reason == "stopped":
         print("stopped; the same command goes on from there")
         return 0
-    print(f"{options.count} pictures with captions are in {folder}. Set reg_data_dir to it, or make it an entry of datasets.")
+    print(f"{folder} holds {counted(options.count, 'picture')} with captions. Set reg_data_dir to it, or make it an entry of datasets.")
     return 0

@@ -17,6 +17,7 @@ from ..captioning.kinds import ALONE, BLIP
 from ..captioning.wording import word
 from ..captioning.writing import write_captions
 from ..engine.options import build
+from ..engine.plurals import counted
 from ..pictures.folders import list_contents, open_folder, require_pictures
 from ..pictures.labels import LabelFile, plan_labels
 
@@ -55,7 +56,7 @@ def label(options: argparse.Namespace) -> list[str]:
                 bar.update(batch.pictures)
     labels.save()
     written = sum(labels.is_machine_written(picture) for picture in plan.pictures)
-    print(f"{output}: {written} captions written, {plan.kept} pictures had one and kept it")
+    print(f"{output}: {counted(written, 'caption')} written, {counted(plan.kept, 'picture')} had one and kept it")
     return problems
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from .events import Event, Failed, Finished, Graded, Preparing, Previewed, Saved, Started, Step, Validated, Warned
 from .examples import Example
 from .history import show_scores
+from .plurals import counted
 
 _PLAIN_LINE_SECONDS = 10.0
 _LEARNED_COLOUR, _NO_COLOUR = "\x1b[32m", "\x1b[0m"
@@ -59,9 +60,8 @@ class Console:
         what = ", ".join(f"{key} {value}" for key, value in event.summary.items())
         self._say(f"{event.name}: {what}")
         verb = f"going on at step {event.step} of" if event.step else "training"
-        self._say(
-            f"{verb} {event.total_steps} steps, {event.steps_per_epoch} per epoch, {event.trainable_parameters:,} trainable parameters"
-        )
+        steps = f"{counted(event.total_steps, 'step')}, {event.steps_per_epoch} per epoch"
+        self._say(f"{verb} {steps}, {event.trainable_parameters:,} trainable parameters")
 
     def _on_step(self, event: Step) -> None:
         self._first = self._first or event

@@ -34,6 +34,7 @@ class Remedy:
     operation: str  # as the task's editor calls it
     names: Sequence[str]  # of the examples that it changes
     text: str = ""  # what the operation works with, such as a tag
+    state: str = ""  # of the data, where the names are places in it that hold for no other state
 
 
 @dataclass(frozen=True)

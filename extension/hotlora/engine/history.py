@@ -29,6 +29,7 @@ from .events import (
     Warned,
     parse_event,
 )
+from .plurals import counted
 from .search_report import Row, tell_row
 
 _RECENT_STEPS = 30
@@ -247,7 +248,7 @@ def _tell_trial(event: Tried) -> str | None:
 def _describe(event: Event) -> str | None:
     """The event's line in the log; None for those that come by the hundred."""
     if isinstance(event, Started):
-        return f"Going on at step {event.step} of {event.total_steps}." if event.step else f"Training {event.total_steps} steps."
+        return f"Going on at step {event.step} of {event.total_steps}." if event.step else f"Training {counted(event.total_steps, 'step')}."
     if isinstance(event, Saved):
         return f"Saved {Path(event.path).name} ({event.kind}, step {event.step})."
     if isinstance(event, Validated):

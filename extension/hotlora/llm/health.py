@@ -13,6 +13,7 @@ from typing import Any
 from ..engine.examples import Finding
 from ..engine.interfaces import Progress
 from ..engine.languages import guess_language
+from ..engine.plurals import by_number, counted
 from .alike import group_alike
 from .config import TextConfig
 from .conversation import Conversation, Document
@@ -108,7 +109,7 @@ def _judge_rows(texts: Texts) -> Iterator[Finding]:
     """What training refuses, or leaves out where it may."""
     empty = [place for reason, places in texts.bad.items() if reason in _EMPTY_REASONS for place in places]
     if empty:
-        yield _tell("empty", empty, "without a question or an answer, and cannot be trained on. Fill them in, or take them out.")
+        yield _tell("empty", empty, "without a question or an answer, and cannot be trained on. Fill in what is missing, or take it out.")
     others = [(f"cannot be trained on: {reason}.", places) for reason, places in texts.bad.items() if reason not in _EMPTY_REASONS]
     yield from _tell_groups("unusable", others)
 
@@ -156,7 +157,7 @@ def _judge_letters(said: Sequence[_Said]) -> Iterator[Finding]:
     if count >= max(_LEAST_CERTAIN, _MAIN_SHARE * len(guessed)):
         for language in counts:
             if language != main:
-                what = f"in {language}, where nearly all others are in {main}. Leave them out, unless both are meant."
+                what = f"in {language}, where nearly all others are in {main}. Leave such rows out, unless both are meant."
                 yield _tell("language", [source for source, found in guessed.items() if found == language], what)
     private: dict[str, list[str]] = defaultdict(list)
     for one in said:
@@ -198,8 +199,9 @@ def _judge_lengths(examples: Sequence[Conversation | Document], config: TextConf
         yield Finding("lengths", f"Tokens: {describe_lengths([*lengths.values()])}.", (), is_note=True)
     long = {source: length for source, length in lengths.items() if length > config.max_tokens}
     if long:
-        fate = "left out (too_long: drop)" if config.too_long == "drop" else "cut, their ends not learned"
-        what = f"longer than {config.max_tokens} tokens (up to {max(long.values()):,}), and {fate}. Raise max_tokens, or shorten them."
+        fate = "left out (too_long: drop)" if config.too_long == "drop" else "cut, the end not learned"
+        worst, it = f"{by_number(len(long), '', 'up to ')}{max(long.values()):,}", by_number(len(long), "it", "them")
+        what = f"longer than {config.max_tokens} tokens ({worst}), and {fate}. Raise max_tokens, or shorten {it}."
         yield _tell("long", [*long], what)
 
 
@@ -208,7 +210,7 @@ def _judge_lengths(examples: Sequence[Conversation | Document], config: TextConf
 
 def _tell(kind: str, names: Sequence[str], said: str) -> Finding:
     listed = "; ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
-    return Finding(kind, f"{len(names):,} example{'s' * (len(names) != 1)} ({listed}): {said}", tuple(names))
+    return Finding(kind, f"{counted(len(names), 'example')} ({listed}): {said}", tuple(names))
 
 
 def _tell_groups(kind: str, groups: Sequence[tuple[str, Sequence[str]]]) -> Iterator[Finding]:
@@ -216,7 +218,7 @@ def _tell_groups(kind: str, groups: Sequence[tuple[str, Sequence[str]]]) -> Iter
     yield from (_tell(kind, names, said) for said, names in groups[:_SHOWN_GROUPS])
     rest = [name for _, names in groups[_SHOWN_GROUPS:] for name in names]
     if rest:
-        yield _tell(kind, rest, f"of {len(groups) - _SHOWN_GROUPS} more groups of that kind.")
+        yield _tell(kind, rest, f"of {counted(len(groups) - _SHOWN_GROUPS, 'more group')} of that kind.")
 
 
 def _shorten(text: str) -> str:

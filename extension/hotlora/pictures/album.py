@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..engine import examples as shown
 from ..engine.errors import UserError
+from ..engine.plurals import counted
 from .buckets import Fit, choose_bucket, crop_offset
 from .caption_files import MetadataCaptions, path_key, read_caption_beside
 from .captions import make_renderer
@@ -117,7 +118,7 @@ def open_album(config: PictureConfig) -> Album:
     notes = [*_list_others([*captions.problems, *files.focus.problems], said, cards), *_make_notes(cards, config)]
     notes += tell_unused(parts, judged, captions, config, focus=files.focus)
     if unread:
-        notes.append(f"{unread} pictures are not read to their end yet, only their sizes are known. Look again to go on.")
+        notes.append(f"{counted(unread, 'picture')} not read to the end yet: only the size is known. Look again to go on.")
     aside = {name_picture(place_before(f.path), part): f for part in parts for f in part.contents.left_out}
     return Album(cards, tuple(_make_facts(cards, config)), tuple(notes), aside)
 
@@ -270,10 +271,10 @@ def _make_notes(cards: Sequence[Card], config: PictureConfig) -> Iterator[str]:
         yield f"{_count(wrong)} cannot be trained on, and will be left out."
     lacking = sum(bool(card.judged.lacks_caption) and not card.wrong for card in cards)
     if lacking:
-        yield f"{_count(lacking)} without a caption. Write captions, or type a trigger word, which they are then learned as."
+        yield f"{_count(lacking)} without a caption. Write one, or type a trigger word, which is then learned instead."
     enlarged = sum("small: " in card.odd for card in cards)
     if enlarged:
-        yield f"{_count(enlarged)} will be enlarged and come out soft. Use larger ones, a lower resolution, or bucket_no_upscale."
+        yield f"{_count(enlarged)} will be enlarged and come out soft. Use larger pictures, a lower resolution, or bucket_no_upscale."
     unwritten = [card.text for card in train if card.judged.caption and not card.judged.source]
     if unwritten:
         texts = _list_kinds(f"'{text}'" for text in dict.fromkeys(unwritten))

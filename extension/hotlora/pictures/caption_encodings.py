@@ -22,15 +22,15 @@ def find_foreign(config: PictureConfig, captioned: Mapping[str, Captioned]) -> I
     """A finding for each encoding that files are in, and one for those of which nobody can tell."""
     tables = _list_tables(config)
     captions = {name: found.beside for name, found in captioned.items() if not found.is_readable and found.beside}
-    for files, what, word in ((captions, "picture", "captions"), (tables, "table", "captions")):
+    for files, what, word in ((captions, "picture", "with a caption"), (tables, "table", "of captions")):
         codecs = _recognise_all(files.values())
         for codec in dict.fromkeys(codecs.values()):
             names = [name for name, path in files.items() if codecs.get(path) == codec]
             if codec:
                 shown = _shorten(files[names[0]].read_bytes().decode(codec))
-                said = f"{word} in {(KNOWN | _WIDE)[codec]}, which are not read ('{shown}'). Save them as UTF-8."
+                said = f"{word} in {(KNOWN | _WIDE)[codec]}, and not read ('{shown}'). Save it as UTF-8."
             else:
-                said = f"{word} in an encoding that cannot be told, which are not read. Save them as UTF-8 where they were written."
+                said = f"{word} in an encoding that cannot be told, and not read. Save it as UTF-8 where it was written."
             if names:
                 yield make_finding("foreign", names, said, text=codec, what=what)
 

@@ -66,11 +66,11 @@ def _judge_presence(pictures: Mapping[str, Captioned]) -> Iterator[Finding]:
     missing = [name for name in silent if name not in set(empty)]
     without = [name for name in missing if not stand_ins[name]]
     if without:
-        yield make_finding("missing", without, "without a caption, and cannot be trained on. Write captions, or set a trigger word.")
+        yield make_finding("missing", without, "without a caption, and cannot be trained on. Write one, or set a trigger word.")
     alone = [name for name in missing if stand_ins[name]]
     if alone and len(pictures) - len(silent) >= max(_FEWEST, len(alone)):
         word = _shorten(stand_ins[alone[0]])
-        yield make_finding("missing", alone, f"without a caption, while most have one: learned as '{word}' alone. Write captions.")
+        yield make_finding("missing", alone, f"without a caption, while most have one: learned as '{word}' alone. Write one.")
 
 
 def _judge_length(captions: Mapping[str, str], config: PictureConfig, count_tokens: Callable[[str], int] | None) -> Iterator[Finding]:
@@ -79,13 +79,13 @@ def _judge_length(captions: Mapping[str, str], config: PictureConfig, count_toke
         return
     long = [name for name, caption in captions.items() if count_tokens(render_fixed(caption, config)) > most]
     if long:
-        yield make_finding("long", long, f"captions of more than {most} tokens: the rest is not learned. Shorten them.")
+        yield make_finding("long", long, f"with a caption of more than {most} tokens: the rest is not learned. Shorten it.")
 
 
 def _judge_folder(captions: Mapping[str, str], config: PictureConfig, class_words: str) -> Iterator[Finding]:
     garbled = [name for name, caption in captions.items() if find_garbled(caption)]
     if garbled:
-        said = "captions with garbled letters. Mend them, or save them anew as UTF-8."
+        said = "with garbled letters in its caption. Mend the caption, or save it anew as UTF-8."
         yield make_finding("encoding", garbled, said, _list_changed("letters", captions, config))
     same = defaultdict(list)
     for name, caption in captions.items():
@@ -106,7 +106,7 @@ def _judge_tags(captions: Mapping[str, str], config: PictureConfig) -> Iterator[
     tags = {name: listed for name, listed in tags.items() if len(listed) > 1}
     doubled = _list_changed("drop_doubles", {name: captions[name] for name in tags}, config)
     if doubled:
-        yield make_finding("doubles", doubled, "captions that say the same tag twice. Remove the second one.")
+        yield make_finding("doubles", doubled, "with a caption that says the same tag twice. Remove the second one.")
     if len(tags) < max(_FEWEST, len(captions) // 2):
         return
     first, times = Counter(listed[0] for listed in tags.values()).most_common(1)[0]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.errors import UserError
+from ..engine.plurals import by_number, counted
 from .album import Card, Cut, find_preview, find_thumbnail, open_album, put_troubled_first
 from .caption_changes import OPERATIONS, Change, make_change, read_change
 from .caption_editing import USES, Captioned, find_captioned, list_captions, plan_captions
@@ -230,7 +231,7 @@ class PictureEditor:
         """Files of captions that are in another encoding."""
         with self._lock:
             files = plan_utf8(config, names, codec)
-            told = f"Save as UTF-8: {len(files)} file{'s' * (len(files) != 1)}"
+            told = f"Save as UTF-8: {counted(len(files), 'file')}"
             if files:
                 CaptionHistory(config).carry_out(told, files)
             return f"{told}."
@@ -297,12 +298,12 @@ def _plan_change(change: Change, pictures: Mapping[str, Captioned], config: Pict
     apply = {key: make_change(change, folder) for key, folder in configs.items()}
     planned = [(found, apply[id(found.config)](found.caption)) for found in open_ones]
     changes = [(found, text) for found, text in planned if text != found.caption]
-    told = [f"changed {len(changes)} caption{'s' * (len(changes) != 1)}"]
+    told = [f"changed {counted(len(changes), 'caption')}"]
     emptied = sum(not text for _, text in changes)
     for count, said in (
         (len(open_ones) - len(changes), operation.kept),
-        (emptied, "are empty now"),
-        (len(reg), "are regularisation pictures, which show the class without the trigger word"),
+        (emptied, f"{by_number(emptied, 'is', 'are')} empty now"),
+        (len(reg), f"of {by_number(len(reg), 'a regularisation picture', 'regularisation pictures')}, without the trigger word on purpose"),
         (len(fixed), f"cannot be changed here ({fixed[0].path.name}: {fixed[0].refusal.rstrip('.')})" if fixed else ""),
     ):
         if count:

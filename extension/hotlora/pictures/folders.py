@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..engine.errors import UserError
+from ..engine.plurals import counted
 from .caption_files import CAPTION_SUFFIXES, METADATA_NAMES, SideFiles, path_key
 from .focus import FOCUS_NAME
 from .left_out import LEFT_OUT, is_left_out
@@ -114,7 +115,7 @@ def list_contents(root: Path, leave_out: Collection[Path], repeats: int | None =
     contents.metadata.sort(key=lambda path: METADATA_NAMES.index(path.name.lower()))
     if told:
         listed = ", ".join(sorted(told)[:_FIRST]) + (" …" if len(told) > _FIRST else "")
-        said = f"Each epoch shows the pictures of {root.name} {repeats} times, as repeats says"
+        said = f"Each epoch shows the pictures of {root.name} {counted(repeats or 1, 'time')}, as repeats says"
         contents.notes.append(f"{said}, and not as often as the name of {listed} does.")
     elif contents.pictures and not repeats and _repeats_of_root(root)[0] != 1:
         contents.notes.append(_tell_repeats_of_root(contents, root))
@@ -199,8 +200,8 @@ def _repeats_of_root(root: Path) -> tuple[int, str]:
 def _tell_repeats_of_root(contents: Contents, root: Path) -> str:
     repeats, _ = _repeats_of_root(root)
     count = sum(found.folder == root.resolve().name for found in contents.pictures)
-    times = f"{count} picture{'s' * (count != 1)}"
-    return f"Each epoch shows {times} {repeats} times, as the name of the folder {root.name} says. Rename it for another number."
+    often = f"{counted(count, 'picture')} {counted(repeats, 'time')}"
+    return f"Each epoch shows {often}, as the name of the folder {root.name} says. Rename it for another number."
 
 
 def require_pictures(contents: Contents, root: Path, option_name: str) -> None:
@@ -210,9 +211,13 @@ def require_pictures(contents: Contents, root: Path, option_name: str) -> None:
     there = [*contents.captions, *contents.unread, *contents.unknown, *contents.metadata]
     others = sorted({path.suffix.lower() for path in there if path.suffix})
     if contents.switched_off:
-        reason = f"its {len(contents.switched_off)} pictures are in folders that begin with 0_, which switches them off"
+        reason = (
+            f"what is there ({counted(len(contents.switched_off), 'picture')}) is in folders that begin with 0_, which switches them off"
+        )
     elif contents.left_out:
-        reason = f"its {len(contents.left_out)} pictures all lie in the folder '{LEFT_OUT}', where nothing is trained on"
+        reason = (
+            f"what is there ({counted(len(contents.left_out), 'picture')}) lies in the folder '{LEFT_OUT}', where nothing is trained on"
+        )
     elif not any(root.iterdir()):
         reason = "the folder is empty"
     else:

@@ -17,6 +17,7 @@ import numpy as np
 from ..engine.examples import Finding
 from ..engine.files import write_text
 from ..engine.interfaces import Progress
+from ..engine.plurals import by_number
 from .buckets import choose_bucket
 from .caption_health import judge_captions
 from .config import PictureConfig
@@ -134,7 +135,8 @@ class _Memory:
 def _judge_files(broken: Sequence[str], trained: Mapping[str, Seen]) -> Iterator[Finding]:
     """Those that training refuses, or leaves out where it may. ``trained``: without regularisation pictures."""
     if broken:
-        yield make_finding("broken", broken, "cannot be read, and cannot be trained on. Replace them, or leave them out.")
+        it = by_number(len(broken), "it", "them")
+        yield make_finding("broken", broken, f"cannot be read, and cannot be trained on. Replace {it}, or leave {it} out.")
     groups: dict[str, list[str]] = {}
     for name, picture in trained.items():
         groups.setdefault(picture.digest, []).append(name)
@@ -155,11 +157,13 @@ def _judge_sizes(seen: Mapping[str, Seen], options: Mapping[str, PictureConfig],
         if name not in cut_by_hand and 1 - fit.bucket[0] * fit.bucket[1] / (fit.scaled[0] * fit.scaled[1]) > _CUT_AWAY:
             long.append(name)
     if small:
-        worst = f"up to {max(small.values()):.1f} times"
-        said = f"smaller than the training size, enlarged {worst}. Use larger ones, a lower resolution, or bucket_no_upscale."
+        worst = f"{by_number(len(small), '', 'up to ')}{max(small.values()):.1f} times"
+        larger = by_number(len(small), "a larger one", "larger ones")
+        said = f"smaller than the training size, enlarged {worst}. Use {larger}, a lower resolution, or bucket_no_upscale."
         yield make_finding("small", [*small], said)
     if long:
-        said = f"cut by more than {_CUT_AWAY:.0%} to fit a bucket. Set focus points in the album, crop them, or raise max_bucket_reso."
+        point = by_number(len(long), "a focus point in the album, crop it", "focus points in the album, crop them")
+        said = f"cut by more than {_CUT_AWAY:.0%} to fit a bucket. Set {point}, or raise max_bucket_reso."
         yield make_finding("cut", long, said)
 
 
@@ -167,12 +171,16 @@ def _judge_looks(seen: Mapping[str, Seen], measured: Mapping[str, Measured]) -> 
     blurred = [name for name, found in measured.items() if found.blur > _BLURRED]
     poor = [name for name, found in measured.items() if found.quality < _POOR_QUALITY]
     if blurred:
-        yield make_finding("blurred", blurred, "blurred, and a LoRA learns that. Take sharper ones, or leave them out.")
+        instead = by_number(len(blurred), "a sharper one, or leave it out", "sharper ones, or leave them out")
+        yield make_finding("blurred", blurred, f"blurred, and a LoRA learns that. Take {instead}.")
     if poor:
-        yield make_finding("jpeg", poor, f"JPEGs of a quality below {_POOR_QUALITY}: their artefacts are learned. Take the originals.")
+        yield make_finding(
+            "jpeg", poor, f"of a JPEG quality below {_POOR_QUALITY}, whose artefacts are learned. Take what the file was made from."
+        )
     framed = [name for name, found in measured.items() if any(found.bars)]
     if framed:
-        yield make_finding("borders", framed, "with a frame, or bars of one colour, which a LoRA learns. Crop them to what is inside.")
+        it = by_number(len(framed), "it", "them")
+        yield make_finding("borders", framed, f"with a frame, or bars of one colour, which a LoRA learns. Crop {it} to what is inside.")
     moving = [name for name, found in measured.items() if found.moves]
     if moving:
         yield make_finding("moving", moving, "of several pictures, of which the first is learned. Save the best one as PNG instead.")
@@ -244,7 +252,7 @@ def _tell_shapes(
     said = f"Shapes that are trained at, and how many pictures each: {shown}."
     alone = sum(count == 1 for count in buckets.values())
     if alone:
-        said += f" {alone} of these {len(buckets)} have a single picture."
+        said += f" {alone} of these {len(buckets)} {by_number(alone, 'has', 'have')} a single picture."
     if alone and config.batch_size > 1:
         said += f" Batches of {config.batch_size} are never full there: crop those few to a shape that others have."
     yield Finding("shapes", said, (), is_note=True)

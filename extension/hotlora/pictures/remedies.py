@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..engine.examples import Finding, Remedy
+from ..engine.plurals import counted
 
 LEAVE_OUT, SAVE_UTF8 = "leave_out", "utf8"  # beside the operations of caption_changes
 _SHOWN = 3
@@ -24,10 +25,10 @@ class Way:
 
 
 REMEDIES = {
-    "small": Way("Leave these out", LEAVE_OUT),
-    "blurred": Way("Leave these out", LEAVE_OUT),
-    "jpeg": Way("Leave these out", LEAVE_OUT),
-    "broken": Way("Leave these out", LEAVE_OUT),
+    "small": Way("Leave out", LEAVE_OUT),
+    "blurred": Way("Leave out", LEAVE_OUT),
+    "jpeg": Way("Leave out", LEAVE_OUT),
+    "broken": Way("Leave out", LEAVE_OUT),
     "same": Way("Keep one of each, leave the others out", LEAVE_OUT),
     "alike": Way("Keep the best, leave the others out", LEAVE_OUT),
     "foreign": Way("Save as UTF-8", SAVE_UTF8, needs_text=True),
@@ -52,7 +53,7 @@ def make_finding(
     """
     listed = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
     remedy = make_remedy(kind, list(names if mended is None else mended), text)
-    return Finding(kind, f"{len(names)} {what}{'s' * (len(names) != 1)} ({listed}): {said}", tuple(names), remedy)
+    return Finding(kind, f"{counted(len(names), what)} ({listed}): {said}", tuple(names), remedy)
 
 
 def make_remedy(kind: str, names: Sequence[str], text: str = "") -> Remedy | None:

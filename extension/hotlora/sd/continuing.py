@@ -16,6 +16,7 @@ from torch import nn
 
 from ..engine.errors import UserError
 from ..engine.interfaces import AdapterChoice, Target
+from ..engine.plurals import counted
 from ..engine.redrawing import Opened
 from .config import ImageConfig
 from .fitting import check_size, refuse_misfit
@@ -116,8 +117,8 @@ class Continuation:
             return []
         parts = sorted({_WORDS["train_text_encoder" if _is_text(name) else "train_unet"] for name in frozen})
         return [
-            f"{len(frozen)} layers that '{self.weights.name}' has of the {' and the '.join(parts)}, such as {frozen[0]}, are not trained: "
-            "they are applied, and stay in the file as they are."
+            f"of what '{self.weights.name}' has of the {' and the '.join(parts)}, {counted(len(frozen), 'layer')} ({frozen[0]} first) "
+            "will not be trained, but applied, and stay in the file as before."
         ]
 
 
@@ -172,7 +173,7 @@ def open_fitted(path: Path, model: ImageModel) -> Opened:
     for name, layer in found.layers.items():
         shapes = None if found.kind == "lora" else found.shapes[name]
         targets[name] = Target(layer, found.ranks[name], found.alphas[name], 0.0, frozen=True, shapes=shapes)
-    notes = [f"{len(found.kept)} tensors of '{path.name}' are not applied: this model takes no LoRA there."] if found.kept else []
+    notes = [f"not applied of '{path.name}': {counted(len(found.kept), 'tensor')}, where this model takes no LoRA."] if found.kept else []
     choice = AdapterChoice(found.kind, dora_axis=found.dora_axis or "input")
     return Opened(choice, targets, found.read(), found.dora_axis is not None, notes)
 
@@ -202,7 +203,7 @@ def _fit(source: Path, file: LoraFile, model: ImageModel) -> Continuation:
             refuse_misfit(source, file, spelled, model)
     if without_place:
         notes.append(
-            f"{len(without_place)} layers of the text encoder stay in the file as they are, but are not applied while training: "
+            f"kept in the file, but not applied while training: {counted(len(without_place), 'layer')} of the text encoder, because "
             f"the text encoder of {model.name} takes no LoRA here."
         )
     notes += _say(file, names)

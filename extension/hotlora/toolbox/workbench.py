@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..engine.errors import UserError
+from ..engine.plurals import counted
 from ..hosts.shared.tensor_file import list_weight_files
 from .adapters import Adapter
 from .adding import add_up
@@ -49,10 +50,13 @@ def convert_file(lora: Path, output: Path, form: str, *, precision: str = "", fa
     adapter = read_adapter(lora, family)
     if form == GGUF:
         architecture = write_gguf(adapter, output, precision or adapter.precision, base)
-        return [*_tell_notes(adapter), f"{output}: {len(adapter.layers)} layers for GGUF models of the architecture {architecture}."]
+        return [
+            *_tell_notes(adapter),
+            f"{output}: {counted(len(adapter.layers), 'layer')} for GGUF models of the architecture {architecture}.",
+        ]
     made = convert(adapter, form)
     write_adapter(made, output, precision, f"converted from {adapter.form} to {form}")
-    return [*_tell_notes(adapter), f"{output}: {len(made.layers)} layers in {form}'s form."]
+    return [*_tell_notes(adapter), f"{output}: {counted(len(made.layers), 'layer')} in {form}'s form."]
 
 
 def extract_file(
@@ -61,10 +65,13 @@ def extract_file(
     """Write the difference of two models as a LoRA."""
     found = extract(base, tuned, size, tell=tell)
     write_adapter(found.adapter, output, precision, f"the difference of {tuned.stem} and {base.stem}, by {size.describe()}")
-    lines = [f"{output}: {len(found.adapter.layers)} layers that differ, {tell_ranks(found.adapter)}.", tell_kept(found.kept)]
+    lines = [
+        f"{output}: what differs in {counted(len(found.adapter.layers), 'layer')}, {tell_ranks(found.adapter)}.",
+        tell_kept(found.kept),
+    ]
     if found.left_out:
-        first = ", ".join(found.left_out[:3])
-        lines.append(f"note: {len(found.left_out)} tensors differ too and cannot be in a LoRA, such as {first}.")
+        first = ", ".join(found.left_out[:3]) + " …" * (len(found.left_out) > 3)
+        lines.append(f"note: a difference in {counted(len(found.left_out), 'further tensor')} cannot be in a LoRA: {first}.")
     return lines
 
 

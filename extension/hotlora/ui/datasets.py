@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..engine.errors import UserError
 from ..engine.names import check_name
+from ..engine.plurals import counted
 from .zip_files import Allowance, clean_place, is_junk, unpack
 
 _TEXTS = (".txt", ".caption", ".csv", ".jsonl", ".json")  # about examples, as opposed to examples that something is said about
@@ -221,7 +222,7 @@ def _tell(done: Counter, refused: Sequence[str], name: str, suffixes: Sequence[s
 
 
 def _count(number: int) -> str:
-    return f"{number} file{'s' * (number != 1)}"
+    return counted(number, "file")
 
 
 def _name_some(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import gradio as gr
 from ..engine.errors import UserError
 from ..engine.grid import FOLDER, read_grid
 from ..engine.grid_job import foresee_grid
+from ..engine.plurals import counted
 from ..engine.run import FINISHED
 from ..engine.tidying import find_doomed, keep_only, list_checkpoints
 from .compat import answer, message, tell_answered
@@ -171,7 +172,7 @@ class GridSection:
         gone = keep_only(self._jobs, name, label)
         left = list_checkpoints(self._jobs, name)
         stay = " and ".join(dict.fromkeys(one for one in (label, FINISHED) if one in left))
-        told = f"Removed {len(gone)} checkpoints of '{name}'. What stays: {stay}."
+        told = f"Removed {counted(len(gone), 'checkpoint')} of '{name}'. What stays: {stay}."
         return message(told if gone else f"There is nothing to remove from '{name}'.")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine.grid import Cell, Grid
+from ..engine.plurals import by_number, counted
 from .draw import duration, escape, picture_source
 
 _SIDES = ((24, 448), (80, 256), (400, 128))  # up to so many pictures, so large: the page holds them all
@@ -15,8 +16,9 @@ _TEXT = ".txt"
 def describe_plan(count: int, *, is_training: bool, draws: bool = True) -> str:
     """What was ordered, in a sentence."""
     when = "after this step, between others" if is_training else "as soon as the model is free"
-    what, done = ("pictures", "drawn") if draws else ("answers", "written")
-    return f"{count} {what} at most are {done} {when}, without those that are there already. Stop ends it; what is {done} stays."
+    what, done = ("picture", "drawn") if draws else ("answer", "written")
+    most = f"{counted(count, what)} at most {by_number(count, 'is', 'are')}"
+    return f"{most} {done} {when}, without those that are there already. Stop ends it; what is {done} stays."
 
 
 def show_foreseen(count: int, seconds: float | None, *, draws: bool) -> str:

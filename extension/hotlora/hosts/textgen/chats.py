@@ -18,6 +18,7 @@ from typing import Any
 from ...engine.errors import UserError
 from ...engine.files import write_text
 from ...engine.names import check_name
+from ...engine.plurals import by_number, counted
 
 FILE = "chats.jsonl"
 _GREETING = "<|BEGIN-VISIBLE-CHAT|>"
@@ -96,9 +97,10 @@ class ChatHistories:
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise UserError(f"cannot write chats into the data set '{folder.name}': it has others already. Choose another name.")
         write_text(path, text)
-        told = f"{len(lines)} chat{'s' * (len(lines) != 1)} with {answers} answer{'s' * (answers != 1)} are in {path}."
+        told = f"{counted(len(lines), 'chat')} with {counted(answers, 'answer')} {by_number(len(lines), 'is', 'are')} in {path}."
         if unlearned:
-            told += f" {unlearned} further answers are read and not learned: they are about attachments or from tools, which are not in it."
+            further = by_number(unlearned, "answer is read and not learned: it is", "answers are read and not learned: they are")
+            told += f" {unlearned} further {further} about attachments or from tools, which are not in it."
         return folder, told
 
     def _find_files(self) -> Iterator[Path]:

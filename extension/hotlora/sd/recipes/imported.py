@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ...engine.errors import UserError
+from ...engine.plurals import counted
 from ...engine.values import show
 
 _OFF = ("", "0", "0.0", "none", "null", "false", "no", "off")
@@ -45,7 +46,7 @@ class Imported:
 
     def summary(self) -> str:
         """The same for a page, in some sentences."""
-        parts = [f"Imported from {self.source}: {len(self.taken)} options."]
+        parts = [f"Imported from {self.source}: {counted(len(self.taken), 'option')}."]
         if self.differs:
             parts.append("Differs in meaning: " + " ".join(self.differs))
         if self.left_out:
