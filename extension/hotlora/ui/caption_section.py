@@ -49,7 +49,7 @@ class CaptionSection:
                 self.stop = gr.Button("Stop", size="sm", elem_id="hotlora_stop_captions")
             self.status = gr.HTML(elem_id="hotlora_captions_status", elem_classes=["hotlora-live"])
             self.proposals = gr.HTML(elem_id="hotlora_proposals")
-            with gr.Row(elem_classes=["hotlora-buttons"], visible=False) as self.all:
+            with gr.Row(elem_classes=["hotlora-buttons", "hotlora-apart"], visible=False) as self.all:
                 self._accept = gr.Button("Accept all", size="sm", elem_id="hotlora_accept_all")
                 self._refuse = gr.Button("Refuse all", size="sm", elem_id="hotlora_refuse_all")
         self._tick = gr.Button("how far", elem_id="hotlora_captions_tick", elem_classes=["hotlora-hidden"])
@@ -147,7 +147,7 @@ def show_proposals(proposals: Sequence[Any], folder: str) -> str:
         there = f"<del>{escape(proposal.caption)}</del>" if proposal.caption else '<del class="hotlora-muted">no caption</del>'
         buttons = '<button type="button" data-accept="1">Accept</button><button type="button" data-accept="0">Refuse</button>'
         texts = f"<b>{name}</b>{there}<ins>{escape(proposal.proposed)}</ins>"
-        items.append(f'<li data-proposal="{name}"><img alt="" hidden><div>{texts}</div>{buttons}</li>')
+        items.append(f'<li data-proposal="{name}"><img alt="" hidden><div>{texts}</div><p class="hotlora-apart">{buttons}</p></li>')
     more = len(proposals) - _SHOWN
     rest = f'<p class="hotlora-muted">+ {more}</p>' if more > 0 else ""
     return f'<div data-of="{escape(folder)}"><h4>Proposals</h4><ul class="hotlora-proposals">{"".join(items)}</ul>{rest}</div>'

@@ -36,7 +36,7 @@ def show_review(page: Any, folders: Sequence[str], *, refused: bool = False) -> 
     verdicts = {"reopen": "Review all of these again"} if refused else {"accept": "Accept all of these", "refuse": "Refuse all of these"}
     buttons = "".join(f'<button type="button" data-review="all" data-verdict="{key}">{label}</button>' for key, label in verdicts.items())
     take = '<button type="button" data-review="take">Train on what is accepted</button>' if page.accepted else ""
-    foot = f'<div class="hotlora-line-of">{buttons if rows else ""}{_show_pager(page)}{take}</div>'
+    foot = f'<div class="hotlora-line-of hotlora-apart">{buttons if rows else ""}{_show_pager(page)}{take}</div>'
     about = f'data-name="{escape(page.name)}" data-folder="{escape(page.folder)}" data-start="{page.start}" data-refused="{int(refused)}"'
     return f'<div class="hotlora-review hotlora-tools" {about}>{head}{listed}{foot}</div>'
 
@@ -61,7 +61,7 @@ def _show_row(row: Any, *, refused: bool) -> str:
         texts += f"<label><span>{label}</span>{box}</label>"
     place = f"<summary><b>{escape(row.source)}</b> · <span>passage</span> {row.number}</summary>"
     passage = f"<details open>{place}<blockquote>{escape(row.passage)}</blockquote></details>"
-    return f'<li data-key="{escape(row.key)}"><div>{texts}{passage}</div>{buttons}</li>'
+    return f'<li data-key="{escape(row.key)}"><div>{texts}{passage}</div><p class="hotlora-apart">{buttons}</p></li>'
 
 
 def show_chats(chats: Sequence[Any]) -> str:
