@@ -10,6 +10,14 @@ from small_llama import make_llama
 from small_text import make_tokenizer
 
 
+class Unavailable(Exception):
+    """What the program's API answers 503 with."""
+
+    def __init__(self, message):
+        super().__init__(message)
+        self.message = message
+
+
 class Program:
     """The program: its model, its folders, and how it answers."""
 
@@ -33,6 +41,8 @@ class Program:
         self.shared.persistent_interface_state = {}
         self.shared.generation_lock = threading.Lock()
         self.shared.model_dirty_from_training = False
+        self.errors = ModuleType("modules.api.errors")
+        self.errors.ServiceUnavailableError = Unavailable
         self.lora = ModuleType("modules.LoRA")
         self.lora.add_lora_transformers = self.apply_loras
         self.load("small")
@@ -94,6 +104,8 @@ def install(monkeypatch, folder):
     for name, module in {
         "modules": package,
         "modules.LoRA": program.lora,
+        "modules.api": ModuleType("modules.api"),
+        "modules.api.errors": program.errors,
         "modules.shared": program.shared,
         "modules.models": program.models,
     }.items():

@@ -102,12 +102,24 @@ def _make_studio() -> Any:
         why_not=lambda: explain_now(applied=False) or "",
         waits_for=explain_wait,
         hides=("base_model", "quantization", "mixed_precision", "slice_seconds", "metadata_path"),
+        adds_packages=not public,
         add_optuna=f'Add it, moving no other package: "{sys.executable}" "{_ROOT / "install.py"}" optuna',
         shelf=AppliedAdapters(),
         chats=ChatHistories(Path(shared.user_data_dir).resolve() / "logs", folder / "data"),
         live=live,
         models=lambda: {path.parent.name: path.parent for path in sorted(Path(shared.args.model_dir).glob("*/config.json"))},
     )
+
+
+def state_modifier(state: dict[str, Any]) -> dict[str, Any]:
+    """Called before each answer in a chat. Without a model only the program's API comes that far."""
+    from modules import shared
+
+    if shared.model is None and not shared.args.multi_user:
+        from hotlora.hosts.textgen.unloaded import refuse_chat
+
+        refuse_chat(make_studio().jobs.current)
+    return state
 
 
 def custom_css() -> str:

@@ -4,11 +4,12 @@ import importlib.util
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 from hotlora.ui import studio as studios
-from textgen_program import install
+from textgen_program import Unavailable, install
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,3 +106,20 @@ def test_nothing_heavy_is_imported_before_the_tab_is_built():
         names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
         assert names <= {"sys", "traceback", "pathlib", "typing", "importlib.util"}
+
+
+def test_the_programs_api_says_why_there_is_no_model_while_a_run_has_freed_the_gpu(program):
+    script = execute(ROOT / "script.py")._plugin
+    assert script.state_modifier({"stream": False}) == {"stream": False}
+    program.unload()
+    assert script.state_modifier({}) == {}, "nothing trains here, and the program says what it says"
+    jobs, run = script.make_studio().jobs, SimpleNamespace(name="lamp", control=SimpleNamespace(freeing=True))
+    jobs._line.append(run)
+    with pytest.raises(Unavailable) as refused:
+        script.state_modifier({})
+    assert "while 'lamp' is paused. Press Go on in the Train LoRA tab" in refused.value.message
+    run.control.freeing = False
+    assert script.state_modifier({}) == {}, "it is being loaded"
+    run.control.freeing = True
+    program.load("other")
+    assert script.state_modifier({}) == {}, "somebody has loaded another one"
