@@ -2,9 +2,9 @@
 
 The WebUI runs this file in its own Python at every start, before it loads anything, with its own folder as the working
 directory, and prints what this prints. `python install.py` does the same for any other Python, and `python install.py optuna`
-adds what *Find settings* needs as well. Here lies the knowledge of which version fits which host. It imports the standard
-library only: when nothing is to do it must cost next to nothing, and then it prints nothing. Whatever goes wrong becomes one
-sentence and the exit code is 0, because the WebUI must start.
+adds what *Find settings* needs as well; `python install.py --only openpyxl` adds nothing else, as the page's buttons do. Here lies
+the knowledge of which version fits which host. It imports the standard library only: when nothing is to do it must cost next to
+nothing, and then it prints nothing. Whatever goes wrong becomes one sentence and the exit code is 0, because the WebUI must start.
 """
 
 import ctypes
@@ -47,8 +47,13 @@ PEFT_CHOICES = ("0.21.2", "0.18.1", "0.14.0", "0.13.2")  # newest first; 0.18.1 
 BITSANDBYTES_CHOICES = (("0.50.2", "2.4"), ("0.45.5", "2.0"))
 # (version, lowest protobuf): the generated code of 2.21 refuses an older protobuf; 2.20 writes with any from 3.20 to 6.
 TENSORBOARD_CHOICES = (("2.21.0", "6.31.1"), ("2.20.0", "3.19.6"))
-# Of Find settings; HotLoRA works with 4 and 5.
-OPTUNA = "5.0.0"
+# What only some features need, and is added where it is asked for: (version, lowest Python). HotLoRA works with older ones too.
+ON_DEMAND = {
+    "optuna": (("5.0.0", "3.9"),),  # Find settings
+    "openpyxl": (("3.1.5", "3.8"),),  # texts in .xlsx files
+    "pypdf": (("7.1.1", "3.10"),),  # in .pdf files
+    "pyarrow": (("26.0.1", "3.11"), ("20.0.0", "3.9")),  # in .parquet files
+}
 
 # What each needs besides. Where all of that is there, pip is told not to look at what the wheel declares.
 DEPENDENCIES = {
@@ -56,8 +61,11 @@ DEPENDENCIES = {
     "bitsandbytes": "torch numpy packaging",
     "tensorboard": "absl-py grpcio markdown numpy packaging pillow protobuf setuptools tensorboard-data-server werkzeug",
     "optuna": "alembic colorlog numpy packaging pyyaml sqlalchemy tqdm",
+    "openpyxl": "et-xmlfile",
+    "pypdf": "typing-extensions",
+    "pyarrow": "numpy",
 }
-CHECKS = {"peft": "peft", "bitsandbytes": "bitsandbytes", "tensorboard": "torch.utils.tensorboard", "optuna": "optuna"}
+CHECKS = {"tensorboard": "torch.utils.tensorboard", "pyarrow": "pyarrow.parquet"}  # what is imported, where that is not the package
 # A name that cannot be resolved fails at once; a firewall that swallows packets only after this, and the WebUI waits.
 PIP_SETTINGS = dict(PIP_RETRIES="1", PIP_TIMEOUT="10", PIP_DEFAULT_TIMEOUT="10", PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
 UNREACHABLE = "the package index cannot be reached"
@@ -73,15 +81,23 @@ class PipError(Exception):
 
 
 def find_missing(launch) -> list[tuple[str, str]]:
-    """The (name, version) pairs to add. Says what only the user can mend. `launch` is A1111's module, or None."""
+    """The (name, version) pairs to add. `launch` is A1111's module, or None."""
+    asked = sys.argv[1:]
+    wanted = [] if "--only" in asked else find_needed(launch)
+    for name, choices in ON_DEMAND.items():
+        if (name in asked or (name == "optuna" and asks_for("hotlora_optuna", launch))) and is_missing(name):
+            wanted += [(name, version) for version in choose(choices, platform.python_version())]
+    return wanted
+
+
+def find_needed(launch) -> list[tuple[str, str]]:
+    """What training itself lacks. Says what only the user can mend."""
     host = {name: version_of(name) for name in ("transformers", "accelerate", "huggingface_hub", "torchao", "torch", "protobuf")}
     wanted = choose_peft(host)
     if host["torch"] and is_missing("bitsandbytes") and is_built_for_cuda(host["torch"]) and has_nvidia_driver():
         wanted += [("bitsandbytes", version) for version in choose(BITSANDBYTES_CHOICES, host["torch"])]
     if is_missing("tensorboard") and asks_for("hotlora_tensorboard", launch):
         wanted += [("tensorboard", version) for version in choose(TENSORBOARD_CHOICES, host["protobuf"] or NO_END)]
-    if is_missing("optuna") and ("optuna" in sys.argv[1:] or asks_for("hotlora_optuna", launch)):
-        wanted.append(("optuna", OPTUNA))
     return wanted
 
 
@@ -214,7 +230,9 @@ def list_installed() -> dict[str, str]:
 
 def find_broken(name: str) -> str | None:
     """Why the package cannot be imported, or None: the one time that this imports torch, in another process."""
-    check = subprocess.run([sys.executable, "-c", f"import {CHECKS[name]}"], capture_output=True, encoding="utf-8", errors="replace")
+    check = subprocess.run(
+        [sys.executable, "-c", f"import {CHECKS.get(name, name)}"], capture_output=True, encoding="utf-8", errors="replace"
+    )
     return f"it cannot be imported here, and was taken out again ({last_line(check.stderr)})" if check.returncode else None
 
 
@@ -296,7 +314,8 @@ def main() -> None:
             if str(error) == UNREACHABLE:
                 missing += [" ".join(rest) for rest in wanted]
                 wanted = []
-            say(f"cannot add {', '.join(missing)}: {error}. The WebUI and its Train LoRA tab open all the same, and the tab says it too")
+            rest = ". The WebUI and its Train LoRA tab open all the same, and the tab says it too" if launch else ""
+            say(f"cannot add {', '.join(missing)}: {error}{rest}")
 
 
 if __name__ == "__main__":

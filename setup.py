@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-PATTERNS = ("configs/*.yaml", "javascript/*.js", "style.css")
+PATTERNS = ("configs/*.yaml", "javascript/*.js", "style.css", "install.py")
 
 
 class BuildWithShippedFiles(build_py):

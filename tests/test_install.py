@@ -395,6 +395,18 @@ def test_a_command_asks_for_optuna_without_a_webui(environment):
     assert environment.run() == "" and "added optuna 5.0.0" in environment.run("optuna")
 
 
+def test_a_package_that_some_files_need_comes_alone_and_moves_nothing(environment):
+    _make_wheel(environment.wheels, "peft", "0.13.2")
+    _make_wheel(environment.wheels, "openpyxl", "3.1.5", requires=["et-xmlfile"])
+    _make_wheel(environment.wheels, "et_xmlfile", "2.0.0")
+    before = environment.installed()
+    assert "HotLoRA: added et-xmlfile 2.0.0, openpyxl 3.1.5." in environment.run("--only", "openpyxl")
+    assert environment.installed() == {**before, "openpyxl": "3.1.5", "et_xmlfile": "2.0.0"}
+    assert environment.run("--only", "openpyxl") == ""
+    told = environment.run("--only", "pypdf")
+    assert "cannot add pypdf" in told and "WebUI" not in told
+
+
 def test_settings_lie_beside_the_extensions_when_only_the_server_knows_of_another_data_folder(environment):
     environment.put("peft", "0.13.2")
     environment.enter_webui({"hotlora_tensorboard": True})

@@ -45,4 +45,4 @@ def make_studio(task: Task, folder: Path, access: Access) -> Studio:
 
     jobs = Jobs(task.make_host, folder / "runs", task.config_class, check_access=access.check, check_start=check)
     captions = CaptionDesk(ALONE, access) if task is IMAGES else None
-    return open_studio(task, jobs, folder, hides=task.hides, captions=captions)
+    return open_studio(task, jobs, folder, hides=task.hides, captions=captions, adds_packages=access.is_open)

@@ -13,6 +13,7 @@ import gradio as gr
 from ..shipped import find_shipped
 from .compat import READABLE, leave_out_of_host_settings, listen, message
 from .data_section import DataSection
+from .package_section import PackageSection
 from .recipe_section import RecipeSection
 from .search_section import SearchSection
 from .shelf_section import ShelfSection
@@ -53,6 +54,10 @@ def build_page(studio: Studio, borrowed: BorrowedPrompt | None = None, **blocks_
                 shelf = ShelfSection(studio.shelf, studio.live, said) if studio.shelf else None
                 if shelf:
                     shelf.build()
+        if studio.adds_packages and find_shipped("install.py").is_file():
+            packages = PackageSection(said)
+            packages.build()
+            packages.connect()
         data.connect(recipe)
         recipe.connect(watch)
         watch.connect(recipe, shelf)

@@ -40,10 +40,9 @@ class SearchSection:
     def build(self) -> None:
         """What is asked."""
         how: dict[str, Any] = {"interactive": True}
-        missing = _show_missing(*say_missing(self._studio.add_optuna))
         with gr.Accordion("Find settings", open=False, elem_id="hotlora_finding"):
             gr.HTML(hint(_ABOUT))
-            gr.HTML(missing, elem_id="hotlora_find_missing", visible=bool(missing))
+            self._missing = gr.HTML(elem_id="hotlora_find_missing", elem_classes=["hotlora-live"])
             self.minutes = gr.Number(
                 label="Minutes to search",
                 info="Every trial is a whole run of this recipe: give the time of some twenty of them, or set fewer steps.",
@@ -67,7 +66,7 @@ class SearchSection:
                 elem_id="hotlora_find_others",
                 **how,
             )
-            self.find = gr.Button("Find settings", size="sm", elem_id="hotlora_find", interactive=not missing)
+            self.find = gr.Button("Find settings", size="sm", elem_id="hotlora_find")
             self.answer = gr.HTML(elem_id="hotlora_find_answer", elem_classes=["hotlora-live"])
 
     def build_result(self) -> None:
@@ -85,10 +84,13 @@ class SearchSection:
     @property
     def drawn(self) -> list[Any]:
         """The widgets that :meth:`describe` describes."""
-        return [self._found, self._take]
+        return [self._missing, self.find, self._found, self._take]
 
     def describe(self, history: History | None) -> Iterator[Drawing]:
         """For each of :attr:`drawn` what it shows. ``history``: of the search that is shown; None where none is."""
+        missing = _show_missing(*say_missing(self._studio.add_optuna))
+        yield text(missing)
+        yield widget(interactive=not missing)
         if history is None:
             yield from (text(""), widget(visible=False))
             return

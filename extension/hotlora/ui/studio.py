@@ -29,7 +29,23 @@ class Shelf(Protocol):
         ...
 
 
-class Editor(Protocol):
+class Mender(Protocol):
+    """Who carries out what a health report offers; each method raises UserError."""
+
+    def mend(self, config: Any, remedy: Mapping[str, Any]) -> str:
+        """Carry out a finding's remedy; returns what was done."""
+        ...
+
+    def count_steps(self, config: Any) -> int:
+        """How many changes can be undone."""
+        ...
+
+    def undo(self, config: Any) -> str:
+        """The last change; returns what it was."""
+        ...
+
+
+class Editor(Mender, Protocol):
     """How the examples of a data set are edited; each method raises UserError. Documented in ``pictures.editor``."""
 
     def look(
@@ -76,18 +92,6 @@ class Editor(Protocol):
 
     def change(self, config: Any, values: Mapping[str, Any], names: Sequence[str] | None = None, query: str = "") -> str:
         """Many at once; returns what was done."""
-        ...
-
-    def mend(self, config: Any, remedy: Mapping[str, Any]) -> str:
-        """Carry out a finding's remedy; returns what was done."""
-        ...
-
-    def count_steps(self, config: Any) -> int:
-        """How many changes can be undone."""
-        ...
-
-    def undo(self, config: Any) -> str:
-        """The last change; returns what it was."""
         ...
 
     def set_focus(self, config: Any, name: str, point: Any) -> str:
@@ -222,6 +226,7 @@ class Studio:
     shipped_presets: Mapping[str, Path]  # name -> file
     upload_suffixes: Sequence[str]  # what a data set may hold
     editor: Editor | None = None  # where examples can be edited
+    mender: Mender | None = None  # where a report's remedies can be carried out without an editor
     report: Callable[[RunConfig], Iterator[tuple[Progress, list[Finding]]]] | None = None  # what commonly goes wrong with such data
     look_at_columns: Callable[[RunConfig], Columns] | None = None  # the first rows of a table; raises UserError
     captions: Captions | None = None  # where captions can be written by a machine
@@ -240,6 +245,7 @@ class Studio:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # where they differ from the config class's own
     settings: Callable[[], Mapping[str, Any]] = dict  # options that are set elsewhere than on the page
     missing: Callable[[], str] = lambda: ""  # a sentence where a package is missing without which nothing trains
+    adds_packages: bool = False  # whether the page may add packages that some features need: nobody but the program's user reaches it
     add_optuna: str = ""  # how the package is added without which no settings are found, where not simply by pip
     uses_tag: bool = False  # whether adapters are called by <lora:name:weight> in a prompt box of the same page
     shelf: Shelf | None = None  # where adapters are put on the program's model itself
@@ -252,6 +258,7 @@ def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> 
     of_the_task: dict[str, Any] = {
         "look_at": task.look_at,
         "editor": task.make_editor(),
+        "mender": task.make_mender(),
         "report": task.report,
         "look_at_columns": task.look_at_columns,
         "class_pictures": task.make_class_desk(jobs, folder / "data"),
