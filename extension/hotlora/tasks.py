@@ -36,6 +36,7 @@ class Task:
     presets: Mapping[str, Path]  # name -> run file that is shipped
     hides: Sequence[str] = ("slice_seconds", "training_share")  # options that make no sense without a host
     make_editor: Callable[[], Any] = lambda: None  # edits examples (``ui.studio.Editor``); None where nothing can be edited
+    make_mender: Callable[[], Any] = lambda: None  # carries out what a report offers (``ui.studio.Mender``), where no editor does
     report: Callable[[Any], "Iterator[tuple[Progress, list[Finding]]]"] | None = None  # what commonly goes wrong with such data
     look_at_columns: Callable[[Any], "Columns"] | None = None  # given its config: the first rows of a table; raises UserError
     make_class_desk: Callable[[Any, Path], Any] = lambda jobs, folder: None  # draws regularisation pictures (``ui.studio.ClassPictures``)
@@ -149,6 +150,12 @@ def _report_texts(config: TextConfig) -> "Iterator[tuple[Progress, list[Finding]
     return find_health(config, load_tokenizer(Path(config.base_model).expanduser()) if config.base_model else None)
 
 
+def _make_text_mender() -> Any:
+    from .llm.mending import TextMender
+
+    return TextMender()
+
+
 def _look_at_columns(config: TextConfig) -> "Columns":
     from .llm.mapping import look_at_columns
 
@@ -197,6 +204,7 @@ TEXTS = Task(
     check_model=_check_text_model,
     list_suffixes=_list_text_suffixes,
     report=_report_texts,
+    make_mender=_make_text_mender,
     look_at_columns=_look_at_columns,
     presets={
         "FAQ and knowledge": find_shipped("configs/faq.yaml"),

@@ -27,13 +27,26 @@ def find_garbled(text: str) -> Garbled | None:
     if text.isascii():
         return None
     for found in _FOREIGN.finditer(text):
-        letters = found.group()
-        capital = text[: found.start()][-1:].isupper() and letters[0].isupper()  # CAFÉ» is a word with its quotation mark
-        for codec in _CODECS:
-            meant = "" if capital and len(letters) == 2 else _read_rightly(letters, codec)
-            if meant:
-                return Garbled(KNOWN[codec], letters[:_SHOWN], meant[:_SHOWN])
+        codec, meant = _find_meant(text, found)
+        if meant:
+            return Garbled(KNOWN[codec], found.group()[:_SHOWN], meant[:_SHOWN])
     return Garbled("") if _LOST.search(text) else None
+
+
+def mend_garbled(text: str) -> str:
+    """The text with what was meant, wherever that is known."""
+    return text if text.isascii() else _FOREIGN.sub(lambda found: _find_meant(text, found)[1] or found.group(), text)
+
+
+def _find_meant(text: str, found: re.Match[str]) -> tuple[str, str]:
+    """The encoding that letters were wrongly read in, and what was meant; empty where they are no such mistake."""
+    letters = found.group()
+    capital = text[: found.start()][-1:].isupper() and letters[0].isupper()  # CAFÉ» is a word with its quotation mark
+    for codec in _CODECS:
+        meant = "" if capital and len(letters) == 2 else _read_rightly(letters, codec)
+        if meant:
+            return codec, meant
+    return "", ""
 
 
 def _read_rightly(letters: str, codec: str) -> str:

@@ -5,7 +5,7 @@ Reads the data as training does, except that nothing stops it: what training wou
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -20,6 +20,7 @@ from .conversation import Conversation, Document
 from .dataset import describe_lengths, judge_text
 from .formats import Texts, read_texts
 from .garbled import Garbled, find_garbled
+from .mending import offer_remedies, propose_remedy
 from .parts import find_contradictions, find_data
 from .rendering import Renderer
 from .secrets import ACCOUNT, CARD, EMAIL, KEY, PHONE, find_private
@@ -76,7 +77,8 @@ def find_health(config: TextConfig, tokenizer: Any = None, host_template: str | 
     lenient = replace(config, on_bad_data="skip")  # what is bad is told
     texts = read_texts(find_data(config), lenient)
     said = [_take_apart(example) for example in texts.examples]
-    findings = [*_judge_rows(texts), *_judge_answers(said, config), *_judge_doubles(said), *_judge_letters(said)]
+    judged = [*_judge_rows(texts), *_judge_answers(said, config), *_judge_doubles(said), *_judge_letters(said)]
+    findings = [*offer_remedies(judged, config)]
     if tokenizer is None:
         characters = describe_lengths([len(one.whole.strip()) for one in said])
         findings.append(Finding("lengths", f"Characters: {characters}.", (), is_note=True))
@@ -139,11 +141,22 @@ def _judge_doubles(said: Sequence[_Said]) -> Iterator[Finding]:
     for one in said:
         same[_plain(one.asked), _plain(one.answer)].append(one)
     what = "the same, learned that much more often. Keep one."
-    yield from _tell_groups("same", [(what, [one.source for one in group]) for group in same.values() if len(group) > 1])
+    yield from _tell_groups("same", [(what, [one.source for one in group]) for group in same.values() if len(group) > 1], _list_exact(said))
     firsts = [group[0] for group in same.values()]
     alike = group_alike([(one.asked, one.answer) for one in firsts])
     what = "nearly the same, question and answer, and count as often. Keep the best."
     yield from _tell_groups("alike", [(what, [firsts[place].source for place in group]) for group in alike])
+
+
+def _list_exact(said: Sequence[_Said]) -> frozenset[str]:
+    """Those of which the same is there before, to the letter and with all that a conversation has."""
+    seen, exact = set[Any](), set[str]()
+    for one in said:
+        whole = one.example.messages if isinstance(one.example, Conversation) else one.example.text
+        if whole in seen:
+            exact.add(one.source)
+        seen.add(whole)
+    return frozenset(exact)
 
 
 # -- letters -------------------------------------------------------------------------------------------------------------
@@ -180,7 +193,7 @@ def _judge_encodings(said: Sequence[_Said]) -> Iterator[Finding]:
         what = "with lost letters (� or ?? in words). Take them from where they came from once more, as UTF-8."
         if codec:
             what = f"UTF-8 that was read as {codec}: '{shown.seen}' is '{shown.meant}'. Read the original as UTF-8, and save it as that."
-        yield _tell("encoding", [source for source, _ in found], what)
+        yield _tell("encoding", [source for source, _ in found], what, None if codec else ())
 
 
 # -- tokens --------------------------------------------------------------------------------------------------------------
@@ -208,17 +221,19 @@ def _judge_lengths(examples: Sequence[Conversation | Document], config: TextConf
 # -- telling -------------------------------------------------------------------------------------------------------------
 
 
-def _tell(kind: str, names: Sequence[str], said: str) -> Finding:
+def _tell(kind: str, names: Sequence[str], said: str, mended: Collection[str] | None = None) -> Finding:
+    """``mended``: those of them that a remedy would change, where those are not all."""
+    remedy = propose_remedy(kind, [name for name in names if mended is None or name in mended])
     listed = "; ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
-    return Finding(kind, f"{counted(len(names), 'example')} ({listed}): {said}", tuple(names))
+    return Finding(kind, f"{counted(len(names), 'example')} ({listed}): {said}", tuple(names), remedy)
 
 
-def _tell_groups(kind: str, groups: Sequence[tuple[str, Sequence[str]]]) -> Iterator[Finding]:
+def _tell_groups(kind: str, groups: Sequence[tuple[str, Sequence[str]]], mended: Collection[str] | None = None) -> Iterator[Finding]:
     """Each group (what is said of it, its members) by itself; those beyond the first few together."""
-    yield from (_tell(kind, names, said) for said, names in groups[:_SHOWN_GROUPS])
+    yield from (_tell(kind, names, said, mended) for said, names in groups[:_SHOWN_GROUPS])
     rest = [name for _, names in groups[_SHOWN_GROUPS:] for name in names]
     if rest:
-        yield _tell(kind, rest, f"of {counted(len(groups) - _SHOWN_GROUPS, 'more group')} of that kind.")
+        yield _tell(kind, rest, f"of {counted(len(groups) - _SHOWN_GROUPS, 'more group')} of that kind.", mended)
 
 
 def _shorten(text: str) -> str:

@@ -96,7 +96,7 @@ def _read_json_lines(path: Path, encoding: str) -> Iterator[Located]:
             if not line.strip():
                 continue
             value = _parse(line.rstrip())
-            rows = value if _is_list_of_rows(value) else [value]
+            rows = value if is_list_of_rows(value) else [value]
             yield from (Located(f"line {number}", row) for row in rows)
 
 
@@ -111,7 +111,8 @@ def _parse(text: str) -> Any:
         return RowError("its JSON has a number of too many digits, or too many lists in each other")
 
 
-def _is_list_of_rows(value: Any) -> bool:
+def is_list_of_rows(value: Any) -> bool:
+    """Whether a line holds several rows; else it is one."""
     return isinstance(value, list) and bool(value) and (isinstance(value[0], list) or isinstance(value[0], dict) and not is_turn(value[0]))
 
 

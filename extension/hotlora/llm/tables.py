@@ -1,6 +1,7 @@
 """Rows out of tables: CSV and TSV files, and the cells of those that other files hold. A row's names stand above it."""
 
 import csv
+import io
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +38,28 @@ def read_table(path: Path, encoding: str, columns: Mapping[str, str]) -> Iterato
                 if not header_is_next:
                     yield Located(f"row {number}", _name_cells(row, names), note=guessed, mapped=is_mapped)
                 header_is_next, guessed = False, "" if not header_is_next else guessed
+
+
+def list_records(text: str, columns: Mapping[str, str]) -> Iterator[tuple[int, int, int]]:
+    """(number, first line, line behind its last) of each row that :func:`read_table` reads of such a text; lines count from 0."""
+    lines = list(io.StringIO(text, newline=None))
+    told = _SEPARATOR_LINE.fullmatch(lines[0]) if lines else None
+    begin = end = 1 if told else 0
+    delimiter, names, _, _ = _sniff_table(lines[begin:_SNIFFED_LINES], told.group(1) if told else _DELIMITERS, columns)
+
+    def count_lines() -> Iterator[str]:
+        nonlocal end
+        for line in lines[begin:]:
+            end += 1
+            yield line
+
+    first, is_header = begin, bool(names)
+    for number, row in enumerate(_read_records(count_lines(), delimiter), 1):
+        if isinstance(row, list) and any(cell.strip() for cell in row):
+            if not is_header:
+                yield number, first, end
+            is_header = False
+        first = end
 
 
 def cut_table(path: Path, encoding: str) -> list[list[str]]:

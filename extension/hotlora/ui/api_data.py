@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Body, File, Query, UploadFile
 from fastapi import Path as InPath
@@ -16,7 +17,7 @@ from .api_captions import add_captions
 from .api_class import add_class
 from .api_questions import add_chats, add_questions
 from .datasets import add_to_data_set, list_data_sets
-from .studio import Studio
+from .studio import Mender, Studio
 from .zip_files import clean_place
 
 _OPTIONS = Body(..., example={"train_data_dir": "data/mystyle"}, description="Options as in a run file; GET /options lists them.")
@@ -26,6 +27,8 @@ def add_data(router: APIRouter, studio: Studio) -> None:
     """All of it."""
     _add_looks(router, studio)
     _add_sets(router, studio)
+    if studio.mender:
+        _add_mending(router, studio, studio.mender)
     if studio.editor:
         add_album(router, studio, studio.editor)
     if studio.class_pictures:
@@ -57,11 +60,30 @@ def _add_looks(router: APIRouter, studio: Studio) -> None:
     @router.post("/data/report", summary="What commonly goes wrong with such data")
     def report(options: dict = _OPTIONS) -> list:
         """Findings, each with its ``kind``, what is ``said`` of it and what to do, and the ``names`` of the examples that it is about.
-        ``remedy`` is what to send to ``/album/mend`` where the program can mend it, else null. The first report of many pictures takes
-        minutes; later ones look only at what has changed."""
+        ``remedy`` is what to send to ``/album/mend``, of texts to ``/data/mend``, where the program can mend it, else null. The first
+        report of many pictures takes minutes; later ones look only at what has changed."""
         values = dict(studio.settings()) | options
         config = studio.jobs.build_config(values | {"output_name": values.get("output_name") or "unnamed"})
         return [asdict(finding) for _, found in (studio.report(config) if studio.report else ()) for finding in found]
+
+
+def _add_mending(router: APIRouter, studio: Studio, mender: Mender) -> None:
+    def read(options: dict) -> Any:
+        values = dict(studio.settings()) | options
+        return studio.jobs.build_config(values | {"output_name": values.get("output_name") or "unnamed"})
+
+    @router.post("/data/mend", summary="Carry out what the health report of texts offers")
+    def mend(
+        remedy: dict = Body(..., embed=True, description="As in an answer of ``/data/report``; ``names`` may be fewer."),  # noqa: B008
+        options: dict = Body({"train_data_dir": "data/faq.jsonl"}, embed=True),  # noqa: B008
+    ) -> dict:
+        """``message`` says what was done. Refused where the files were changed since the report."""
+        return {"message": mender.mend(read(options), remedy)}
+
+    @router.post("/data/undo", summary="Undo the last of these changes")
+    def undo(options: dict = Body({"train_data_dir": "data/faq.jsonl"}, embed=True)) -> dict:  # noqa: B008
+        """Refused where a file of it was changed meanwhile."""
+        return {"message": mender.undo(read(options))}
 
 
 def _add_sets(router: APIRouter, studio: Studio) -> None:

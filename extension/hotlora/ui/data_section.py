@@ -35,6 +35,7 @@ class DataSection:
     def __init__(self, studio: Studio, said: Any):
         self._studio, self._said = studio, said
         self._reached: dict[str, int] = {}  # how many pictures of a folder an unfinished report has looked at
+        self._mender = studio.editor or studio.mender
         self._album = AlbumSection(studio.editor, said, self._read_config) if studio.editor else None
         self._mask = MaskSection(studio.editor, said, self._read_config) if studio.editor else None
 
@@ -196,17 +197,16 @@ class DataSection:
             if time.monotonic() > until and before < progress.done < progress.total:  # further than before, however slow this computer is
                 self._reached[config.train_data_dir] = progress.done
                 return "", show_looking(folder, progress.done, progress.total)
-        editor = self._studio.editor
-        if editor is None:
+        if self._mender is None:
             return "", show_findings([replace(finding, remedy=None) for finding in findings], folder)
-        return "", show_findings(findings, folder, editor.count_steps(config))
+        return "", show_findings(findings, folder, self._mender.count_steps(config))
 
     def _carry_out(self, wish: str, *shown: Any) -> tuple:
         """A finding's remedy, or the way back, in the folder that was looked at; then what is found now."""
-        asked, editor = json.loads(wish), self._studio.editor
-        assert editor
+        asked, mender = json.loads(wish), self._mender
+        assert mender
         config = self._read_config(shown, asked["folder"])
-        told = editor.mend(config, asked["remedy"]) if asked["remedy"] else editor.undo(config)
+        told = mender.mend(config, asked["remedy"]) if asked["remedy"] else mender.undo(config)
         unfinished, report = self._report(config, asked["folder"])
         return message(told) + unfinished, report
 
