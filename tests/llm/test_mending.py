@@ -121,6 +121,15 @@ def test_no_file_is_left_without_a_row(tmp_path):
     assert remedies(config_of(tmp_path))["contradiction"]["names"] == ("b.jsonl, line 1",)
 
 
+def test_a_file_that_nobody_may_read_does_not_keep_the_others_from_being_mended(tmp_path):
+    write(tmp_path, "jsonl")
+    (tmp_path / "z.jsonl").mkdir()
+    (tmp_path / "y.jsonl").write_bytes(b"\xff\xfe\x00")
+    config = config_of(tmp_path)
+    assert remedies(config).keys() == {"same", "contradiction", "encoding"}
+    assert TextMender().mend(config, remedies(config)["same"]).startswith("Left out 1 row of faq.jsonl.")
+
+
 def test_messages_of_a_tree_do_not_go_alone(tmp_path):
     texts = ["Where is it, do you know?", "TODO"]
     rows = [

@@ -88,7 +88,7 @@ class _Files:
         whole = hashlib.sha256()
         for name, path in self._paths.items():
             if path.suffix.lower() in SUFFIXES:
-                whole.update(f"{name}\0{_digest(path.read_bytes())}\0".encode("utf-8", "surrogateescape"))
+                whole.update(f"{name}\0{_look(path)}\0".encode("utf-8", "surrogateescape"))
         return whole.hexdigest()[:16]
 
     def fit(self, remedy: Remedy) -> Remedy | None:
@@ -277,6 +277,13 @@ class _Originals:
             return None
         whole = all(path.is_relative_to(os.path.abspath(place)) and original.is_file() for path, original, _ in files)
         return (said, files) if files and whole else None
+
+
+def _look(path: Path) -> str:
+    try:
+        return _digest(path.read_bytes())
+    except OSError:
+        return ""  # which is told as what cannot be read
 
 
 def _remove(step: Path) -> None:

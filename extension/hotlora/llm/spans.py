@@ -40,19 +40,15 @@ class Written:
 
 
 def read_written(path: Path, encoding: str) -> Written | None:
-    """None where the text would not be written back byte for byte, or is none.
-
-    Raises:
-        OSError: as the system has it.
-    """
-    data = path.read_bytes()
+    """None where the text would not be written back byte for byte, or cannot be read."""
     try:
+        data = path.read_bytes()
         codec = find_encoding(path, encoding).codec
         mark = next((mark for mark in _MARKS.get(codec, ()) if data.startswith(mark)), b"")
         codec = _WITHOUT[mark] if mark else "utf-8" if codec == "utf-8-sig" else codec
         written = Written(data[len(mark) :].decode(codec), mark, codec)
         return written if written.encode(written.text) == data else None
-    except (RowError, UnicodeError):
+    except (RowError, UnicodeError, OSError):
         return None
 
 
