@@ -170,7 +170,7 @@ def make_forge(monkeypatch, tmp_path, make_model):
     web.memory, web.loads, web.make_model, web.networks.networks_in_memory = Memory(), 0, make_model, {}
     read = web.networks.read = []
     web.networks.load_lora_state_dict = SimpleNamespace(cache_clear=lambda: read.append("cleared"))
-    web.info = SimpleNamespace(filename=str(tmp_path / "one.safetensors"), name="one.safetensors", ids=["one.safetensors"])
+    web.info = SimpleNamespace(filename=str(tmp_path / "one.safetensors"), name="one.safetensors", ids=["one.safetensors"], sha256=None)
     data = SimpleNamespace(sd_model=SimpleNamespace(cond_stage_model=None), forge_hash="")
     data.forge_loading_parameters = {"checkpoint_info": web.info}
     web.sd_models.model_data = data

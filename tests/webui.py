@@ -59,7 +59,7 @@ class Loaded(nn.Module):
         self.model.diffusion_model = nn.Conv2d(4, 4, 1)  # has in_channels, as a U-Net has
         self.model.conditioning_key = "crossattn"
         self.cond_stage_model = SimpleNamespace(id_end=1, wrapped=None)
-        self.sd_checkpoint_info = SimpleNamespace(filename=str(path), name=path.name, ids=[path.stem, path.name])
+        self.sd_checkpoint_info = SimpleNamespace(filename=str(path), name=path.name, ids=[path.stem, path.name], sha256="")
         self.network_layer_mapping = {"layer": self.model.diffusion_model}
         self.applied_token_merged_ratio = 0.5
 

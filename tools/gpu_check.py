@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT / "extension"), str(ROOT / "tools")]
 import torch
 from gpu_bench import Bench, Found, Row
 from gpu_promises import check_base, check_fp16, check_memory, check_resume, check_vae, check_whole
-from gpu_speed import check_gaps, check_plain, check_predicted, check_steps
+from gpu_speed import check_gaps, check_levers, check_plain, check_predicted, check_steps
 
 PIECES: dict[str, Callable[[Bench], Found]] = {
     "base": check_base,
@@ -35,6 +35,7 @@ PIECES: dict[str, Callable[[Bench], Found]] = {
     "predicted": check_predicted,
     "resume": check_resume,
     "whole": check_whole,
+    "levers": check_levers,
 }
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "bitsandbytes")
 

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,40 @@ class _PlainLoop(_Floor):
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.detach()
+
+
+def check_levers(bench: Bench) -> Found:
+    """What might make a card faster and is not built, because no card has said so: on the floor, in turns with the network as it is."""
+    shape = bench.shape("sd15")
+    levers: dict[str, Callable[[Any], Any]] = {
+        "channels_last": lambda unet: unet.to(memory_format=torch.channels_last),
+        "compiled blocks": _compile_blocks,
+    }
+    for size in (1, 4):
+        config = bench.config(shape, batch_size=size, enable_bucket=False)
+        part = describe(Path(config.base_model)).parts["unet"]
+        for name, pull in levers.items():
+            case = f"{shape.told}, batch {size}, {name}"
+            if pull is _compile_blocks and not bench.has_card:
+                yield case, "not checked: on a processor it gains a twentieth, after minutes", {}
+                continue
+            plain, pulled = (load_part(part, bench.device, choose_dtype(config.mixed_precision, bench.device)) for _ in range(2))
+            pull(pulled)
+            floors = {"as it is": _Floor(plain, bench, size, shape), name: _Floor(pulled, bench, size, shape)}
+            first = {way: floor.run(1)[0] for way, floor in floors.items()}[name]
+            times: dict[str, list[float]] = {way: [] for way in floors}
+            for _ in range(3):
+                for way, floor in floors.items():
+                    times[way] += floor.run(bench.steps)[1:]
+            middle = {way: statistics.median(seconds) for way, seconds in times.items()}
+            told = ", ".join(f"{way} {seconds * 1000:.1f} ms" for way, seconds in middle.items())
+            yield case, f"{told}: {middle[name] / middle['as it is']:.2f} of it; its first step {first:.1f} s", middle
+
+
+def _compile_blocks(unet: Any) -> None:
+    for module in unet.modules():
+        if type(module).__name__ == "BasicTransformerBlock":
+            module.compile()
 
 
 def check_gaps(bench: Bench) -> Found:

@@ -34,6 +34,7 @@ class Task:
     check_model: Callable[[Any], None]  # the same of the model that the stand-alone host would load
     list_suffixes: Callable[[], Sequence[str]]  # of the files that a data set may hold
     presets: Mapping[str, Path]  # name -> run file that is shipped
+    import_libraries: Callable[[], None]  # that the stand-alone host needs: seconds, the first time
     hides: Sequence[str] = ("slice_seconds", "training_share")  # options that make no sense without a host
     make_editor: Callable[[], Any] = lambda: None  # edits examples (``ui.studio.Editor``); None where nothing can be edited
     make_mender: Callable[[], Any] = lambda: None  # carries out what a report offers (``ui.studio.Mender``), where no editor does
@@ -57,6 +58,14 @@ def _make_diffusers_host() -> "Host":
     from .hosts.standalone.images import DiffusersHost
 
     return DiffusersHost()
+
+
+def _import_for_images() -> None:
+    from .hosts.standalone.libraries import import_libraries
+
+    import_libraries(
+        "diffusers.UNet2DConditionModel", "diffusers.AutoencoderKL", "transformers.CLIPTextModel", "transformers.CLIPTokenizerFast"
+    )
 
 
 def _look_at_pictures(config: ImageConfig) -> "DataView":
@@ -120,6 +129,7 @@ IMAGES = Task(
         "Small data": find_shipped("configs/small_data.yaml"),
         "Quick try": find_shipped("configs/quick_try.yaml"),
     },
+    import_libraries=_import_for_images,
     make_editor=_make_picture_editor,
     report=_report_pictures,
     make_class_desk=_make_class_desk,
@@ -133,6 +143,12 @@ def _make_transformers_host() -> "Host":
     from .hosts.standalone.texts import TransformersHost
 
     return TransformersHost()
+
+
+def _import_for_texts() -> None:
+    from .hosts.standalone.libraries import import_libraries
+
+    import_libraries("transformers.AutoModelForCausalLM", "transformers.AutoTokenizer")
 
 
 def _look_at_texts(config: TextConfig) -> "DataView":
@@ -212,6 +228,7 @@ TEXTS = Task(
         "Tone of voice": find_shipped("configs/tone_of_voice.yaml"),
         "Continued text": find_shipped("configs/continued_text.yaml"),
     },
+    import_libraries=_import_for_texts,
     hides=("slice_seconds", "training_share", "metadata_path"),
     make_question_desk=_make_question_desk,
     grade=_grade_answer,

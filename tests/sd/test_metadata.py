@@ -10,8 +10,11 @@ import pytest
 import torch
 from hotlora import __version__
 from hotlora.engine.options import build
+from hotlora.hosts.webui.checkpoints import hash_checkpoint
+from hotlora.sd import file_hashes as file_hashes_module
 from hotlora.sd.config import ImageConfig
-from hotlora.sd.metadata import DatasetFacts, FileHashes, build_metadata, file_hashes, write_sidecar
+from hotlora.sd.file_hashes import FileHashes, file_hashes, hash_ahead
+from hotlora.sd.metadata import DatasetFacts, build_metadata, write_sidecar
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 WRITTEN_LATER = {"sshs_model_hash", "sshs_legacy_hash"}  # by write_lora: they are of the tensors
@@ -221,3 +224,21 @@ def test_sidecar_keeps_what_a_person_wrote(tmp_path):
     assert json.loads(write_sidecar(lora, config, "sd1", NOTES).read_text(encoding="utf-8"))["notes"] == "works best at night"
     (tmp_path / "a.json").write_text("{broken", encoding="utf-8")
     assert json.loads(write_sidecar(lora, config, "sd2", NOTES).read_text(encoding="utf-8"))["sd version"] == "SD2"
+
+
+def test_a_file_that_is_hashed_in_the_background_is_read_once(tmp_path):
+    path, before = tmp_path / "model.bin", file_hashes_module._hash_file.cache_info().misses
+    path.write_bytes(b"abc" * 1_000_000)
+    hash_ahead([tmp_path / "gone.bin", path])
+    assert file_hashes(path).sha256 == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
+    hash_ahead([path])
+    assert file_hashes(path).legacy and file_hashes_module._hash_file.cache_info().misses == before + 1
+
+
+def test_a_program_that_knows_its_checkpoint_does_not_wait_for_the_hashes(tmp_path):
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"abc")
+    with file_hashes_module._one_at_a_time:
+        hash_checkpoint(SimpleNamespace(filename=str(path), sha256="ab" * 32))  # or it would never come back
+    hash_checkpoint(SimpleNamespace(filename=str(path), sha256=None))
+    assert file_hashes(path).legacy == "e3b0c442"

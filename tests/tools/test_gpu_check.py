@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "gpu_check.py"
-PIECES = {"base", "memory", "fp16", "vae", "plain", "gaps", "steps", "predicted", "resume", "whole"}
+PIECES = {"base", "memory", "fp16", "vae", "plain", "gaps", "steps", "predicted", "resume", "whole", "levers"}
 
 
 def run(folder: Path, *options: str) -> list[dict]:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from ..engine.errors import UserError
+from ..engine.libraries import wait_for_libraries
 from ..pictures.labels import sentence_from_name
 
 _MAX_TOKENS = 40
@@ -43,6 +44,7 @@ class Blip:
 
 
 def _load_blip(where: str, *, local_files_only: bool) -> tuple:
+    wait_for_libraries()
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
     processor = BlipProcessor.from_pretrained(where, local_files_only=local_files_only)

@@ -8,6 +8,7 @@ from ..captioning.kinds import ALONE
 from ..engine.access import Access
 from ..engine.config import RunConfig
 from ..engine.jobs import Jobs
+from ..engine.libraries import import_ahead
 from ..tasks import IMAGES, TASKS, Task
 from ..ui.api import basic_auth, build_router
 from ..ui.page import build_standalone_page
@@ -20,7 +21,8 @@ def run(options: argparse.Namespace) -> int:
     check_listening(options.host, has_password=bool(options.auth), anyone=options.allow_anyone)
     folder = options.folder.resolve()
     access = Access(None if is_local(options.host) else [folder, *options.data])
-    studio = make_studio(next(task for task in TASKS.values() if task.label == options.task), folder, access)
+    task = next(task for task in TASKS.values() if task.label == options.task)
+    studio = make_studio(task, folder, access)
     name, _, password = (options.auth or "").partition(":")
     page = build_standalone_page(studio)
     app, address, _ = page.launch(
@@ -32,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     )
     app.include_router(build_router(studio, basic_auth({name: password}) if options.auth else None))
     print(f"HotLoRA is at {address} (Ctrl-C ends it; a run in training can be resumed).")
+    import_ahead(task.import_libraries)
     page.block_thread()
     return 0
 

@@ -17,6 +17,7 @@ from .events import Event, Failed, Finished, Paused, Preparing, Searching, Start
 from .files import disk_full
 from .freeing import Freeing
 from .interfaces import Host, Progress
+from .libraries import wait_for_libraries
 from .loop import train
 from .memory import is_out_of_memory, release_all_cached_memory
 from .processes import ALONE, Processes
@@ -76,6 +77,7 @@ class Job:
     def work(self) -> Finished | Failed:
         """Train until done, stopped or failed. While the host holds another model, wait; then go on from the saved state."""
         outcome: Finished | Failed | None = None
+        wait_for_libraries()
         try:
             while outcome is None:
                 outcome = self._train_while_there() or self._wait_for_model()

@@ -12,6 +12,7 @@ import torch
 
 from .config import RunConfig
 from .errors import UserError
+from .libraries import wait_for_libraries
 from .settling import sets_own_rates
 
 _SOURCES = {  # option -> module, class, fixed arguments
@@ -89,6 +90,7 @@ def try_optimizer(config: RunConfig) -> None:
     Raises:
         UserError: as :func:`build_optimizer`, and where it fails in a step.
     """
+    wait_for_libraries()
     rates = sorted({rate for rate in config.learning_rates() if rate}) or [config.learning_rate]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # some arguments and libraries only work there
     groups = [{"params": [torch.nn.Parameter(torch.ones(2, 2, device=device))], "lr": rate} for rate in rates]

@@ -5,6 +5,7 @@ any host: the VAE comes in as a function.
 """
 
 import hashlib
+import itertools
 import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from ..engine.errors import UserError
 from ..engine.files import remove_dead_leftovers, write_bytes
 from ..engine.interfaces import Progress
 from ..engine.processes import ALONE, Processes
+from .ahead import read_ahead
 from .buckets import Fit, crop_offset
 from .config import PictureConfig
 from .dataset import Example
@@ -56,6 +58,9 @@ class _View:
     fit: Fit
     flipped: bool
     offset: tuple[int, int]  # (top, left) before mirroring
+
+
+_Read = tuple[torch.Tensor, torch.Tensor | None]
 
 
 class LatentCache:
@@ -107,9 +112,11 @@ class LatentCache:
         missing = sorted((views[key].fit.bucket, key) for key in lacking)
         done, batches = len(views) - len(missing), list(_cut_batches(missing, self._config.vae_batch_size))
         yield Progress("encoding pictures", done, len(views))
+        own = batches[processes.place :: processes.count]
+        pictures_read = read_ahead(self._read, [views[key] for batch in own for key in batch])
         for start in range(0, len(batches), processes.count):
             mine = batches[start + processes.place] if start + processes.place < len(batches) else []
-            entries = self._encode([views[key] for key in mine]) if mine else []
+            entries = self._encode([views[key] for key in mine], list(itertools.islice(pictures_read, len(mine)))) if mine else []
             for found in processes.gather(dict(zip(mine, entries, strict=True))):
                 for key, entry in found.items():
                     if processes.is_first_here or self._config.cache_latents == "memory":
@@ -127,7 +134,7 @@ class LatentCache:
             if rng is None:
                 raise ValueError("crop: random needs an rng")
             view = _View(example, fit, flipped, crop_offset(fit, rng))
-            entry = self._encode([view])[0]
+            entry = self._encode([view], [self._read(view)])[0]
         else:
             view = _View(example, fit, flipped, crop_offset(fit, focus=example.focus))
             entry = self._load_or_encode(view)
@@ -140,7 +147,7 @@ class LatentCache:
         key = self._key(view)
         entry = self._load(key)
         if entry is None:
-            entry = self._encode([view])[0]
+            entry = self._encode([view], [self._read(view)])[0]
             self._store(key, entry)
         return entry
 
@@ -177,8 +184,9 @@ class LatentCache:
         else:
             write_bytes(self._path(key), safetensors.torch.save(entry | {"checksum": torch.tensor(_checksum(entry))}), flush=False)
 
-    def _encode(self, views: Sequence[_View]) -> list[dict[str, torch.Tensor]]:
-        pixels, masks = zip(*(self._read(view) for view in views), strict=True)
+    def _encode(self, views: Sequence[_View], read: Sequence[_Read]) -> list[dict[str, torch.Tensor]]:
+        """``read``: what :meth:`_read` gives of each."""
+        pixels, masks = zip(*read, strict=True)
         means, stds = self._encode_pixels(torch.stack(pixels))
         entries = []
         for view, mask, mean, std in zip(views, masks, means, stds, strict=True):
@@ -192,7 +200,7 @@ class LatentCache:
             entries.append(entry if mask is None else entry | {"mask": mask})
         return entries
 
-    def _read(self, view: _View) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _read(self, view: _View) -> _Read:
         """The view's pixels and, for masked loss, its mask."""
         example = view.example
         data = read_bytes(example.path)

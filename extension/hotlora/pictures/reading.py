@@ -117,8 +117,11 @@ def cut_pixels(image: Image.Image, fit: Fit, top_left: tuple[int, int]) -> torch
     Lanczos both ways; Pillow widens the filter when shrinking, so nothing aliases. (sd-scripts averages areas when
     shrinking, which is a little softer.) ``top_left`` is in scaled pixels.
     """
-    pixels = np.array(_cut(image, fit, top_left, Image.Resampling.LANCZOS))
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
+    pixels = np.asarray(_cut(image, fit, top_left, Image.Resampling.LANCZOS))
+    values = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)  # by numpy: torch has threads of its own in each thread
+    values /= 127.5
+    values -= 1
+    return torch.from_numpy(values)
 
 
 def cut_mask(mask: Image.Image, fit: Fit, top_left: tuple[int, int], latent_pixels: int) -> torch.Tensor:

@@ -5,14 +5,12 @@ and sharing sites read those. Folder names and option values go in, whole paths 
 """
 
 import datetime
-import functools
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import __version__
 from ..engine.files import write_text
@@ -22,19 +20,13 @@ from ..engine.precision import name_precision
 from ..pictures.config import PictureConfig
 from ..pictures.entries import hide_places, list_sources, list_triggers
 from .config import ImageConfig
+from .file_hashes import FileHashes
 from .model import ImageModel
 from .sizes import Sizes
 
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2-512", "sdxl": "stable-diffusion-xl-v1-base"}
 _BASE_VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
 _SIDECAR_VERSIONS = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
-
-
-class FileHashes(NamedTuple):
-    """Both names that WebUIs know a model file by."""
-
-    legacy: str  # 8 hex digits of the SHA-256 of 64 KiB at 1 MiB
-    sha256: str  # of the whole file
 
 
 @dataclass(frozen=True)
@@ -62,23 +54,6 @@ class DatasetFacts:
     def resolution(self, config: ImageConfig) -> int:
         """The largest that was trained at."""
         return max(options.resolution for options in self.options or [config])
-
-
-def file_hashes(path: Path) -> FileHashes:
-    """Hashes of a checkpoint or VAE file. Gigabytes take seconds, so the answer is kept while the file stays as it is."""
-    about = path.stat()
-    return _hash_file(path.resolve(), about.st_size, about.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=32)
-def _hash_file(path: Path, size_bytes: int, changed_ns: int) -> FileHashes:
-    whole = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            whole.update(piece)
-        file.seek(0x100000)
-        legacy = hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
-    return FileHashes(legacy, whole.hexdigest())
 
 
 def build_metadata(

@@ -30,8 +30,9 @@ from . import objectives
 from .conditions import Conditions, send
 from .config import ImageConfig
 from .continuing import begin, open_fitted
+from .file_hashes import file_hashes
 from .kohya import SAVE_DTYPES, write_lora
-from .metadata import DatasetFacts, build_metadata, file_hashes, write_sidecar
+from .metadata import DatasetFacts, build_metadata, write_sidecar
 from .model import ImageModel, read_sample
 from .names import is_plain_layer
 from .readers import tell_loading

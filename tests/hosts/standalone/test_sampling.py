@@ -100,3 +100,20 @@ def test_demo_model_loads_from_its_yaml_and_draws():
     middle, corner = pixels[24:44, 24:40].mean(dim=(0, 1)), pixels[:6, :6].mean(dim=(0, 1))
     assert middle[0] > middle[1] + 60 and middle[0] > middle[2] + 60  # red
     assert corner.min() > 200  # on white
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sample_prints_no_warning_of_a_schedule_that_is_old(loaded, sampler, recwarn):
+    loaded["sd1"].sample(ask(sampler))
+    assert not [str(told.message) for told in recwarn if "outdated" in str(told.message)]
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "DDIM"])
+@pytest.mark.parametrize("zero_terminal_snr", [False, True])
+def test_the_offset_that_pipelines_ask_for_moves_no_timestep(sampler, zero_terminal_snr):
+    config = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+    ours = make_scheduler(sampler, config, prediction_type="v_prediction", zero_terminal_snr=zero_terminal_snr)
+    without = type(ours).from_config({**ours.config, "steps_offset": 0})
+    for scheduler in (ours, without):
+        scheduler.set_timesteps(7)
+    assert torch.equal(ours.timesteps, without.timesteps)

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...engine.errors import UserError
 from ...sd.config import ImageConfig
-from ...sd.metadata import file_hashes
+from ...sd.file_hashes import file_hashes
 from ...sd.model import Conditioning, SdSampleRequest
 from ...sd.names import name_text_layers, name_unet_layers
 from ..shared.devices import autocast

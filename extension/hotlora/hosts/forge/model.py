@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ...sd.config import ImageConfig
-from ...sd.metadata import file_hashes
+from ...sd.file_hashes import file_hashes
 from ...sd.model import Conditioning, SdSampleRequest
 from ...sd.names import name_text_layers, name_unet_layers
 from ..shared.devices import autocast

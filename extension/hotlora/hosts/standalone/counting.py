@@ -5,6 +5,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from ...engine.libraries import wait_for_libraries
+
 _VOCABULARY = Path(__file__).parent / "checkpoints" / "configs" / "tokenizer"
 
 
@@ -16,6 +18,7 @@ def count_tokens(caption: str) -> int:
 
 @functools.lru_cache(maxsize=1)
 def _load_tokenizer() -> Any:
+    wait_for_libraries()
     import transformers
 
     return transformers.CLIPTokenizerFast.from_pretrained(str(_VOCABULARY), local_files_only=True)

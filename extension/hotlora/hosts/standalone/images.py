@@ -13,6 +13,7 @@ from ...engine.errors import UserError
 from ...engine.interfaces import Trainee
 from ...sd.config import ImageConfig
 from ...sd.continuing import check_initial
+from ...sd.file_hashes import hash_ahead
 from ...sd.model import Conditioning, SdSampleRequest
 from ...sd.names import name_text_layers, name_unet_layers
 from ..shared.devices import autocast, choose_device, choose_dtype
@@ -77,6 +78,7 @@ class DiffusersModel:
         self.warnings: list[str] = []
         if config.quantization != "none":
             check_bits(config.quantization, device)
+        hash_ahead(checkpoint.weight_files())  # while they are read
         parts = load_parts(checkpoint, vae=config.vae, device=device, dtype=self.compute_dtype, bits=config.quantization)
         self.unet, self.vae, self.text_encoders, self.tokenizers = parts.unet, parts.vae, list(parts.text_encoders), parts.tokenizers
         self._spare = SpareModules([self.vae, *([] if config.train_text_encoder else self.text_encoders)])

@@ -19,7 +19,7 @@ _SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
     "Euler": ("EulerDiscreteScheduler", {}),
     "Euler a": ("EulerAncestralDiscreteScheduler", {}),
-    "DDIM": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"}),
+    "DDIM": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False, "timestep_spacing": "leading"}),
 }
 _SCHEDULE_KEYS = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "num_train_timesteps")
 
@@ -42,7 +42,8 @@ def make_scheduler(sampler: str, config: Mapping[str, Any], *, prediction_type: 
     import diffusers
 
     name, options = _SAMPLERS[sampler]
-    settings = {"timestep_spacing": "linspace"} | options | _schedule(config) | {"prediction_type": prediction_type}
+    usual = {"timestep_spacing": "linspace", "steps_offset": 1}  # which pipelines of SD 1.x and 2.x set anyway, with a long warning
+    settings = usual | options | _schedule(config) | {"prediction_type": prediction_type}
     if zero_terminal_snr and prediction_type == "v_prediction":  # pure noise says nothing about itself: epsilon cannot
         settings |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     return getattr(diffusers, name)(**settings)

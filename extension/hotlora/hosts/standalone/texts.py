@@ -7,6 +7,7 @@ import torch
 
 from ...engine.errors import UserError
 from ...engine.interfaces import Trainee
+from ...engine.libraries import wait_for_libraries
 from ...llm.config import TextConfig
 from ..shared.causal_model import CausalModel
 from ..shared.devices import choose_device, choose_dtype
@@ -96,6 +97,7 @@ def _shorten(error: Exception) -> str:
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer in a model's folder. Raises UserError where there is none."""
+    wait_for_libraries()
     from transformers import AutoTokenizer
 
     try:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ...sd.metadata import file_hashes
+from ...sd.file_hashes import file_hashes, hash_ahead
 
 
 def is_wanted(info: Any, wanted: str) -> bool:
@@ -26,8 +26,11 @@ def list_models() -> dict[str, Path]:
     return {info.name: Path(info.filename) for info in sd_models.checkpoint_aliases.values()}
 
 
-def hash_ahead(info: Any) -> None:
-    """Metadata has the checkpoint's hashes. Gigabytes take seconds; the answer is kept, and now nobody waits for the model."""
+def hash_checkpoint(info: Any) -> None:
+    """Metadata has the checkpoint's hashes, and gigabytes take seconds. They are made in the background; where the program has none of
+    its own, by which the run knows its checkpoint, they are made now, when nobody waits for the model."""
     path = Path(info.filename)
-    if path.is_file():
+    if path.is_file() and info.sha256:
+        hash_ahead([path])
+    elif path.is_file():
         file_hashes(path)

@@ -14,7 +14,7 @@ from ...sd.config import ImageConfig
 from ...sd.continuing import check_initial
 from ...sd.model import ImageModel
 from ..shared.turns import Turns
-from .checkpoints import hash_ahead, is_wanted
+from .checkpoints import hash_checkpoint, is_wanted
 from .loras import publish_lora
 from .queue import find_queue_lock
 from .sampling import check_sampler
@@ -84,7 +84,7 @@ class WebuiHost(ABC):
         from ...sd.trainee import ImageTrainee
 
         if self.has_model(config):
-            hash_ahead(self.find_checkpoint(config))
+            hash_checkpoint(self.find_checkpoint(config))
         with find_queue_lock():
             _raise_away(self.explain_absence(config))
             self.make_ready(config)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ....sd.metadata import file_hashes
+from ....sd.file_hashes import file_hashes
 from ...shared.tensor_file import TensorFile
 
 ADVICE = "Choose a plain text-to-image checkpoint of SD 1.x, SD 2.x or SDXL."
