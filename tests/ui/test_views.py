@@ -90,7 +90,7 @@ def test_captions_and_names_of_data_are_text():
 
 
 def test_an_album_that_is_edited_is_text():
-    shown = SimpleNamespace(name=EVIL, text=EVIL, thumbnail=EVIL, problem=EVIL, warning=EVIL, tokens=80)
+    shown = SimpleNamespace(name=EVIL, text=EVIL, thumbnail=EVIL, problem=EVIL, warning=EVIL, tokens=80, mask=False, size=None)
     about = {"count": 1, "names": [EVIL], "start": 0, "tags": [(EVIL, 1)], "left_out": 0, "steps": 0, "most_tokens": 75}
     found = read(show_album(SimpleNamespace(shown=[shown], facts=[(EVIL, EVIL)], notes=[EVIL], **about), EVIL))
     assert found.text.count(EVIL) == 6

@@ -15,6 +15,7 @@ from typing import Any
 from ..engine.access import Access
 from ..engine.errors import UserError
 from ..engine.options import build
+from ..engine.plurals import counted
 from ..pictures.caption_editing import USES, Captioned, find_captioned, list_captions, plan_captions, require_editable
 from ..pictures.caption_history import CaptionHistory
 from ..pictures.config import PictureConfig
@@ -189,7 +190,7 @@ class CaptionDesk:
             else:
                 changes.append((found, text))
         if changes:
-            told = f"Write captions: {_count_captions(self._status.written + len(changes))}"
+            told = f"Write captions: {counted(self._status.written + len(changes), 'caption')}"
             self._step = CaptionHistory(config).carry_out(told, plan_captions(changes), behind=self._step)
         if proposals:
             with self._lock:
@@ -219,13 +220,9 @@ class CaptionDesk:
                     chosen = [name for name in chosen if name in there]
                 changes = [(require_editable(there, name), proposals[name]) for name in chosen]
                 if changes:
-                    CaptionHistory(config).carry_out(f"Accept proposals: {_count_captions(len(changes))}", plan_captions(changes))
+                    CaptionHistory(config).carry_out(f"Accept proposals: {counted(len(changes), 'caption')}", plan_captions(changes))
             write_proposals(config, {name: text for name, text in proposals.items() if name not in set(chosen)})
         return f"{len(chosen)} {'accepted' if accept else 'refused'}, {len(proposals) - len(chosen)} left."
-
-
-def _count_captions(count: int) -> str:
-    return f"{count} caption{'s' * (count != 1)}"
 
 
 def _list_open(config: PictureConfig, settings: CaptionSettings) -> list[tuple[str, Path]]:

@@ -7,6 +7,7 @@ Must not import torch: every command asks.
 import os
 
 from .errors import UserError
+from .plurals import counted
 
 _ENGINES = {"DEEPSPEED": "DeepSpeed", "FSDP": "FSDP", "MEGATRON_LM": "Megatron-LM", "PARALLELISM_CONFIG": "a parallelism config"}
 
@@ -35,7 +36,7 @@ def check_launch(examples_per_step: int, count: int) -> list[str]:
                 "Launch it without."
             )
     if examples_per_step < count:
-        examples = f"{examples_per_step} example{'s' * (examples_per_step > 1)}"
+        examples = counted(examples_per_step, "example")
         raise UserError(
             f"cannot train in {count} processes: a step has {examples}, and they are what is divided. Set batch_size, or "
             f"gradient_accumulation_steps, so that their product is {count} or more."

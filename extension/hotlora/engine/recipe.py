@@ -12,6 +12,7 @@ from .errors import UserError
 from .optimizers import try_optimizer
 from .options import build
 from .places import clean_place, is_ordinary_file
+from .plurals import by_number, counted
 from .run import check_unchanged, read_run_config
 from .values import fold, show
 from .yaml_file import read_value, read_yaml
@@ -91,7 +92,7 @@ def read_prompt_files(values: Mapping[str, Any], notes: list[str], folders: Sequ
             taken.append(prompt)
             continue
         lines = _read_prompt_lines(path)
-        notes.append(f"{len(lines)} sample prompt{'s' * (len(lines) != 1)} {'are' if len(lines) != 1 else 'is'} read from {path}.")
+        notes.append(f"{counted(len(lines), 'sample prompt')} {by_number(len(lines), 'is', 'are')} read from {path}.")
         taken += lines
     return {**values, "sample_prompts": taken}
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..engine.encodings import Encoding
 from ..engine.errors import UserError
+from ..engine.plurals import counted
 from .config import TextConfig
 from .conversation import Conversation, Document
 from .encodings import check_encoding, find_encoding
@@ -86,7 +87,7 @@ class Texts:
 
 def list_notes(noted: Mapping[str, Sequence[str]]) -> list[str]:
     """A sentence for each kind: how many, what about them, and the first names."""
-    return [f"{len(sources):,} example{'s' * (len(sources) != 1)} {kind}: {_name_first(sources)}." for kind, sources in noted.items()]
+    return [f"{counted(len(sources), 'example')} {kind}: {_name_first(sources)}." for kind, sources in noted.items()]
 
 
 def _name_first(sources: Sequence[str]) -> str:

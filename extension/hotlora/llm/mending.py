@@ -5,6 +5,7 @@ Rows are called by their places, which hold for a file as it is: so a remedy say
 host.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -82,7 +83,7 @@ class _Files:
         self._known: dict[str, _File | None] = {}
         self.unfit: dict[str, None] = {}
 
-    @property
+    @functools.cached_property
     def state(self) -> str:
         """Another one where anything about the files is."""
         whole = hashlib.sha256()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..engine.errors import UserError
+from ..engine.plurals import counted
 from .config import TextConfig
 from .conversation import Conversation, Document
 from .formats import Texts, read_texts
@@ -63,7 +64,7 @@ def _settle_contradictions(train: Texts, config: TextConfig) -> None:
     if config.on_bad_data == "stop":
         listed = "".join(f"\n- {line}" for line in shown)
         raise UserError(
-            f"cannot train on {len(said)} question{'s' * (len(said) != 1)} with contradictory answers:{listed}\n"
+            f"cannot train on {counted(len(said), 'question')} with contradictory answers:{listed}\n"
             "Mend that, set several_answers: true where all of them are right, or on_bad_data: skip to go on without them."
         )
     left_out = {id(example) for group in groups for example in group}

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..engine.plurals import counted
 from .columns import find_absent, is_known, knows_shape, looks_like_header, rename
 from .errors import RowError
 from .located import LeftOut, Located
@@ -135,7 +136,7 @@ def _name_cells(row: list[str], names: list[str]) -> Any:
         row = row[:-1]
     if len(row) != count:
         more = '; put "…" around cells that have a delimiter in them' if len(row) > count else ""
-        return RowError(f"it has {len(row)} column{'s' * (len(row) != 1)} and not {count}{more}")
+        return RowError(f"it has {counted(len(row), 'column')} and not {count}{more}")
     return dict(zip(names, row, strict=True)) if names else row
 
 

@@ -266,23 +266,20 @@ def _list_kinds(kinds: Iterable[str]) -> str:
 def _make_notes(cards: Sequence[Card], config: PictureConfig) -> Iterator[str]:
     wrong, train = sum(bool(card.wrong) for card in cards), [card for card in cards if card.use == "train"]
     if wrong and config.on_bad_data == "stop":
-        yield f"{_count(wrong)} cannot be trained on. Mend that, or set on_bad_data to skip to leave them out."
+        yield f"{counted(wrong, 'picture')} cannot be trained on. Mend that, or set on_bad_data to skip to leave them out."
     elif wrong:
-        yield f"{_count(wrong)} cannot be trained on, and will be left out."
+        yield f"{counted(wrong, 'picture')} cannot be trained on, and will be left out."
     lacking = sum(bool(card.judged.lacks_caption) and not card.wrong for card in cards)
     if lacking:
-        yield f"{_count(lacking)} without a caption. Write one, or type a trigger word, which is then learned instead."
+        yield f"{counted(lacking, 'picture')} without a caption. Write one, or type a trigger word, which is then learned instead."
     enlarged = sum("small: " in card.odd for card in cards)
     if enlarged:
-        yield f"{_count(enlarged)} will be enlarged and come out soft. Use larger pictures, a lower resolution, or bucket_no_upscale."
+        soft = f"{counted(enlarged, 'picture')} will be enlarged and come out soft"
+        yield f"{soft}. Use larger pictures, a lower resolution, or bucket_no_upscale."
     unwritten = [card.text for card in train if card.judged.caption and not card.judged.source]
     if unwritten:
         texts = _list_kinds(f"'{text}'" for text in dict.fromkeys(unwritten))
-        yield f"{_count(len(unwritten))} with no caption will be learned as {texts}."
-
-
-def _count(number: int) -> str:
-    return f"{number} picture{'s' * (number != 1)}"
+        yield f"{counted(len(unwritten), 'picture')} with no caption will be learned as {texts}."
 
 
 def _list_others(problems: Sequence[str], said: set[str], cards: Sequence[Card]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..engine.errors import UserError
 from ..engine.interfaces import Progress
+from ..engine.plurals import counted
 from .buckets import Fit, choose_bucket
 from .caption_files import MetadataCaptions, read_caption_beside
 from .config import PictureConfig
@@ -286,4 +287,4 @@ def _list_problems(problems: list[str]) -> str:
     lines = problems[:_SHOWN_PROBLEMS]
     if len(problems) > len(lines):
         lines.append(f"and {len(problems) - len(lines)} more")
-    return f"{len(problems)} problem{'s' * (len(problems) != 1)}." + "".join(f"\n- {line}" for line in lines)
+    return f"{counted(len(problems), 'problem')}." + "".join(f"\n- {line}" for line in lines)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..engine.errors import UserError
+from ..engine.plurals import counted
 from .caption_editing import Captioned, find_caption
 from .caption_files import list_captions_beside
 from .caption_history import CaptionHistory
@@ -43,8 +44,8 @@ def leave_out(config: PictureConfig, names: Sequence[str]) -> str:
         if all(found.path in going for found in part.contents.pictures):
             raise UserError(f"cannot leave out all pictures of {part.root}: nothing would be left to train on. Keep one of them.")
     moves = _list_moves(chosen, _list_owned(parts, going))
-    _carry_out(f"left out {_count(chosen)}", moves, config)
-    return f"Left out {_count(chosen)}: moved into '{LEFT_OUT}', with captions and masks. Nothing is deleted."
+    _carry_out(f"left out {counted(len(chosen), 'picture')}", moves, config)
+    return f"Left out {counted(len(chosen), 'picture')}: moved into '{LEFT_OUT}', with captions and masks. Nothing is deleted."
 
 
 def bring_back(config: PictureConfig, names: Sequence[str]) -> str:
@@ -58,8 +59,8 @@ def bring_back(config: PictureConfig, names: Sequence[str]) -> str:
         mask = None if part.is_reg else aside[part.source.mask_folder].find(place_before(found.path), part.root)
         files = [found.path, *list_captions_beside(found.path, found.siblings), *([mask] if mask else [])]
         moves += [(path, place_before(path)) for path in files]
-    _carry_out(f"brought back {_count(chosen)}", moves, config)
-    return f"Brought back {_count(chosen)}."
+    _carry_out(f"brought back {counted(len(chosen), 'picture')}", moves, config)
+    return f"Brought back {counted(len(chosen), 'picture')}."
 
 
 def _find_all(names: Sequence[str], listed: Mapping[str, tuple[Found, Part]], doing: str) -> list[tuple[Found, Part]]:
@@ -105,7 +106,3 @@ def _carry_out(told: str, moves: Moves, config: PictureConfig) -> None:
     if there:
         raise UserError(f"cannot move a file to {there}: there is one of that name. Rename one of the two.")
     CaptionHistory(config).carry_out(told, {}, moves)
-
-
-def _count(chosen: Sequence[object]) -> str:
-    return f"{len(chosen)} picture{'s' * (len(chosen) != 1)}"

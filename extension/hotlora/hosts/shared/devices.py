@@ -8,6 +8,7 @@ import torch
 
 from ...engine.errors import UserError
 from ...engine.launch import count_launched, place_here
+from ...engine.plurals import counted
 
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _FIRST_WITH_BF16 = (8, 0)  # compute capability: from the RTX 30 series on; older cards only imitate it, slowly
@@ -35,7 +36,7 @@ def _choose_card(kind: str) -> torch.device:
     cards = 1 if kind == "mps" else getattr(torch, kind).device_count()
     if processes > cards:
         raise UserError(
-            f"cannot train in {processes} processes on this computer: it has {cards} GPU{'s' * (cards != 1)}, and each needs one. "
+            f"cannot train in {processes} processes on this computer: it has {counted(cards, 'GPU')}, and each needs one. "
             f"Start {cards} (--nproc_per_node {cards})."
         )
     if kind != "mps":
