@@ -6,12 +6,13 @@ import types
 
 import pytest
 import torch
+from hotlora.engine import optimizers
 from hotlora.engine.config import OPTIMIZERS, SCHEDULERS
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Failed, Finished, Step
 from hotlora.engine.interfaces import Target
 from hotlora.engine.job import Job
-from hotlora.engine.optimizers import try_optimizer
+from hotlora.engine.optimizers import build_scheduler, try_optimizer
 from hotlora.engine.options import build
 from hotlora.engine.run import Run
 from hotlora.sd.config import ImageConfig
@@ -51,6 +52,16 @@ def train(tmp_path, make=ToyTrainee, **options):
     events, _, _ = run_toy(config, host=ToyHost(make))
     assert isinstance(events[-1], Finished)
     return config, [event for event in events if isinstance(event, Step)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_trying_one_spoils_no_picture_that_the_host_draws_meanwhile(tmp_path, monkeypatch, optimizer):
+    torch.manual_seed(5)
+    expected, drawn = torch.rand(3), []
+    torch.manual_seed(5)
+    monkeypatch.setattr(optimizers, "build_scheduler", lambda *args: drawn.append(torch.rand(2)) or build_scheduler(*args))
+    try_optimizer(toy_config(tmp_path / "run", optimizer=optimizer))
+    assert torch.equal(torch.cat([*drawn, torch.rand(1)]), expected)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

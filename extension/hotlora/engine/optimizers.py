@@ -85,7 +85,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 def try_optimizer(config: RunConfig) -> None:
     """Take two steps with the optimizer and its schedule on a handful of numbers, so that what cannot work is said before
-    anything slow starts.
+    anything slow starts. The host may be drawing meanwhile, so torch's random numbers must not be put back to where they were.
 
     Raises:
         UserError: as :func:`build_optimizer`, and where it fails in a step.
@@ -94,20 +94,19 @@ def try_optimizer(config: RunConfig) -> None:
     rates = sorted({rate for rate in config.learning_rates() if rate}) or [config.learning_rate]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # some arguments and libraries only work there
     groups = [{"params": [torch.nn.Parameter(torch.ones(2, 2, device=device))], "lr": rate} for rate in rates]
-    with torch.random.fork_rng(devices=[]):
-        optimizer, _, _ = build_optimizer(config, groups, device)
+    optimizer, _, _ = build_optimizer(config, groups, device)
 
-        def step() -> None:
-            scheduler = build_scheduler(config, optimizer, 2)
-            getattr(optimizer, "train", lambda: None)()
-            for _ in range(2):
-                for group in optimizer.param_groups:
-                    for parameter in group["params"]:
-                        parameter.grad = torch.full_like(parameter, 0.1)
-                optimizer.step()
-                scheduler.step()
+    def step() -> None:
+        scheduler = build_scheduler(config, optimizer, 2)
+        getattr(optimizer, "train", lambda: None)()
+        for _ in range(2):
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.full_like(parameter, 0.1)
+            optimizer.step()
+            scheduler.step()
 
-        _construct(config.optimizer, step, config.optimizer_args)
+    _construct(config.optimizer, step, config.optimizer_args)
 
 
 def _find_class(name: str) -> tuple[type, dict[str, Any]]:
