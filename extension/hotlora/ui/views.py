@@ -296,7 +296,7 @@ def show_runs(rows: Sequence[Row]) -> str:
     """A table of all runs."""
     if not rows:
         return hint("Your runs will be listed here.")
-    heads = "".join(f"<th>{head}</th>" for head in ("", "run", "status", "step", "duration", "loss", "validation", "score"))
+    heads = "<td></td>" + "".join(f"<th>{head}</th>" for head in ("run", "status", "step", "duration", "loss", "validation", "score"))
     table = f'<table class="hotlora-runs"><thead><tr>{heads}</tr></thead><tbody>{"".join(map(_show_row, rows))}</tbody></table>'
     return f'<div class="hotlora-runs-frame" tabindex="0">{table}</div>'
 
