@@ -1,5 +1,6 @@
 """A Gradio page in a real browser: ``serve`` shows one, ``open_page`` looks at it in headless Chromium, without any network."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -8,6 +9,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 import hotlora.ui  # noqa: F401 (before Gradio: see there)
 import pytest
+from hotlora.engine.errors import UserError
+from hotlora.engine.jobs import Jobs
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import sync_playwright
 
@@ -24,6 +27,18 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "open_page" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.fixture(autouse=True)
+def _no_run_left(monkeypatch):
+    """A test that fails leaves its run training: it would take time from all later ones, and Python cannot end beside it."""
+    made, make = [], Jobs.__init__
+    monkeypatch.setattr(Jobs, "__init__", lambda jobs, *args, **options: (made.append(jobs), make(jobs, *args, **options))[1])
+    yield
+    for jobs in made:
+        for name in reversed(jobs.list_line()):
+            with contextlib.suppress(UserError):  # it has ended meanwhile
+                jobs.stop(name)
 
 
 @pytest.fixture(scope="session")
