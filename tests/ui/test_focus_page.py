@@ -140,6 +140,8 @@ def test_what_is_moved_is_saved_when_the_next_picture_is_opened_and_follows_the_
     first = page.locator("#hotlora_cut summary b").inner_text()
     page.locator("#hotlora_resolution").locator("textarea, input").first.fill("256")
     page.wait_for_function("told => document.querySelector('#hotlora_cut summary b').textContent !== told", arg=first)
+    page.get_by_text("Advanced", exact=True).first.click()  # the newest Gradio has what it hides nowhere
+    page.locator("#hotlora_resolutions textarea").first.wait_for(state="attached")
     page.evaluate(
         """() => {
             const box = document.querySelector('#hotlora_resolutions textarea');
