@@ -35,7 +35,8 @@ def test_a_proposal_is_put_into_the_recipe_and_then_it_fits(serve, open_page, st
     assert "GB" in measured and "→" not in measured  # nothing is said of what was not measured
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     button.click()
-    page.wait_for_function("document.querySelector('#hotlora_gradient_checkpointing input').checked")
+    page.get_by_text("Advanced", exact=True).first.click()  # the newest Gradio has what it hides nowhere
+    page.wait_for_function("document.querySelector('#hotlora_gradient_checkpointing input')?.checked")
     page.locator("#hotlora_said", has_text="The recipe has it now").or_(page.get_by_text("The recipe has it now")).first.wait_for()
     page.locator("#hotlora_look_ahead").click()
     page.locator("#hotlora_outlook [data-state=done]").wait_for()
