@@ -64,7 +64,7 @@ endif
 # No program has it yet; the stand-alone page does, where somebody installs Gradio today.
 test-gradio: export OMP_NUM_THREADS := 1
 test-gradio: .venv-gradio/.ready browser
-	$(GRADIO) -m pytest tests/ui
+	$(GRADIO) -m pytest tests/ui --ignore=tests/ui/test_textgen_plugin.py
 
 # What it reached goes into docs/reliability.md. Two sessions at once, one thread each: runs are many and small.
 test-faults: export OMP_NUM_THREADS := 1
