@@ -9,10 +9,18 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 import hotlora.ui  # noqa: F401 (before Gradio: see there)
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from hotlora.engine.access import Access
 from hotlora.engine.errors import UserError
 from hotlora.engine.jobs import Jobs
+from hotlora.sd.config import ImageConfig
+from hotlora.tasks import IMAGES
+from hotlora.ui.api import build_router
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import sync_playwright
+from toy import ToyHost
+from toy_studio import toy_studio
 
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -108,3 +116,13 @@ def serve(tmp_path, monkeypatch):
     yield serve
     for blocks in served:
         blocks.close(verbose=False)
+
+
+@pytest.fixture
+def client(tmp_path):
+    """The HTTP API on pictures, of which only those in tmp_path/data may be reached."""
+    studio = toy_studio(tmp_path, editor=IMAGES.make_editor())
+    studio.jobs = Jobs(ToyHost, tmp_path / "runs", ImageConfig, check_access=Access([tmp_path / "data"]).check)
+    app = FastAPI()
+    app.include_router(build_router(studio, None))
+    return TestClient(app)

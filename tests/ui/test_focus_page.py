@@ -6,22 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
-from hotlora.engine.access import Access
-from hotlora.engine.jobs import Jobs
 from hotlora.engine.options import build
 from hotlora.pictures.buckets import choose_bucket
 from hotlora.pictures.dataset import read_dataset
 from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
-from hotlora.ui.api import build_router
 from hotlora.ui.datasets import add_to_data_set
 from hotlora.ui.page import build_standalone_page
 from pictures import make_pictures
 from PIL import Image, ImageDraw
 from test_accessibility import find_violations
-from toy import ToyHost
 from toy_studio import toy_studio
 
 SIZE = (300, 640)
@@ -167,15 +161,6 @@ def test_it_comes_with_the_pictures_in_a_zip_file(tmp_path):
     made, _ = add_to_data_set(tmp_path / "sets", "people", [Path(packed)], IMAGES.list_suffixes())
     data = read_dataset(build(ImageConfig, {"train_data_dir": str(made), "resolution": 64}))
     assert [example.focus for example in data.train] == [None, (0.5, 0.2), None]
-
-
-@pytest.fixture
-def client(tmp_path):
-    studio = toy_studio(tmp_path, editor=IMAGES.make_editor())
-    studio.jobs = Jobs(ToyHost, tmp_path / "runs", ImageConfig, check_access=Access([tmp_path / "data"]).check)
-    app = FastAPI()
-    app.include_router(build_router(studio, None))
-    return TestClient(app)
 
 
 def test_the_same_by_http_in_allowed_folders_only(client, tmp_path):

@@ -6,20 +6,13 @@ import os
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
-from hotlora.engine.access import Access
-from hotlora.engine.jobs import Jobs
 from hotlora.pictures.reading import read_mask
-from hotlora.sd.config import ImageConfig
 from hotlora.shipped import find_shipped
 from hotlora.tasks import IMAGES
-from hotlora.ui.api import build_router
 from hotlora.ui.labels import LABELS
 from hotlora.ui.page import build_standalone_page
 from pictures import make_pictures
 from PIL import Image
-from toy import ToyHost
 from toy_studio import toy_studio
 
 SHOTS = os.environ.get("HOTLORA_SHOTS")
@@ -177,15 +170,6 @@ def sent(image):
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-@pytest.fixture
-def client(tmp_path):
-    studio = toy_studio(tmp_path, editor=IMAGES.make_editor())
-    studio.jobs = Jobs(ToyHost, tmp_path / "runs", ImageConfig, check_access=Access([tmp_path / "data"]).check)
-    app = FastAPI()
-    app.include_router(build_router(studio, None))
-    return TestClient(app)
 
 
 def ask(client, folder, name="picture 0.png", status=200, **body):

@@ -48,10 +48,7 @@ def read_sent(text: str) -> bytes:
     """What base64 stands for, with or without the ``data:`` before it. Raises UserError."""
     if len(text) > _MOST_CHARACTERS:
         raise UserError(f"cannot take the mask: its {len(text)} characters are more than {_MOST_CHARACTERS}. Send a smaller PNG.")
-    head, _, data = text.rpartition(",")
     try:
-        if head in ("", "data:image/png;base64"):
-            return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    raise UserError("cannot take the mask: it is not written in base64. Send a PNG so.")
+        return base64.b64decode(text.removeprefix("data:image/png;base64,"), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UserError("cannot take the mask: it is not written in base64. Send a PNG so.") from error
