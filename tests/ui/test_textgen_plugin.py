@@ -123,3 +123,4 @@ def test_the_programs_api_says_why_there_is_no_model_while_a_run_has_freed_the_g
     run.control.freeing = True
     program.load("other")
     assert script.state_modifier({}) == {}, "somebody has loaded another one"
+    jobs._line.remove(run)
