@@ -99,6 +99,19 @@ def test_a_damaged_file_is_none(tmp_path, content):
     assert Jobs(None, tmp_path, ToyConfig).list_left() == []
 
 
+def test_programs_that_share_a_folder_keep_each_others_line(tmp_path):
+    one, other = LineFile(tmp_path), LineFile(tmp_path)
+    one.write(["a", "b"])
+    other.write(["c"])
+    assert LineFile(tmp_path).read() == ["c", "a", "b"]
+    one.write(["b"])
+    assert LineFile(tmp_path).read() == ["b", "c"]
+    one.write([])
+    assert LineFile(tmp_path).read() == ["c"]
+    other.write([])
+    assert not (tmp_path / "queue.json").exists()
+
+
 def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path):
     (tmp_path / "queue.json").mkdir()
     LineFile(tmp_path).write(["a"])

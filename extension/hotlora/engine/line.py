@@ -26,13 +26,19 @@ class Left:
 
 
 class LineFile:
-    """The line as it was written last, in the folder of all runs."""
+    """The line as it was written last, in the folder of all runs. Another program may share the folder: its runs stay in the file."""
 
     def __init__(self, folder: Path):
         self._path = folder / _NAME
+        self._known: set[str] = set()  # every name that was read or written here
 
     def read(self) -> list[str]:
         """The runs' names in their order; none where there is no such file, or it is damaged."""
+        names = self._read()
+        self._known.update(names)
+        return names
+
+    def _read(self) -> list[str]:
         try:
             names = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -41,8 +47,10 @@ class LineFile:
 
     def write(self, names: Sequence[str]) -> None:
         """What cannot be written costs no run its training."""
+        self._known.update(names)
+        names = [*names, *(name for name in self._read() if name not in self._known)]
         with contextlib.suppress(OSError, UserError):
             if names:
-                write_text(self._path, json.dumps(list(names)))
+                write_text(self._path, json.dumps(names))
             else:
                 self._path.unlink(missing_ok=True)
