@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import socket
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
@@ -23,7 +24,9 @@ from toy_studio import toy_studio
 
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FIRST_PORT = 20_000 + os.getpid() % 1000 * 10  # every test's, below those that systems give to anybody
+# Chromium draws its own search field anew for each new window, which takes longer than our page. The last list of features counts: after
+# the first two, what Playwright's own has that could matter.
+LEFT_OUT = "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,HttpsUpgrades,MediaRouter,OptimizationHints,PaintHolding"
 NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"
 ELSEWHERE = ("ERR_NAME_NOT_RESOLVED", "Unable to preload CSS for https://")  # Gradio asks for fonts and a script there
 GRADIO_BUGS = (
@@ -52,16 +55,15 @@ def _no_run_left(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def kept(tmp_path_factory):
-    """Headless Chromium, or what else of its family is installed, with a profile: so it compiles Gradio's script once, not for every
-    test. Without a browser the tests are skipped, but fail in CI. NO_BROWSER says that there is to be none."""
+def browser():
+    """Headless Chromium, or what else of its family is installed. Without one the tests are skipped, but fail in CI. NO_BROWSER says
+    that there is to be none."""
     if os.environ.get("NO_BROWSER"):
         pytest.skip("NOT TESTED: the page in a browser, because NO_BROWSER is set")
     named = os.environ.get("CHROME_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
     choices = [{"executable_path": named}] if named else [{"channel": "chrome"}, {"channel": "msedge"}]
     with sync_playwright() as playwright:
-        profile = tmp_path_factory.mktemp("profile")
-        started = next(filter(None, (_start(playwright, profile, choice) for choice in choices)), None)
+        started = next(filter(None, (_start(playwright, choice) for choice in choices)), None)
         if started is None:
             told = "no Chromium or Chrome that runs: install one, or name it in CHROME_PATH"
             pytest.fail(told) if os.environ.get("CI") == "true" else pytest.skip(told)
@@ -69,29 +71,27 @@ def kept(tmp_path_factory):
         started.close()
 
 
-def _start(playwright, profile, choice):
+def _start(playwright, choice):
     try:
-        return playwright.chromium.launch_persistent_context(profile, args=[NO_NETWORK], **choice)
+        return playwright.chromium.launch(args=[LEFT_OUT, NO_NETWORK], **choice)
     except BrowserError:
         return None
 
 
 @pytest.fixture
-def open_page(kept):
-    """``open_page(address, size="phone", theme="dark")`` gives a Playwright page: a test's first in the kept browser, which remembers
-    nothing but what it has compiled, any other in a browser of its own. The test fails where a page's script does; ``open_page.errors``
-    lists what went wrong so far, and a test that provokes an error clears it."""
-    pages, errors = [], []
+def open_page(browser):
+    """``open_page(address, size="phone", theme="dark")`` gives a Playwright page. The test fails where a page's script does;
+    ``open_page.errors`` lists what went wrong so far, and a test that provokes an error clears it."""
+    contexts, errors = [], []
 
     def note(said):
         if said.type == "error" and not any(part in said.text for part in ELSEWHERE):
             errors.append(f"{said.text} {said.location.get('url', '')}")
 
     def open_page(address, size="desktop", theme="light"):
-        page = kept.browser.new_page() if pages else kept.new_page()
-        pages.append(page)
-        page.set_viewport_size(SIZES[size])
-        page.emulate_media(color_scheme=theme)
+        context = browser.new_context(viewport=SIZES[size], color_scheme=theme)
+        contexts.append(context)
+        page = context.new_page()
         page.set_default_timeout(30_000)  # a machine may be busy
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", note)
@@ -101,12 +101,8 @@ def open_page(kept):
 
     open_page.errors = errors
     yield open_page
-    if pages and not pages[0].is_closed():
-        pages[0].evaluate("localStorage.clear()")
-    for page in pages:
-        page.close()
-    kept.clear_cookies()
-    kept.clear_permissions()
+    for context in contexts:
+        context.close()
     assert not [error for error in errors if not any(bug in error for bug in GRADIO_BUGS)]
 
 
@@ -117,32 +113,16 @@ def serve(tmp_path, monkeypatch):
     served = []
 
     def serve(blocks, **options):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
         served.append(blocks)
-        for port in range(FIRST_PORT + len(served), FIRST_PORT + 50):
-            with contextlib.suppress(OSError):  # it is taken
-                blocks.launch(prevent_thread_lock=True, share=False, quiet=True, server_name="127.0.0.1", server_port=port, **options)
-                blocks.app.middleware_stack = _Lasting(blocks.app.middleware_stack)
-                return f"http://127.0.0.1:{port}/"
-        raise AssertionError("no port is free")
+        blocks.launch(prevent_thread_lock=True, share=False, quiet=True, server_name="127.0.0.1", server_port=port, **options)
+        return f"http://127.0.0.1:{port}/"
 
     yield serve
     for blocks in served:
         blocks.close(verbose=False)
-
-
-class _Lasting:
-    """Has the browser keep Gradio's script and style; otherwise it may ask for them anew, and then compiles them anew."""
-
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send):
-        async def send_lasting(message):
-            if message["type"] == "http.response.start" and scope["path"].startswith("/assets/"):
-                message["headers"] = [*message["headers"], (b"cache-control", b"max-age=86400, immutable")]
-            await send(message)
-
-        await self.app(scope, receive, send_lasting)
 
 
 @pytest.fixture
