@@ -1,7 +1,7 @@
 # HotLoRA's commands on Linux and macOS. On Windows use the plain ones in docs/standalone.md.
 #
 #   make demo        set up, train the demo LoRA on the CPU, name the files to look at
-#   make test        lint, then all tests under three sets of packages: the newest, AUTOMATIC1111's, Forge Neo's; two at a time
+#   make test        lint, then all tests under three sets of packages: the newest, AUTOMATIC1111's, Forge Neo's; in four parts, three at a time
 #   make test-gradio the page's tests under the newest Gradio, laid over the newest packages
 #   make test-faults the whole fault harness, some minutes: kills, full disks, damage, odd inputs; `make test` has its short form
 #   make test-hosts  the whole stories in a running AUTOMATIC1111, Forge and text-generation-webui; where those are: see below
@@ -24,19 +24,22 @@ CLASSES := requirements/original-classes.txt
 # Waiting OpenMP threads spin by default; on a machine that does anything else, that makes steps several times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-newest test-a1111 test-neo test-gradio test-faults test-hosts real-a1111 real-forge real-textgen real-classes browser lint bench bench-presets gpu docs clean
+.PHONY: demo test test-newest test-page test-a1111 test-neo test-gradio test-faults test-hosts real-a1111 real-forge real-textgen real-classes browser lint bench bench-presets gpu docs clean
 
 demo: .venv/.ready
 	$(NEWEST) demo/run_demo.py
 
-# One thread each: runs are many and small.
+# One thread each: runs are many and small. Three at a time on two cores, as tests also wait; the longest first, so that none is left alone.
 test: export OMP_NUM_THREADS := 1
 test: lint
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-newest test-a1111 test-neo
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-a1111 test-newest test-page test-neo
 
 # AUTOMATIC1111 and the Forges never have these packages: their own sets test what is theirs.
-test-newest: .venv/.tests-ready browser
-	$(NEWEST) -m pytest $(addprefix --ignore=tests/hosts/,a1111 forge webui)
+test-newest: .venv/.tests-ready
+	$(NEWEST) -m pytest $(addprefix --ignore=tests/,hosts/a1111 hosts/forge hosts/webui ui)
+
+test-page: .venv/.tests-ready browser
+	$(NEWEST) -m pytest tests/ui
 
 # Without the Python of a program only a part of the promise is tested: said loudly, and an error in CI.
 NOT_TESTED_UNDER = @echo; echo "*** NOT TESTED: $(1) set of packages. It needs Python $(2), and there is none on this machine. ***"; \
@@ -52,7 +55,7 @@ test-a1111:
 endif
 
 # What trains pictures, and of the page what its Gradio 4.40 could draw otherwise than the 4.37 of the newest packages; but no texts.
-NEO_PAGE := $(addprefix tests/ui/test_,$(addsuffix .py,a1111_tab accessibility album_editing form page samples_page upload))
+NEO_PAGE := $(addprefix tests/ui/test_,$(addsuffix .py,a1111_tab accessibility form page samples_page upload))
 ifneq ($(or $(wildcard $(NEO)),$(shell tools/find_python.sh 3.13)),)
 test-neo: .venv-neo/.ready browser
 	$(NEO) -m pytest tests/engine tests/pictures tests/sd tests/hosts/forge tests/hosts/webui tests/hosts/shared $(NEO_PAGE)

@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import gc
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -31,12 +32,33 @@ if sys.platform != "linux":
     collect_ignore = [*collect_ignore, "test_processes.py"]  # docs/processes.md says that nobody has tried it elsewhere
 
 
+_OF_CURVES = ["test_readers.py", "test_train_cli.py"]
+_searched = {"modules": 0}
+
+
+@pytest.fixture(autouse=True)
+def _garbage_is_not_looked_for_in_libraries():
+    """Each run ends with a full collection, which would go through the half a million objects of torch, Gradio and others for as long
+    as a small run takes. They stay anyway: what has been imported by now is left out."""
+    if len(sys.modules) > _searched["modules"] + 50:
+        _searched["modules"] = len(sys.modules)
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_ocr(request, monkeypatch):
     """Reading the text in pictures takes a second for each: one file of tests does."""
     if request.path.name != "test_ocr.py":
         monkeypatch.setattr("hotlora.pictures.ocr.find_spec", lambda name: True)
         monkeypatch.setattr("hotlora.pictures.ocr.TextReader.read", lambda reader, picture: "")
+
+
+@pytest.fixture(autouse=True)
+def _no_curve(request, monkeypatch):
+    """Drawing the curve of losses takes longer than all else in a small run: its own test and those of whole runs have it drawn."""
+    if request.path.name not in _OF_CURVES and (loop := sys.modules.get("hotlora.engine.loop")):
+        monkeypatch.setattr(loop, "plot_loss", lambda events, path: None)
 
 
 @pytest.fixture(params=real_webui.EACH_WEBUI)

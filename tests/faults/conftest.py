@@ -4,9 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
 import tally
-from worlds import plot_nothing
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "ui"))  # the toy studio is there
 
@@ -19,9 +17,3 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(table)
     if os.environ.get("HOTLORA_FAULTS_INTO"):
         tally.keep(Path(os.environ["HOTLORA_FAULTS_INTO"]))
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch):
-    """Drawing the curve takes longer than all else in a small run."""
-    monkeypatch.setattr("hotlora.engine.loop.plot_loss", plot_nothing)
