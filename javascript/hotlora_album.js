@@ -19,10 +19,12 @@
     let picked = "";
     let pickedAt = 0;
     let thenStep = 0; // where to go when what was written is saved
+    let quietly = false; // what opens is open already: nothing moves
 
     function pick(card) {
         picked = window.hotloraPicked = card.dataset.name;
         pickedAt = Date.now();
+        quietly = false;
         mark();
         find("#hotlora_pick").click();
     }
@@ -91,9 +93,22 @@
         pick(card);
     }
 
+    // What a button or Undo has made of the caption that is open; not of one that somebody has begun to change.
+    window.hotlora.readAgain = function () {
+        if (!isOpen() || isChanged() || isAside()) return;
+        const name = place().dataset.name;
+        const card = cards().find((other) => other.dataset.name === name);
+        if (!card || (picked && picked !== name)) return; // another one is about to open
+        pick(card);
+        quietly = true;
+    };
+
     window.hotloraOpened = function () {
+        const stays = quietly;
+        quietly = false;
         setTimeout(() => { // the page draws it after it says so
             show();
+            if (stays) return;
             const editor = find("#hotlora_editor");
             if (editor && editor.getBoundingClientRect().bottom > window.innerHeight) editor.scrollIntoView({ block: "nearest" });
             if (isOpen()) box().focus({ preventScroll: true });

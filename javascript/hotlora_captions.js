@@ -17,7 +17,7 @@
         find("#hotlora_decide").click();
     };
 
-    window.hotloraDecided = () => { window.hotlora.lookAgain(); };
+    window.hotloraDecided = () => { window.hotlora.lookAgain(window.hotlora.readAgain); };
 
     document.addEventListener("click", (event) => {
         const button = event.target.closest && event.target.closest("#hotlora_proposals [data-accept]");

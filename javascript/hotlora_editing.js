@@ -48,7 +48,7 @@
     window.hotloraAsked = function () {
         const done = asking;
         asking = null;
-        if (done && done.do !== "look") look({ kept: true });
+        if (done && done.do !== "look") window.hotlora.lookAgain(done.do === "focus" ? null : window.hotlora.readAgain);
         else if (done && done.then) setTimeout(done.then, 150); // the page draws later than it says
         askNext();
     };
@@ -56,8 +56,8 @@
     const look = (changed) => ask({ do: "look", ...changed });
 
     // The same pictures, by the options and files as they are now.
-    window.hotlora.lookAgain = function () {
-        if (album()) look({ kept: true });
+    window.hotlora.lookAgain = function (then) {
+        if (album()) look({ kept: true, then });
         else find("#hotlora_look_again").click();
     };
 

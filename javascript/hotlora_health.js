@@ -69,7 +69,7 @@
     window.hotloraMended = function () {
         setTimeout(() => { // the page draws it after it says so; after a refusal it stays as it was
             for (const button of listButtons()) button.disabled = false;
-            window.hotlora.lookAgain();
+            window.hotlora.lookAgain(window.hotlora.readAgain);
         }, 100);
         whenDrawn();
     };

@@ -108,6 +108,28 @@ def test_captions_are_filtered_changed_at_once_and_undone(serve, open_page, tmp_
     assert page.evaluate("document.documentElement.scrollWidth") <= {"desktop": 1280, "phone": 390}[size]
 
 
+def test_an_open_caption_follows_what_a_button_and_undo_make_of_it(serve, open_page, tmp_path):
+    """It kept the old words: whoever changed a letter of them and saved had undone the undoing."""
+    folder = make_pictures(tmp_path / "cats", 2)
+    page = open_album(serve, open_page, tmp_path, folder)
+    page.locator("#hotlora_album [data-name='picture 1.png']").click()
+    reads = "words => document.querySelector('#hotlora_caption textarea')?.value.trim() === words"
+    before = texts(folder)["picture 1"]
+    page.wait_for_function(reads, arg=before)
+    page.wait_for_function("document.activeElement.closest('#hotlora_caption') !== null")
+    page.locator("#hotlora_change_text").fill("round")
+    do(page, "change", "changed 2 captions")
+    page.wait_for_function(reads, arg=f"round, {before}")
+    assert page.evaluate("document.activeElement.closest('#hotlora_caption') === null"), "the cursor stays where it was"
+    do(page, "undo", "Undone")
+    page.wait_for_function(reads, arg=before)
+    page.locator("#hotlora_caption textarea").fill("words of my own")
+    do(page, "change", "changed 2 captions")
+    page.locator("#hotlora_album figcaption", has_text="round").nth(1).wait_for()
+    page.wait_for_timeout(1500)
+    page.wait_for_function(reads, arg="words of my own")
+
+
 def test_tags_complete_themselves_and_a_caption_tells_its_tokens(serve, open_page, tmp_path):
     folder = tmp_path / "cats"
     make_pictures(folder, 2)

@@ -117,3 +117,19 @@ def test_runs_that_wait_stand_in_their_order_and_are_moved(serve, open_page, tmp
     assert studio.jobs.list_line() == ["first", "third", "second"]
     for name in ("second", "third", "first"):
         studio.jobs.stop(name)
+
+
+def test_each_of_many_problems_stands_on_a_line_of_its_own(serve, open_page, tmp_path):
+    class Refusing(ToyHost):
+        def borrow(self, config):
+            raise UserError("cannot train on this data: 2 problems.\n- a.png: broken.\n- b.png: broken. Mend that.")
+
+    studio = dataclasses.replace(toy_studio(tmp_path), jobs=Jobs(Refusing, tmp_path / "runs", ImageConfig))
+    page = open_page(serve(build_standalone_page(studio)))
+    fill(page, "train_data_dir", tmp_path)
+    fill(page, "output_name", "cat")
+    for button, place in (("look_ahead", "#hotlora_outlook [data-state=failed] p"), ("train", "#hotlora_status .hotlora-bad")):
+        page.locator(f"#hotlora_{button}").click()
+        told = page.locator(place, has_text="- b.png")
+        told.wait_for()
+        assert {"- a.png: broken.", "- b.png: broken. Mend that."} <= set(told.inner_text().splitlines())

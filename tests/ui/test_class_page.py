@@ -51,6 +51,12 @@ def make_studio(tmp_path):
     return studio
 
 
+def assert_arrow_is_inside(accordion):
+    """Also where the heading takes two lines, as on a phone."""
+    box, arrow = accordion.bounding_box(), accordion.locator(".label-wrap .icon").first.bounding_box()
+    assert arrow["x"] + arrow["width"] <= box["x"] + box["width"]
+
+
 @pytest.mark.parametrize(("size", "theme"), [("desktop", "light"), ("phone", "dark")])
 def test_they_are_drawn_stopped_gone_on_with_and_made_a_row(serve, open_page, tmp_path, monkeypatch, size, theme):
     monkeypatch.setattr(Drawer, "seconds", 3)
@@ -58,6 +64,7 @@ def test_they_are_drawn_stopped_gone_on_with_and_made_a_row(serve, open_page, tm
     page = open_page(serve(build_standalone_page(make_studio(tmp_path))), size=size, theme=theme)
     page.locator("#hotlora_beat i").first.wait_for(state="attached")  # it answers
     page.locator("#hotlora_train_data_dir").locator("textarea, input").first.fill(str(cats))
+    assert_arrow_is_inside(page.locator("#hotlora_class").first)
     page.locator("#hotlora_class").get_by_text("Regularisation pictures").first.click()
     page.locator("#hotlora_draw_class").click()
     page.locator("#hotlora_message", has_text="there are no class words").first.wait_for()

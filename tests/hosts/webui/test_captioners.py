@@ -47,13 +47,15 @@ class DeepBooru:
 
     def start(self):
         assert self.lock._lock.locked()
-        if self.error:
-            raise self.error
-        self.model = "gpu"
+        if self.model is None:
+            self.model = "without its weights"
+            if self.error:
+                raise self.error
+            self.model = "gpu"
         self.did.append("start")
 
     def stop(self):
-        self.model.lower()  # as the real one, which has no model where it could not load one
+        self.model.lower()
         self.did.append("stop")
 
     def tag_multi(self, image, force_disable_ranks=False):

@@ -48,7 +48,7 @@ class HostDeepBooru:
         model = deepbooru.model
         with self._turns.take(), _given_back(lambda: model.stop() if model.model is not None else None):
             with _telling("DeepBooru", "model-resnet_custom_v3.pt into models/torch_deepdanbooru"):
-                model.start()
+                _start(model)
             return [_unescape(model.tag_multi(image, force_disable_ranks=True)) for image in images]
 
 
@@ -85,6 +85,17 @@ def _free_memory() -> None:
         return
     lowvram.send_everything_to_cpu()
     devices.torch_gc()
+
+
+def _start(model: Any) -> None:
+    """Both programs make the network before they look for its file: a half-made one would pass for loaded the next time, and tag at
+    random."""
+    found = model.model
+    try:
+        model.start()
+    except Exception:
+        model.model = found
+        raise
 
 
 @contextlib.contextmanager
