@@ -268,11 +268,11 @@ def test_unreadable_files(tmp_path):
         (b"<!DOCTYPE html><html>", "a web page"),
     ):
         (tmp_path / "pointer.safetensors").write_bytes(content)
-        with pytest.raises(UserError, match=f"it is {said}, not the file itself"):
+        with pytest.raises(UserError, match=f"it .*is (only )?{said}"):
             read_lora(tmp_path / "pointer.safetensors")
     for content in (b"", b"not a safetensors file at all", b"\xff" * 64):
         (tmp_path / "broken.safetensors").write_bytes(content)
-        with pytest.raises(UserError, match="it cannot be read"):
+        with pytest.raises(UserError, match="it cannot be read" if content else "it is empty"):
             read_lora(tmp_path / "broken.safetensors")
     (tmp_path / "x.png").write_bytes(b"")
     with pytest.raises(UserError, match="'.png' is not a LoRA file's ending"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..engine.errors import UserError
 from ..engine.plurals import counted
 from .config import TextConfig
-from .conversation import Conversation, Document
+from .conversation import Conversation, Document, bare
 from .formats import Texts, read_texts
 
 _LISTED = 20
@@ -83,18 +83,14 @@ def find_contradictions(examples: Sequence[Conversation | Document]) -> list[lis
     for example in examples:
         if isinstance(example, Conversation):
             last = max(place for place, message in enumerate(example.messages) if message.role == "assistant")
-            before = tuple((message.role, _plain(message.content)) for message in example.messages[:last])
+            before = tuple((message.role, bare(message.content)) for message in example.messages[:last])
             if any(role == "user" for role, _ in before):
                 asked.setdefault(before, []).append(example)
-    return [group for group in asked.values() if len({_plain(_last_answer(example)) for example in group}) > 1]
+    return [group for group in asked.values() if len({bare(_last_answer(example)) for example in group}) > 1]
 
 
 def _last_answer(example: Conversation) -> str:
     return next(message.content for message in reversed(example.messages) if message.role == "assistant")
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _name(example: Conversation) -> str:

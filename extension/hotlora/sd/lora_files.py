@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..engine.errors import UserError
+from ..engine.file_heads import look_at_head
 from .lora_families import describe_keys, find_language
 from .peft_settings import PeftSettings, read_settings
 
@@ -30,7 +31,6 @@ _TENSORS = {"lora_down": "lora_A", "lora_up": "lora_B", "down": "lora_A", "up": 
 _VECTORS = ("alpha", "dora_scale", "lora_magnitude_vector")  # all else is a matrix at least
 _IN_FOLDERS = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
 _PICKLED = (".pt", ".pth", ".ckpt", ".bin")
-_NOT_LOADED = {b"version https://git-lfs": "a Git LFS pointer", b"<!doctype html": "a web page", b"<html": "a web page"}
 
 
 class LoraFile(NamedTuple):
@@ -124,11 +124,9 @@ def open_lora(path: Path) -> Any:
     try:
         return safe_open(str(weights), framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:
-        with open(weights, "rb") as file:
-            start = file.read(64).lstrip().lower()
-        for sign, what in _NOT_LOADED.items():
-            if start.startswith(sign):
-                raise _refusal(path, f"it is {what}, not the file itself", "Download it again.") from None
+        wrong = look_at_head(weights)
+        if wrong:
+            raise _refusal(path, f"it {wrong}", "Download it again.") from None
         raise _refusal(path, f"it cannot be read ({error})", "It is damaged or not a .safetensors file; use another copy.") from None
 
 

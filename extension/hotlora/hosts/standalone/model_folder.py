@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...engine.errors import UserError
+from ...engine.file_heads import look_at_head
 
-_HEAD_BYTES = 512
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json", "vocab.txt", "tekken.json")
 
@@ -137,22 +137,6 @@ def _check_files(folder: Path) -> None:
         wrong = look_at_head(path) or _look_whether_whole(path)
         if wrong:
             raise UserError(f"cannot train on '{folder}': its {path.name} {wrong}. Download that file again.")
-
-
-def look_at_head(path: Path) -> str:
-    """What a file is instead of what its name says, as the end of a sentence; empty where that cannot be seen from its beginning."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    if not head:
-        return "is empty"
-    if start.startswith(b"version https://git-lfs"):
-        return "was not downloaded: it is only a Git LFS pointer (git lfs pull brings the file)"
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        return "is a web page and no such file"
-    if start.startswith((b"entry not found", b"repository not found", b"access to model", b"invalid credentials", b'{"error"')):
-        return f"is a server's message ({head[:60].decode('utf-8', errors='replace').strip()})"
-    return ""
 
 
 def _look_whether_whole(path: Path) -> str:
