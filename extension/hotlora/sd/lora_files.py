@@ -151,6 +151,9 @@ def _sort(path: Path, flat: Mapping[str, torch.Tensor]) -> tuple[dict[str, dict[
         name, suffix = found["layer"].removesuffix("_lora"), found["tensor"] or found["old"]
         if not tensor.numel():
             raise _refusal(path, f"{key} is empty", "It is damaged; use another copy.")
+        if tensor.dim() > 1 and not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise _refusal(path, f"{key} holds {kind}, and weights are fractions", "Use it as it was before it was packed.")
         if not torch.isfinite(tensor.float()).all():
             raise _refusal(path, f"{key} holds values that are no numbers", "It is damaged, or broke down in training; use another copy.")
         if tensor.dim() < 2 and suffix not in _VECTORS:
@@ -181,6 +184,9 @@ def _join_middles(path: Path, layers: dict[str, dict[str, torch.Tensor]]) -> Ite
 def _kind(path: Path, name: str, parts: Mapping[str, torch.Tensor]) -> str:
     """Which kind of adapter a layer's tensors make. Raises UserError where they make none."""
     if {"lora_A", "lora_B"} <= parts.keys():
+        down, up = parts["lora_A"].shape[0], parts["lora_B"].shape[1]
+        if down != up:
+            raise _refusal(path, f"of {name} one matrix has rank {down} and the other {up}", "It is damaged; use another copy.")
         return "lora"
     if {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"} <= parts.keys():
         return "loha"

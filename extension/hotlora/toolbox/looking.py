@@ -2,9 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..engine.errors import UserError
 from ..llm.loading import judge_text_lora
@@ -56,7 +58,7 @@ class Header:
         """ "sd1", "sd2" or "sdxl". Raises UserError where it is another."""
         sizes = {}
         for key, shape in self.shapes.items():
-            for end in (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", "_lora.down.weight"):
+            for end in (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight"):
                 if key.endswith(end) and len(shape) > 1:
                     sizes[key.removesuffix(end)] = shape[1]
         return find_family(sizes or dict.fromkeys((key.partition(".")[0] for key in self.shapes), 0), self.metadata, self.path)
@@ -169,8 +171,9 @@ def check(path: Path, family: str = "", names: Names | None = None) -> list[str]
         find_text_weights(place)
         raise UserError(f"cannot check '{path}': its weights are pickled. Convert them to .safetensors with peft.")
     header = Header(path)
+    damage = _list_damage(header)
     if header.is_text:
-        return judge_text_lora(header.config, header.shapes)
+        return [*damage, *judge_text_lora(header.config, header.shapes)]
     verdicts = judge_image_lora(
         header.shapes,
         family or header.find_family(),
@@ -178,4 +181,23 @@ def check(path: Path, family: str = "", names: Names | None = None) -> list[str]
         names=names,
         in_peft_folder=header.config is not None,
     )
-    return [str(verdict) for verdict in verdicts]
+    return [*damage, *map(str, verdicts)]
+
+
+def _list_damage(header: Header) -> list[str]:
+    """What is wrong with a file that programs load all the same, and then draw black pictures or write nonsense."""
+    with open_lora(header.path) as file:
+        broken = [key for key in header.shapes if not torch.isfinite(file.get_tensor(key).float()).all()]
+    packed = [key for key, kind in header.dtypes.items() if kind.startswith(("I", "U", "BOOL")) and len(header.shapes[key]) > 1]
+    odd = [f"{name}, down {down} and up {up}" for name, down, up in _pair_ranks(header.shapes) if down != up]
+    told = {"hold values that are no numbers": broken, "hold no fractions": packed, "are of two ranks": odd}
+    return [f"Damaged: {len(names)} of its tensors {what} ({names[0]}). Use another copy." for what, names in told.items() if names]
+
+
+def _pair_ranks(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, int, int]]:
+    """(layer, rank of its first matrix, rank of its second) of plain LoRA."""
+    for down, up in (("lora_down", "lora_up"), ("lora_A", "lora_B")):
+        for key, shape in shapes.items():
+            other = shapes.get(key.replace(f".{down}.", f".{up}."), ())
+            if f".{down}." in key and len(shape) > 1 and len(other) > 1 and key.replace(f".{down}.", ".lora_mid.") not in shapes:
+                yield key.partition(f".{down}.")[0], shape[0], other[1]

@@ -14,6 +14,7 @@ from .text_files import read_text_lora, write_text_lora
 _OF_IMAGES = (
     *("lora_unet_", "lora_te", "lycoris_", "text_encoder", "text_model", "down_blocks", "up_blocks", "mid_block", "input_blocks"),
     *("output_blocks", "middle_block", "transformer_blocks", "bundle_emb", "clip_l", "clip_g", "double_blocks", "joint_blocks"),
+    "diffusion_model.",
 )
 
 

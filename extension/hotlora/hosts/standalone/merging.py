@@ -36,7 +36,8 @@ def merge_adapter(adapter: Path, base: Path, output: Path, *, trust_remote_code:
     check_model_folder(base, trust_remote_code=trust_remote_code)
     adapter = adapter.parent if adapter.is_file() else adapter
     said = _read_config(adapter)
-    net = load_net(base, "auto", trust_remote_code=trust_remote_code)
+    notes: list[str] = []
+    net = load_net(base, "auto", notes, trust_remote_code=trust_remote_code)
     stored = {name: parameter.dtype for name, parameter in net.named_parameters()}
     trained_on = str(said.get("base_model_name_or_path") or "")
     told = warn_other_base(trained_on, read_fingerprint(adapter), fingerprint_model(net), base.name)
@@ -51,7 +52,7 @@ def merge_adapter(adapter: Path, base: Path, output: Path, *, trust_remote_code:
         for name in ("chat_template.jinja",):
             if (adapter / name).is_file():
                 shutil.copy2(adapter / name, folder / name)
-    return told
+    return " ".join(said for said in (told, *notes) if said)
 
 
 def _refuse_quantised(base: Path) -> None:

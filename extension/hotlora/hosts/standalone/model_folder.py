@@ -32,6 +32,7 @@ _UNPACKERS = {
     "higgs": ("flute",),
     "spqr": ("spqr_quant",),
 }
+_PARTS = ("text_config", "quantization_config")
 _ONLY_ANSWER = ("exl2", "exl3", "marlin", "mlx")
 
 
@@ -67,10 +68,13 @@ def quantization_of(config: dict[str, Any]) -> str:
         or config.get("compression_config")
         or (config.get("text_config") or {}).get("quantization_config")
     )
+    if not said and isinstance(config.get("quantization"), dict) and "group_size" in config["quantization"]:
+        return "mlx"  # Apple's
     if not isinstance(said, dict):
         return ""
     method = str(said.get("quant_method") or "").lower()
-    return method or ("bitsandbytes" if said.get("load_in_4bit") or said.get("load_in_8bit") else "an unknown method")
+    packed = "bitsandbytes" if said.get("load_in_4bit") or said.get("load_in_8bit") else "a method that it does not name, as mlx"
+    return method or packed
 
 
 def _say_what(folder: Path) -> str:
@@ -96,8 +100,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = _read_json(path)
         if not config:
             raise ValueError("it holds no settings")
-        if not isinstance(config.get("model_type", ""), str) or not isinstance(config.get("text_config") or {}, dict):
-            raise ValueError("its model_type or text_config is none")
+        if not isinstance(config.get("model_type", ""), str) or not all(isinstance(config.get(key) or {}, dict) for key in _PARTS):
+            raise ValueError(f"its model_type, {' or '.join(_PARTS)} is none")
     except ValueError as error:
         raise UserError(f"cannot read '{path}': {error}. Download the model again.") from error
     return config
@@ -172,7 +176,7 @@ def _look_whether_whole(path: Path) -> str:
 def _check_packing(folder: Path, config: dict[str, Any]) -> None:
     method = quantization_of(config)
     instead = "Give the same model unquantised, with quantization: 4bit where memory is short"
-    if method in _ONLY_ANSWER:
+    if method in _ONLY_ANSWER or " " in method:
         raise UserError(f"cannot train on '{folder}': its weights are packed with {method}, which only answers. {instead}.")
     needed = _UNPACKERS.get(method, ())
     if needed and not any(_is_installed(name) for name in needed):
@@ -196,6 +200,7 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
 
     kind, code = config.get("model_type"), config.get("auto_map")
     if kind in CONFIG_MAPPING_NAMES:
+        _check_purpose(folder, config)
         return
     if isinstance(code, dict):
         files = sorted({str(place).rpartition("--")[2].partition(".")[0] + ".py" for place in code.values() if isinstance(place, str)})
@@ -207,3 +212,20 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
         f"cannot load '{folder}' as a language model: transformers {transformers.__version__} knows no models of the kind '{kind}'. "
         "Use another model, or a transformers that knows it."
     )
+
+
+def _check_purpose(folder: Path, config: dict[str, Any]) -> None:
+    """Models that do not write on from what they have read are loaded as if they did, half of them or seeing the words to come."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    kinds, kind = [name for name in config.get("architectures") or () if isinstance(name, str)], str(config.get("model_type"))
+    writes_on = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES}
+    instead = "Give a model that does, such as those for chats"
+    if any(name.endswith("ForCausalLM") for name in kinds) or config.get("is_decoder"):
+        return
+    if any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in kinds) and not config.get("is_encoder_decoder"):
+        raise UserError(
+            f"cannot train on '{folder}': {kinds[0]} fills gaps in texts, and does not write on from what it has read. {instead}."
+        )
+    if config.get("is_encoder_decoder") or kind not in writes_on:
+        raise UserError(f"cannot train on '{folder}': {kinds[0] if kinds else kind} does not write on from what it has read. {instead}.")
