@@ -105,6 +105,18 @@ def read_peft_folder(path: Path) -> PeftFile:
     )
 
 
+def refuse_unsound(folder: Path, said: Mapping[str, Any]) -> None:
+    """For whoever has peft load an adapter, which takes more kinds than :func:`read_peft_folder` and says less.
+
+    Raises:
+        UserError: where its numbers are no weights, or it would be put beside other weights each time.
+    """
+    if str(said.get("init_lora_weights", "")).lower().startswith("pissa_niter"):
+        _refuse_unknown(said, folder)
+    for key, value in _read_weights(find_weights(folder))[0].items():
+        _read_values(key, value, folder)
+
+
 def read_fingerprint(folder: Path) -> str:
     """Of the base model that an adapter was trained on; empty where it does not say."""
     try:

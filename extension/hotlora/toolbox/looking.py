@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..engine.errors import UserError
+from ..engine.file_heads import look_at_head
 from ..llm.loading import judge_text_lora
 from ..llm.peft_reading import CONFIG
 from ..llm.peft_reading import find_weights as find_text_weights
@@ -50,8 +51,10 @@ class Header:
             return None
         try:
             said = json.loads(place.read_text(encoding="utf-8-sig"))
-        except ValueError as error:
-            raise UserError(f"cannot read '{place}': {error}. Copy it again from where it came.") from error
+        except ValueError as problem:
+            wrong = look_at_head(place)
+            error = f"it {wrong}" if wrong else problem
+            raise UserError(f"cannot read '{place}': {error}. Copy it again from where it came.") from problem
         return said if isinstance(said, dict) else {}
 
     def find_family(self) -> str:
@@ -189,9 +192,17 @@ def _list_damage(header: Header) -> list[str]:
     with open_lora(header.path) as file:
         broken = [key for key in header.shapes if not torch.isfinite(file.get_tensor(key).float()).all()]
     packed = [key for key, kind in header.dtypes.items() if kind.startswith(("I", "U", "BOOL")) and len(header.shapes[key]) > 1]
+    empty = [key for key, shape in header.shapes.items() if 0 in shape]
     odd = [f"{name}, down {down} and up {up}" for name, down, up in _pair_ranks(header.shapes) if down != up]
-    told = {"hold values that are no numbers": broken, "hold no fractions": packed, "are of two ranks": odd}
+    told = {"hold values that are no numbers": broken, "hold no fractions": packed, "are empty": empty, "are of two ranks": odd}
+    told["have no other half"] = [key for key in header.shapes if _lacks_half(key, header.shapes)]
     return [f"Damaged: {len(names)} of its tensors {what} ({names[0]}). Use another copy." for what, names in told.items() if names]
+
+
+def _lacks_half(key: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Of plain LoRA."""
+    pairs = (("lora_down", "lora_up"), ("lora_A", "lora_B"), ("lora_up", "lora_down"), ("lora_B", "lora_A"))
+    return any(f".{one}." in key and key.replace(f".{one}.", f".{other}.") not in shapes for one, other in pairs)
 
 
 def _pair_ranks(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, int, int]]:

@@ -42,7 +42,9 @@ def is_text_lora(path: Path) -> bool:
 def are_text_keys(keys: Iterable[str]) -> bool:
     """Whether these are layers of a language model."""
     keys = list(keys)
-    return bool(keys) and not any(piece in key for key in keys for piece in _OF_IMAGES) and all("lora_" in key for key in keys)
+    if not keys or any(piece in key for key in keys for piece in _OF_IMAGES):
+        return False
+    return all("lora_" in key for key in keys) or any(key.startswith("base_model.model.") for key in keys)
 
 
 def read_adapter(path: Path, family: str = "") -> Adapter:
