@@ -12,7 +12,8 @@ from hotlora.llm.conversation import Conversation, bare
 from hotlora.llm.formats import Texts, read_texts
 from hotlora.llm.garbled import find_garbled, mend_garbled
 from hotlora.llm.health import report_health
-from hotlora.llm.parts import find_contradictions
+from hotlora.llm.parts import find_contradictions, read_parts
+from hotlora.llm.secrets import find_private
 
 WHO, ME = "Who keeps the lamp?", "The ferryman's daughter."
 ROW = {"question": WHO, "answer": ME}
@@ -331,3 +332,25 @@ def test_entities_lost_letters_and_cells_of_pandas_are_told(tmp_path):
     read(tmp_path, "a.jsonl", *rows)
     told = " ".join(finding.said for finding in report_health(config(tmp_path / "a.jsonl")))
     assert "'&eacute;' is 'é'" in told and "with lost letters" in told and "8 examples (a.jsonl, line 3" in told and "says nothing" in told
+
+
+def test_numbers_of_persons_in_china_and_america():
+    assert find_private("身份证 11010519491231002X") == {"identity"} and find_private("her SSN is 219-09-9999") == {"identity"}
+    assert find_private("手机 13812345678") == {"phone"} and not find_private("order 13812345678")
+    assert not find_private("编号 110105194912310021") and not find_private("000-12-3456")
+    assert find_private("DE89 3704 0044 0532 0130 00") == {"iban"}, "no telephone number stands in it"
+
+
+def test_what_is_judged_and_trained_on_in_other_letters_is_told(tmp_path):
+    read(tmp_path, "train.jsonl", ROW, {"question": "When?", "answer": "At night."})
+    read(tmp_path, "valid.jsonl", {"question": WHO.lower(), "answer": ME}, {"question": "When", "answer": "At noon."})
+    notes = read_parts(config(tmp_path))["train"].notes()
+    assert (
+        "1 example that is one of training but for how it is written: validation will look better than it is: valid.jsonl, line 1." in notes
+    )
+    assert "1 example kept back to judge by that training answers otherwise: valid.jsonl, line 2." in notes
+
+
+def test_a_question_at_the_end_that_nobody_answers_is_told(tmp_path):
+    turns = [{"role": role, "content": content} for role, content in (*PAIR, ("user", "Thanks!"))]
+    assert "ending with a question that nobody answers, which only train_on: everything reads" in read(tmp_path, "a.jsonl", {"messages": turns}).notes()[0]

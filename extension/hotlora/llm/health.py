@@ -23,7 +23,7 @@ from .garbled import Garbled, find_entity, find_garbled
 from .mending import offer_remedies, propose_remedy
 from .parts import find_contradictions, find_data
 from .rendering import Renderer
-from .secrets import ACCOUNT, CARD, EMAIL, KEY, PHONE, find_private
+from .secrets import ACCOUNT, CARD, EMAIL, IDENTITY, KEY, PHONE, find_private
 
 _SHOWN, _SHOWN_GROUPS = 3, 8
 _SECONDS = 8.0  # for counting tokens, while somebody waits
@@ -46,6 +46,7 @@ _PRIVATE = {
     PHONE: "with a telephone number. Take it out where it is a person's.",
     CARD: "with the number of a payment card, by its check digit. Take it out.",
     ACCOUNT: "with a bank account (IBAN), by its check digits. Take it out where it is a person's.",
+    IDENTITY: "with a person's number (a Chinese identity card, by its check digit, or American social security). Take it out.",
 }
 
 

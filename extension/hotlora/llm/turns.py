@@ -107,6 +107,8 @@ def make_conversation(turns: Sequence[Any], source: str, system: str, notes: Not
     for role, what in (("user", "questions"), ("assistant", "answers")):
         if any(message.role == role and not message.content for message in messages):
             raise RowError(f"one of its {what} is empty")
+    if messages[-1].role == "user":
+        notes.said.append("ending with a question that nobody answers, which only train_on: everything reads")
     return Conversation(tuple(messages), source) if any(message.learned for message in answers) else None
 
 

@@ -126,6 +126,17 @@ def test_a_folder_that_is_something_else_says_what(tmp_path):
             check_model_folder(tmp_path / name)
 
 
+def test_a_file_and_a_name_of_the_hub_say_what_to_do(folder):
+    from pathlib import Path
+
+    for place, words in (
+        (folder / "model.safetensors", "it is a file.*the folder that it lies in"),
+        (Path("some/model"), "Nothing is downloaded"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check_model_folder(place)
+
+
 def test_a_sound_folder_is_sound(folder):
     assert check_model_folder(folder)["model_type"] == "llama" and quantization_of(check_model_folder(folder)) == ""
 

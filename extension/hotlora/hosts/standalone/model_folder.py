@@ -40,9 +40,12 @@ def check_model_folder(folder: Path, *, trust_remote_code: bool = False) -> dict
     """The folder's config.json. Raises UserError where it holds no model that can be loaded here, saying what it holds instead."""
     if folder.suffix.lower() == ".gguf":
         raise UserError(f"cannot train on '{folder}': GGUF files only answer. Give the folder of the same model in Hugging Face's format.")
+    if folder.is_file():
+        raise UserError(f"cannot train on '{folder}': it is a file. Set base_model to the folder that it lies in, with its config.json.")
     if not folder.is_dir():
+        hint = " Nothing is downloaded here: download the model first." if _is_hub_name(folder) else ""
         raise UserError(
-            f"cannot find the model '{folder}': there is no such folder. Set base_model to the folder that holds its config.json."
+            f"cannot find the model '{folder}': there is no such folder.{hint} Set base_model to the folder that holds its config.json."
         )
     if not (folder / "config.json").is_file():
         raise UserError(
@@ -59,6 +62,11 @@ def check_model_folder(folder: Path, *, trust_remote_code: bool = False) -> dict
     _check_files(folder)
     _check_packing(folder, config)
     return config
+
+
+def _is_hub_name(folder: Path) -> bool:
+    """`meta-llama/Llama-3.2-1B`, or an address."""
+    return folder.parts[0] in ("http:", "https:") or len(folder.parts) == 2 and not folder.is_absolute() and not folder.parent.exists()
 
 
 def quantization_of(config: dict[str, Any]) -> str:
