@@ -353,4 +353,5 @@ def test_what_is_judged_and_trained_on_in_other_letters_is_told(tmp_path):
 
 def test_a_question_at_the_end_that_nobody_answers_is_told(tmp_path):
     turns = [{"role": role, "content": content} for role, content in (*PAIR, ("user", "Thanks!"))]
-    assert "ending with a question that nobody answers, which only train_on: everything reads" in read(tmp_path, "a.jsonl", {"messages": turns}).notes()[0]
+    notes = read(tmp_path, "a.jsonl", {"messages": turns}).notes()
+    assert "ending with a question that nobody answers, which only train_on: everything reads" in notes[0]
