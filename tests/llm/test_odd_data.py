@@ -106,13 +106,20 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
     ids=str,
 )
 def test_rows_that_say_that_they_are_not_to_be_learned_are_not(tmp_path, mark):
-    texts = read(tmp_path, "a.jsonl", {**ROW, "answer": "BAD", **mark}, ROW)
+    texts = read(tmp_path, "a.jsonl", {**ROW, "answer": "Go away.", **mark}, ROW)
     (key, value) = next(iter(mark.items()))
     assert said(texts) == [PAIR] and texts.notes() == [f"1 example not learned, as {key}: {str(value).lower()} says: a.jsonl, line 1."]
 
 
 def test_a_label_that_is_a_class_leaves_nothing_out(tmp_path):
     assert len(read(tmp_path, "a.jsonl", {**ROW, "label": "negative"}, {**ROW, "label": "5"}).examples) == 2
+    for answer, label in (("dislike", "dislike"), ("false", False), ("Bad", "bad")):
+        assert len(read(tmp_path, "b.jsonl", {"question": WHO, "answer": answer, "label": label}).examples) == 1
+
+
+def test_a_first_row_that_numbers_its_question_is_no_header(tmp_path):
+    assert len(read(tmp_path, "a.csv", "Question 1,Answer 1\nQuestion 2,Answer 2\n").examples) == 2
+    assert said(read(tmp_path, "b.jsonl", {"input": WHO, "expected_output": ME})) == [PAIR]
 
 
 def test_histories_in_all_their_forms(tmp_path):
@@ -237,7 +244,8 @@ def test_rows_in_a_text_file_are_rows(tmp_path, text):
     texts = read(tmp_path, "a.txt", text)
     assert said(texts) == [PAIR, PAIR] and "read as rows" in texts.notes()[0]
     prose = "Question, answer: that is how a lesson goes.\nThere is more to it."
-    assert read(tmp_path, "b.txt", prose).examples[0].text == prose
+    for text in (prose, '{"name": "x", "version": 1}', "[Verse 1]\nHello"):
+        assert read(tmp_path, "b.txt", text).examples[0].text == text
 
 
 @pytest.mark.parametrize(

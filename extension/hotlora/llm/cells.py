@@ -108,10 +108,12 @@ class Cells:
             self._used.add(name)
         return bool(said)
 
-    def why_not_learned(self, *, judged: bool = True) -> str:
+    def why_not_learned(self, *, judged: bool = True, answer: str = "") -> str:
         """What says that this is not to be learned, such as `weight: 0`; nothing where nothing does. ``judged``: whether a label says
-        how good it is, and not what it is about."""
+        how good it is, and not what it is about, as one that is the ``answer`` itself."""
         for name in (*_LEARNED, *(_GOOD if judged else ())):
+            if name in _GOOD and answer and as_text(self._values.get(name)).casefold() == answer.casefold():
+                continue
             value, wanted = self._values.get(name), (_LEARNED | _GOOD).get(name)
             known = _as_yes(value, graded=name in _GOOD)
             if known is not None:

@@ -35,6 +35,7 @@ QUESTIONS = {  # key, and what a shape with it is called; the first that a row h
 ANSWERS: tuple[str, ...] = ("output", "completion", "response", "answer", "a", "reply", "assistant", "gpt", "bot", "target", "solution")
 ANSWERS += ("assistant_message", "assistant_response", "bot_message", "bot_response", "model_response", "model_output", "ai_response")
 ANSWERS += ("model_answer", "gpt_response", "output_text", "target_text", "answer_text")
+ANSWERS += ("expected_output", "expected_answer", "expected_response", "ideal", "ideal_answer", "reference_answer", "ground_truth")
 CONTEXT = ("input", "context")  # further text of an alpaca or question/answer row
 SYSTEM = ("system", "system_prompt", "system_message")
 TURNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
@@ -138,6 +139,8 @@ def guess_pair(names: Iterable[str]) -> tuple[str, str] | None:
         if not isinstance(name, str) or len(name) > 40 or _ends(name.rstrip("?:")) or len(words := _list_words(name)) > 4 or words & _ABOUT:
             continue
         said = words & _ASKS, words & _REPLIES
+        if any(word.isdigit() for word in words):
+            continue  # `Question 1` may be the first row
         if any(said) and not all(said):
             (asks if said[0] else replies).append(name)
     return (asks[0], replies[0]) if len(asks) == len(replies) == 1 else None

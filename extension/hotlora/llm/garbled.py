@@ -17,7 +17,6 @@ _QUOTE = "вЂ"  # how quotation marks and dashes begin: no word does
 _WESTERN = re.compile(r"[\xa1-\xff‘’“”‚„…–—™€ŠšŽžŒœŸ†‡ˆ‰‹›˜•ƒ]{4,}")  # no word of a Western language has only such
 _FOREIGN_CODECS = ("gb18030", "big5hkscs", "cp949", "cp932", "euc_jp", "cp1251", "koi8_r", "koi8_u", "cp1253", "cp1255", "cp1256", "cp874")
 _ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{2,6}|#x[0-9a-fA-F]{2,5});")
-_TAG = re.compile(r"</?[a-zA-Z]")
 _SHOWN = 24
 _MOST_TIMES = 3
 
@@ -44,10 +43,10 @@ def find_garbled(text: str) -> Garbled | None:
 
 
 def find_entity(text: str) -> tuple[str, str]:
-    """(a letter as web pages spell it, that letter) where a text that is no web page has such; empty where not."""
+    """(a letter as web pages spell it, that letter) where a text that is no part of a web page has such; empty where not."""
     found = _ENTITY.search(text)
     meant = html.unescape(found.group()) if found else ""
-    return (found.group(), meant) if found and meant != found.group() and not _TAG.search(text) else ("", "")
+    return (found.group(), meant) if found and meant != found.group() and "<" not in text else ("", "")
 
 
 def _find_western(text: str) -> Garbled | None:

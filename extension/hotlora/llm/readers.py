@@ -69,11 +69,16 @@ def _read_text(path: Path, encoding: str, columns: Mapping[str, str]) -> Iterato
             found = list(read_table(path, encoding, columns))
     except RowError:
         found = []
-    if not found or any(isinstance(located.row, RowError | str) for located in found):
+    if not found or not all(_is_row(located.row) for located in found):
         yield from read_plain(path.read_text(encoding))
         return
     yield found[0]._replace(note="of rows in a text file, which were read as rows and not as text")
     yield from found[1:]
+
+
+def _is_row(value: Any) -> bool:
+    """Whether it is certainly one, and no text in braces."""
+    return isinstance(value, list) and bool(value) and not isinstance(value[0], str) or isinstance(value, Mapping) and knows_shape(value)
 
 
 def _rename(located: Located, columns: Mapping[str, str]) -> Located:

@@ -67,7 +67,8 @@ def read_row(row: Any, source: str) -> Row:
 def _read_cells(cells: Cells, source: str, notes: Notes) -> Row:
     _refuse_preferences(cells)
     example, shape = _read_shape(cells, source, notes)
-    reason = cells.why_not_learned(judged=not isinstance(example, Document))
+    answer = example.messages[-1].content if isinstance(example, Conversation) else ""
+    reason = cells.why_not_learned(judged=not isinstance(example, Document), answer=answer)
     if reason:
         example = None
         notes.said.append(NOT_LEARNED.format(reason=reason))

@@ -224,10 +224,11 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
 
 def _check_purpose(folder: Path, config: dict[str, Any]) -> None:
     """Models that do not write on from what they have read are loaded as if they did, half of them or seeing the words to come."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    from transformers.models.auto import modeling_auto as auto
 
     kinds, kind = [name for name in config.get("architectures") or () if isinstance(name, str)], str(config.get("model_type"))
-    writes_on = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES}
+    sees = getattr(auto, "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", {})  # transformers 4.45 and newer
+    writes_on = {*auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *sees}
     instead = "Give a model that does, such as those for chats"
     if any(name.endswith("ForCausalLM") for name in kinds) or config.get("is_decoder"):
         return

@@ -99,10 +99,10 @@ def load_net(folder: Path, dtype: Any, notes: list[str], *, trust_remote_code: b
 def _choose_class(folder: Path, trust_remote_code: bool) -> Any:
     """Models that see are of a class of their own, unless their library has one for texts alone."""
     import transformers as tf
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    from transformers.models.auto import modeling_auto as auto
 
     kind = type(tf.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code))
-    sees = kind not in MODEL_FOR_CAUSAL_LM_MAPPING and kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    sees = kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING and kind in getattr(auto, "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING", {})
     return tf.AutoModelForImageTextToText if sees else tf.AutoModelForCausalLM
 
 
