@@ -133,6 +133,8 @@ def test_another_base_model_is_refused(tmp_path):
 def test_another_rank_is_refused_naming_both(tmp_path):
     with pytest.raises(UserError, match="lora_rank 16: it was trained with lora_rank 8"):
         check_unchanged(toy_config(tmp_path, lora_rank=8), toy_config(tmp_path, lora_rank=16))
+    with pytest.raises(UserError, match="lora_alpha 4.0: it was trained without it. Leave lora_alpha out or choose a new output_dir"):
+        check_unchanged(toy_config(tmp_path, lora_alpha=None), toy_config(tmp_path, lora_alpha=4.0))
 
 
 def test_a_new_run_never_overwrites_an_old_one(tmp_path):

@@ -483,11 +483,27 @@ def test_damaged_utf8_is_not_taken_for_another_encoding(folder):
 
 
 @pytest.mark.parametrize(
-    "content", [b"PK\x03\x04\x00\x00", b"\x89PNG\r\n\x1a\n\x81\x01", "abc".encode("utf-16-le"), "abc".encode("utf-32"), b"\xff\xfea"]
+    "content, said",
+    [
+        (b"PK\x03\x04\x00\x00", "a ZIP or an Office file"),
+        (b"\x89PNG\r\n\x1a\n\x81\x01", "a picture"),
+        (b"\x1f\x8b\x08\x00", "packed with gzip. Unpack it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "only a Git LFS pointer"),
+        ("abc".encode("utf-16-le"), "UTF-8"),
+        ("abc".encode("utf-32"), "UTF-8"),
+        (b"\xff\xfea", "UTF-8"),
+    ],
 )
-def test_what_is_no_text_is_not_learned(folder, content):
+def test_what_is_no_text_is_not_learned(folder, content, said):
     for suffix in TEXT_SUFFIXES:
-        assert "UTF-8" in complaint(write(folder.parent / f"a{suffix}", content))
+        assert said in complaint(write(folder.parent / f"a{suffix}", content))
+
+
+def test_a_web_page_that_came_instead_of_the_data_is_told(folder):
+    for suffix in (".json", ".jsonl", ".csv", ".tsv"):
+        for content, what in ((b"<!DOCTYPE html><html>", "a web page"), (b"Entry not found", "a server's message")):
+            assert f"it is {what}" in complaint(write(folder.parent / f"a{suffix}", content))
+    assert said(read(write(folder / "page.txt", "<html>Written about HTML.</html>"))) == ["<html>Written about HTML.</html>"]
 
 
 # -- whatever comes ------------------------------------------------------------------------------------------------------

@@ -100,6 +100,14 @@ def test_a_folder_that_plain_peft_wrote_is_read(tmp_path):
     assert warn_other_base(file.base, file.fingerprint, "anything", "small") == ""
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4976698672\n"
+
+
+def change_weights(folder, change):
+    path = folder / "adapter_model.safetensors"
+    save_file({key: change(tensor) for key, tensor in load_file(path).items()}, path)
+
+
 def change_config(folder, **values):
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
@@ -129,6 +137,21 @@ def change_config(folder, **values):
             "which no plain LoRA has",
         ),
         (lambda f: save_file({"base_model.model.x.lora_A.weight": torch.ones(2, 2)}, f / "adapter_model.safetensors"), "x has no lora_B"),
+        (lambda f: change_config(f, init_lora_weights="pissa_niter_4"), "init_lora_weights: pissa_niter_4"),  # drawn by lot when loaded
+        (lambda f: change_config(f, use_dora=True), "says use_dora: true, and .* has no DoRA magnitudes"),
+        (lambda f: change_config(f, lora_alpha=0), "0 is no strength"),
+        (lambda f: change_weights(f, lambda tensor: tensor * torch.nan), "values that are no numbers"),
+        (lambda f: change_weights(f, lambda tensor: tensor.to(torch.int8)), "holds int8, and weights are fractions"),
+        (lambda f: change_weights(f, lambda tensor: tensor[:0]), "is empty"),
+        (lambda f: (f / "adapter_model.safetensors").write_text(POINTER), "it was not downloaded: it is only a Git LFS pointer"),
+        (lambda f: (f / "adapter_config.json").write_text(POINTER), "it was not downloaded: it is only a Git LFS pointer"),
+        (
+            lambda f: [
+                change_config(f, peft_type="LOKR"),
+                save_file({"base_model.model.model.layers.0.x.lokr_w1": torch.ones(2, 2)}, f / "adapter_model.safetensors"),
+            ],
+            "it is a LOKR",
+        ),
     ],
 )
 def test_what_cannot_be_gone_on_from_is_said(adapters, tmp_path, spoil, said):

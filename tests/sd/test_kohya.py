@@ -247,6 +247,11 @@ def test_pickled_files_are_never_opened(tmp_path, name):
             "only 1 of its 2 layers have DoRA",
         ),
         (plain_lora(alpha=torch.tensor(float("nan"))), "no numbers"),
+        (plain_lora() | {"lora_unet_x.lora_down.weight": torch.ones(4, 8, dtype=torch.int8)}, "holds int8, and weights are fractions"),
+        (
+            {"lora_unet_x.lora_down.weight": torch.ones(4, 8), "lora_unet_x.lora_up.weight": torch.ones(8, 2)},
+            "one matrix has rank 4 and the other 2",
+        ),
         (
             {f"lora_unet_x.{key}": torch.ones(2, 2) for key in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "dora_scale")},
             "DoRA on loha",
@@ -268,11 +273,11 @@ def test_unreadable_files(tmp_path):
         (b"<!DOCTYPE html><html>", "a web page"),
     ):
         (tmp_path / "pointer.safetensors").write_bytes(content)
-        with pytest.raises(UserError, match=f"it is {said}, not the file itself"):
+        with pytest.raises(UserError, match=f"it .*is (only )?{said}"):
             read_lora(tmp_path / "pointer.safetensors")
     for content in (b"", b"not a safetensors file at all", b"\xff" * 64):
         (tmp_path / "broken.safetensors").write_bytes(content)
-        with pytest.raises(UserError, match="it cannot be read"):
+        with pytest.raises(UserError, match="it cannot be read" if content else "it is empty"):
             read_lora(tmp_path / "broken.safetensors")
     (tmp_path / "x.png").write_bytes(b"")
     with pytest.raises(UserError, match="'.png' is not a LoRA file's ending"):

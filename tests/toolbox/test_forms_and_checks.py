@@ -7,7 +7,7 @@ from hotlora.cli import main
 from hotlora.sd.readers import judge_image_lora
 from hotlora.toolbox.looking import check
 from lora_files import BUILDERS, dense_of, make_layers, save, write
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import tiny_sd1, tiny_sdxl
 
 FOLDERS = {"sd1": tiny_sd1, "sdxl": tiny_sdxl}
@@ -146,3 +146,26 @@ def test_check_knows_each_programs_limits():
     assert found["AUTOMATIC1111"].is_whole and found["Forge"].fails and found["diffusers"].fails
     bundled = judge([attention], **{"bundle_emb.word.string_to_param.*": (1, 8)})
     assert bundled["AUTOMATIC1111"].is_whole and "no embeddings" in str(bundled["ComfyUI"])
+
+
+def test_check_says_what_is_damaged_and_every_program_loads(tmp_path):
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    sound = {f"{name}.lora_down.weight": torch.ones(4, 320), f"{name}.lora_up.weight": torch.ones(320, 4)}
+    spoilt = {
+        "hold values that are no numbers": {f"{name}.lora_up.weight": torch.full((320, 4), torch.nan)},
+        "hold no fractions": {f"{name}.lora_up.weight": torch.ones(320, 4, dtype=torch.int8)},
+        "are of two ranks": {f"{name}.lora_up.weight": torch.ones(320, 8)},
+    }
+    save_file(sound, tmp_path / "sound.safetensors")
+    assert not any(line.startswith("Damaged") for line in check(tmp_path / "sound.safetensors"))
+    for what, changed in spoilt.items():
+        save_file(sound | changed, tmp_path / "spoilt.safetensors")
+        assert check(tmp_path / "spoilt.safetensors")[0].startswith(f"Damaged: 1 of its tensors {what} ({name}")
+
+
+@pytest.mark.parametrize("prefix", ["diffusion_model.blocks.0.self_attn.q", "transformer_blocks.0.attn.to_q"])
+def test_loras_of_other_image_models_are_no_text(tmp_path, prefix, capsys):
+    save_file({f"{prefix}.lora_A.weight": torch.ones(4, 64), f"{prefix}.lora_B.weight": torch.ones(64, 4)}, tmp_path / "it.safetensors")
+    for tool in ("info", "check"):
+        assert use(tool, tmp_path / "it.safetensors") == 2
+        assert "Choose one for SD 1.x, SD 2.x, SDXL." in capsys.readouterr().err

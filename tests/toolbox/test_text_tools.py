@@ -1,6 +1,7 @@
 """What the tools make of text LoRAs: peft loads the folders, and the model's logits are those of the dense changes."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -125,3 +126,32 @@ def test_info_and_check_know_a_text_lora(world, tmp_path, capsys):
     assert "text-generation-webui: loads all 4 layers." in shown and "--max-lora-rank is 6" in shown and "convert_lora_to_gguf" in shown
     assert use("convert", world / "a", "--to", "kohya", "--output", tmp_path / "x.safetensors") == 2
     assert use("merge", world / "a", world / "base", "--output", tmp_path / "x") == 2
+
+
+@pytest.mark.parametrize("kind", ["loha", "head"])
+def test_text_adapters_of_other_kinds_are_text(world, tmp_path, kind, capsys):
+    import peft
+
+    other = {
+        "loha": lambda: peft.LoHaConfig(r=2, target_modules=["q_proj"], init_weights=False),
+        "head": lambda: peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["lm_head"]),
+    }
+    peft.get_peft_model(load(world), other[kind]()).save_pretrained(tmp_path / "other")
+    assert use("check", tmp_path / "other") == 0 and "text-generation-webui" in capsys.readouterr().out
+    assert use("resize", tmp_path / "other", "--rank", 1, "--output", tmp_path / "small") == 2
+    assert ("it is a LOHA" if kind == "loha" else "trained with modules_to_save") in capsys.readouterr().err
+    assert use("bake", tmp_path / "other", "--base", world / "base", "--output", tmp_path / "whole") == 0
+
+
+def test_check_says_what_is_missing_of_an_adapter(world, tmp_path, capsys):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(world / "a", tmp_path / "a")
+    path = tmp_path / "a" / "adapter_model.safetensors"
+    tensors = load_file(path)
+    key = next(key for key in tensors if "lora_B" in key)
+    save_file({name: tensor for name, tensor in tensors.items() if name != key}, path)
+    assert use("check", tmp_path / "a") == 0
+    assert f"Damaged: 1 of its tensors have no other half ({key.replace('lora_B', 'lora_A')})" in capsys.readouterr().out
+    (tmp_path / "a" / "adapter_config.json").write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
+    assert use("check", tmp_path / "a") == 2 and "only a Git LFS pointer" in capsys.readouterr().err

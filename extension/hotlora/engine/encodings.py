@@ -80,7 +80,7 @@ def find_encoding(path: Path, given: str = "") -> Encoding:
     if marked or not given or not _is_wide(given):
         damaged = _try(path, "utf-16" if marked else "utf-8-sig")
         if damaged is None:
-            return Encoding("utf-16", "UTF-16") if marked else Encoding("utf-8-sig")
+            return Encoding("utf-16", "UTF-16") if marked else _find_seven_bits(path)
         if marked:
             raise TextError("its UTF-16 text is damaged. Save it as UTF-8")
     if given:
@@ -89,6 +89,13 @@ def find_encoding(path: Path, given: str = "") -> Encoding:
             raise TextError(f"it is not in {given} as encoding: says, first at byte {damaged + 1}. Save it as UTF-8, or correct encoding")
         return Encoding(given, f"{given}, as encoding: says")
     return recognise(path.read_bytes())
+
+
+def _find_seven_bits(path: Path) -> Encoding:
+    """UTF-8; or Japanese mail's encoding, which is written in plain letters behind a sign that switches them."""
+    with path.open("rb") as file:
+        switches = b"\x1b$" in file.read(_JUDGED_BYTES)
+    return Encoding("iso2022_jp_2", "ISO-2022-JP") if switches and _try(path, "iso2022_jp_2") is None else Encoding("utf-8-sig")
 
 
 def recognise(data: bytes) -> Encoding:

@@ -11,7 +11,7 @@ from typing import Any
 from .config import RunConfig
 from .control import Control, Newest
 from .curves import plot_loss
-from .errors import ModelAway
+from .errors import ModelAway, UserError
 from .events import Event, Finished, Paused, Preparing, Saved, Started, Warned
 from .interfaces import Sharing, Trainee
 from .looking import compare, draw_beside, grade, preview, validate
@@ -112,9 +112,19 @@ def _run(session: Session, control: Control, processes: Processes) -> Generator[
             yield from _finish(session, control)
             return
         except Diverged as problem:
+            if session.step == 0 and session.losses.rate_lowered:
+                raise explain_bad_start(problem) from problem
             session.rewind()
             processes.hand_out(session.state)
             yield Warned(f"Training broke down ({problem}): back to step {session.step}, at half the learning rate.")
+
+
+def explain_bad_start(problem: Diverged) -> UserError:
+    """Before anything was learned no learning rate can help."""
+    return UserError(
+        f"cannot train on this model: the first step breaks down already ({problem}), before anything was learned. "
+        "Set mixed_precision: fp32; where that does not help, the model's file is damaged: download it again."
+    )
 
 
 def _train_on(session: Session, control: Control) -> Iterator[Event]:

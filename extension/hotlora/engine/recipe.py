@@ -42,6 +42,9 @@ def read_options(
         values.update(read_yaml(Path(clean_place(str(file), "--config")), notes))
     values.update(read_override(override) for override in overrides)
     if resume:
+        asked = values["output_dir"]
+        if Path(str(asked)).expanduser().absolute() != resume.absolute():
+            notes.append(f"output_dir {show(asked)} is not used: the run goes on where it is.")
         values["output_dir"] = str(resume)
     values = read_prompt_files(values, notes, [Path.cwd(), *([file.absolute().parent] if file else [])])
     config = build(choose_task(values, tasks), values, tasks)

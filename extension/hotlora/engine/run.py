@@ -197,7 +197,7 @@ def check_unchanged(old: RunConfig, new: RunConfig) -> None:
     for key, field in options_of(type(new)).items():
         before, after = getattr(old, key), getattr(new, key)
         if field.metadata["fixed"] and before != after:
-            raise UserError(
-                f"cannot resume '{new.name}' with {key} {after}: it was trained with {key} {before}. "
-                f"Set {key}: {before} or choose a new output_dir."
-            )
+            was, advice = f"with {key} {before}", f"Set {key}: {before}"
+            if before in (None, "", {}, []):
+                was, advice = "without it", f"Leave {key} out"
+            raise UserError(f"cannot resume '{new.name}' with {key} {after}: it was trained {was}. {advice} or choose a new output_dir.")

@@ -98,7 +98,7 @@ def _adopt_layers(path: Path, file: PeftFile, config: TextConfig, net: nn.Module
             has = "has" if name in wanted else "lacks"
             raise UserError(
                 f"cannot go on from '{path}' with target_modules {config.target_modules}: it {has} the layer {name}. "
-                f" Leave target_modules out: the adapter says its layers itself."
+                "Leave target_modules out: the adapter says its layers itself."
             )
         return
     config.target_modules = ", ".join(shorten_names(wanted, list(find_linear_layers(net))))

@@ -6,13 +6,46 @@ from typing import Any
 
 from .columns import PLURALS, normalise
 
-_NO = (False, 0, "false", "0", "no")
-_YES = (True, 1, "true", "1", "yes")
+_NO = {"false", "0", "0.0", "0,0", "no", "n", "nein", "non", "não", "nee", "nie", "нет", "否", "いいえ", "아니요"}
+_YES = {"true", "1", "1.0", "1,0", "yes", "y", "ja", "oui", "sí", "sim", "tak", "да", "是", "はい", "예"}
+# How good an answer is, in words.
+_BAD = {
+    "-1",
+    "-1.0",
+    "bad",
+    "rejected",
+    "undesirable",
+    "dispreferred",
+    "wrong",
+    "incorrect",
+    "down",
+    "thumbs_down",
+    "thumbs down",
+    "dislike",
+}
+_BAD |= {"disapproved", "👎", "差", "坏", "错误"}
+_FINE = {
+    "good",
+    "chosen",
+    "accepted",
+    "desirable",
+    "preferred",
+    "right",
+    "correct",
+    "up",
+    "thumbs_up",
+    "thumbs up",
+    "like",
+    "approved",
+    "👍",
+}
+_FINE |= {"好", "正确"}
 # What says whether something is to be learned: by key, whether a yes means that it is.
-_LEARNED = dict.fromkeys(("train", "training", "trainable", "train_on", "learn", "loss", "use_for_training", "include"), True)
+_LEARNED = dict.fromkeys(("train", "training", "trainable", "train_on", "learn", "loss", "use_for_training", "include", "enabled"), True)
+_LEARNED |= dict.fromkeys(("calculate_loss", "compute_loss", "is_train"), True)
 _LEARNED |= dict.fromkeys(("masked", "ignore", "skip", "exclude", "excluded", "deleted", "do_not_train"), False)
 _GOOD = dict.fromkeys(("label", "kto_tag", "kto_label", "desirable", "is_desirable", "is_good", "accepted", "is_accepted"), True)
-_GOOD |= dict.fromkeys(("approved", "thumbs_up", "is_correct"), True)
+_GOOD |= dict.fromkeys(("approved", "thumbs_up", "is_correct", "feedback", "user_feedback", "thumbs", "thumb", "verdict"), True)
 _GOOD |= dict.fromkeys(("rejected", "is_rejected", "is_bad", "spam", "thumbs_down", "undesirable"), False)
 _WEIGHTS = ("weight", "loss_weight", "loss_scale", "sample_weight")
 
@@ -46,6 +79,10 @@ class Cells:
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
+    def name_of(self, written: str) -> str:
+        """The normalised key of one that is written so."""
+        return next(name for name, key in self.written.items() if key == written)
+
     def get(self, name: str) -> Any:
         """The value, which counts as used from here on; None where there is none."""
         self._used.add(name)
@@ -64,22 +101,32 @@ class Cells:
         left = [self.written[name] for name, value in self._values.items() if name not in self._used and not _says_nothing(value)]
         return [key[:40] for key in (*left, *self._doubled)]
 
-    def why_not_learned(self, *, judged: bool = True) -> str:
+    def says_yes(self, name: str) -> bool:
+        """Whether it is there and says so; it counts as used where it says yes or no."""
+        said = _as_yes(self._values.get(name), graded=False)
+        if said is not None:
+            self._used.add(name)
+        return bool(said)
+
+    def why_not_learned(self, *, judged: bool = True, answer: str = "") -> str:
         """What says that this is not to be learned, such as `weight: 0`; nothing where nothing does. ``judged``: whether a label says
-        how good it is, and not what it is about."""
+        how good it is, and not what it is about, as one that is the ``answer`` itself."""
         for name in (*_LEARNED, *(_GOOD if judged else ())):
+            if name in _GOOD and answer and as_text(self._values.get(name)).casefold() == answer.casefold():
+                continue
             value, wanted = self._values.get(name), (_LEARNED | _GOOD).get(name)
-            known = value.strip().lower() if isinstance(value, str) else value
-            if isinstance(known, bool | int | str) and known in (*_NO, *_YES):
+            known = _as_yes(value, graded=name in _GOOD)
+            if known is not None:
                 self._used.add(name)
-                if (known in _YES) is not wanted:
+                if known is not wanted:
                     return f"{self.written[name]}: {str(value).lower()}"
         return self._read_weights()
 
     def _read_weights(self) -> str:
         for name in _WEIGHTS:
             try:
-                weight = float(self._values[name])
+                value = self._values[name]
+                weight = float(value.replace(",", ".") if isinstance(value, str) else value)
             except (KeyError, TypeError, ValueError):
                 continue
             self._used.add(name)
@@ -88,6 +135,16 @@ class Cells:
             if weight != 1:
                 self.notes.append(f"learned in full: weights other than 0 and 1 are not known ({self.written[name]})")
         return ""
+
+
+def _as_yes(value: Any, *, graded: bool) -> bool | None:
+    """What a cell says; None where it is neither. ``graded``: whether it may say it as people judge answers."""
+    if not isinstance(value, str | bool | int | float):
+        return None
+    known = str(value).strip().lower()
+    if known in _YES or graded and known in _FINE:
+        return True
+    return False if known in _NO or graded and known in _BAD else None
 
 
 def as_text(value: Any) -> str:

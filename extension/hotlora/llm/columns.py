@@ -35,11 +35,13 @@ QUESTIONS = {  # key, and what a shape with it is called; the first that a row h
 ANSWERS: tuple[str, ...] = ("output", "completion", "response", "answer", "a", "reply", "assistant", "gpt", "bot", "target", "solution")
 ANSWERS += ("assistant_message", "assistant_response", "bot_message", "bot_response", "model_response", "model_output", "ai_response")
 ANSWERS += ("model_answer", "gpt_response", "output_text", "target_text", "answer_text")
+ANSWERS += ("expected_output", "expected_answer", "expected_response", "ideal", "ideal_answer", "reference_answer", "ground_truth")
 CONTEXT = ("input", "context")  # further text of an alpaca or question/answer row
 SYSTEM = ("system", "system_prompt", "system_message")
 TURNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
 PLAIN = ("text", "content")
-HISTORY = ("history", "chat_history", "conversation_history", "dialog_history", "previous_turns")
+HISTORY: tuple[str, ...] = ("history", "chat_history", "conversation_history", "dialog_history", "dialogue_history", "previous_turns")
+HISTORY += ("previous_messages", "past_messages", "message_history", "context_messages")
 THOUGHTS: tuple[str, ...] = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts", "think", "complex_cot", "cot")
 THOUGHTS += ("chain_of_thought", "rationale", "deepseek_reasoning", "thinking_content", "thought_process", "reasoning_trace")
 THOUGHTS += ("thinking_trajectory", "thinking_trajectories", "deepseek_thinking_trajectory")
@@ -93,7 +95,12 @@ _WORDS = {
 def normalise(key: str) -> str:
     """A key as it is known here: without capitals, accents and odd spaces, in English where it has a counterpart."""
     plain = _fold(str(key))
+    if plain not in _translations() and _HUMP.search(str(key)):
+        plain = _fold(_HUMP.sub("_", str(key)))
     return _translations().get(plain, plain)
+
+
+_HUMP = re.compile(r"(?<=[a-z0-9]{2})(?=[A-Z][a-z])")  # questionText, not CoT
 
 
 def _fold(key: str) -> str:
@@ -115,10 +122,51 @@ def find_pair(keys: Iterable[str]) -> tuple[str, str] | None:
     return (question, answer) if question and answer else None
 
 
+# In names of several words: what says that a column is question or answer, and what says that it is only about them.
+_ASKS = {"question", "prompt", "instruction", "query"}
+_REPLIES = {"answer", "response", "completion", "reply", "output"}
+_ABOUT = {"id", "ids", "type", "kind", "date", "time", "no", "nr", "num", "number", "index", "idx", "count", "start", "end", "lang", "by"}
+_ABOUT |= {"language", "score", "rating", "len", "length", "author", "source", "url", "link", "title", "topic", "category", "tag", "tags"}
+_ABOUT |= {"model", "tokens", "status", "label", "hash", "version"}
+_SHORTEST_IN_A_WORD = 5  # letters of `frage` in Kundenfrage
+
+
+def guess_pair(names: Iterable[str]) -> tuple[str, str] | None:
+    """The names, as they are written, of question and answer by a word in them (Customer Question, 标准问题, Musterantwort); nothing where
+    several could be either."""
+    asks, replies = list[str](), list[str]()
+    for name in names:
+        if not isinstance(name, str) or len(name) > 40 or _ends(name.rstrip("?:")) or len(words := _list_words(name)) > 4 or words & _ABOUT:
+            continue
+        said = words & _ASKS, words & _REPLIES
+        if any(word.isdigit() for word in words):
+            continue  # `Question 1` may be the first row
+        if any(said) and not all(said):
+            (asks if said[0] else replies).append(name)
+    return (asks[0], replies[0]) if len(asks) == len(replies) == 1 else None
+
+
+def _list_words(name: str) -> set[str]:
+    """The words of a name, in English where they are known, also those that end longer ones or stand in Chinese or Japanese."""
+    words = set[str]()
+    for word in re.findall(r"[^\W_]+", _fold(_HUMP.sub("_", name))):
+        parts = [known for known in _translations() if _stands_in(known, word)]
+        words |= {normalise(part) for part in parts} or {PLURALS.get(word, word)}
+    return words
+
+
+def _stands_in(known: str, word: str) -> bool:
+    if known.isascii():
+        return word == known or len(known) >= _SHORTEST_IN_A_WORD and word.endswith(known)
+    is_whole = unicodedata.name(known[0], "").startswith("CJK")  # of no script that puts spaces between words
+    return known in word if is_whole and len(known) > 1 else word == known
+
+
 def knows_shape(names: Iterable[str]) -> bool:
     """Whether a row with these keys has a known shape."""
-    keys = {PLURALS.get(normalise(name), normalise(name)) for name in names}
-    return any(name in keys for name in (*TURNS, *PLAIN, *CHOSEN)) or find_pair(keys) is not None
+    written = list(names)
+    keys = {PLURALS.get(normalise(name), normalise(name)) for name in written}
+    return any(name in keys for name in (*TURNS, *PLAIN, *CHOSEN)) or (find_pair(keys) or guess_pair(written)) is not None
 
 
 def is_known(name: str) -> bool:

@@ -1,8 +1,12 @@
 """What a text data set is made of, once its files are read. Pure."""
 
+import re
+import unicodedata
 from dataclasses import dataclass, field
 
 ROLES = ("system", "user", "assistant", "tool")
+_PAUSES = re.compile(r"[,;:،、؛]+(?=\s|$)|[\"«»“”„]")  # after NFKC, which writes ， as ,
+_END = re.compile(r"[\s.?。؟।]+$|(?<=[^\W\d])[\s!.?。؟।]+$")  # 5! is no exclamation
 
 
 @dataclass(frozen=True)
@@ -71,3 +75,16 @@ class TokenizedExample:
     def count(self) -> float:
         """Tokens that are learned."""
         return float(sum(self.trained))
+
+
+def plain(text: str) -> str:
+    """A text for comparing: without capitals and odd spaces."""
+    return " ".join(text.casefold().split())
+
+
+def bare(text: str) -> str:
+    """A text for comparing what it says: without what people write in one way or another, too: wide letters, invisible signs, marks for
+    pauses, and how it ends. Signs within it stay: they may be all that two sums differ by."""
+    seen = "".join(sign for sign in unicodedata.normalize("NFKC", text) if unicodedata.category(sign) != "Cf")
+    words = plain(seen)
+    return " ".join(_END.sub("", _PAUSES.sub("", words)).split()) or words

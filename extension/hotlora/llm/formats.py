@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..engine.encodings import Encoding
 from ..engine.errors import UserError
+from ..engine.file_heads import look_at_head, look_at_text
 from ..engine.plurals import counted
 from .config import TextConfig
 from .conversation import Conversation, Document
@@ -40,6 +41,7 @@ _ABOUT = re.compile(
     r"(readme|licen[cs]e|copying)([-.]\w+)*?(\.(md|txt|rst|html|pdf))?|(config|\w+_config|dataset_infos?|dataset_dict)\.json", re.IGNORECASE
 )
 _CLUTTER = re.compile(r"thumbs\.db|desktop\.ini|~\$.*", re.IGNORECASE)  # what Windows and Office leave in folders
+_WORD = re.compile(r"[^\W\d_]+")
 _UNMAPPED = "columns: no file has what it names ({columns}), so all were read by the names that they have."
 _SHOWN_PROBLEMS, _NAMED = 20, 3
 
@@ -133,6 +135,8 @@ def _find_uses(names: Sequence[str]) -> dict[str, str]:
     weakly = {name: _list_uses(name, strict=False) for name in names}
     is_parted = any("train" in said for said in weakly.values())
     told = weakly if is_parted else {name: _list_uses(name, strict=True) for name in names}
+    trained = {rest for name in names for use, rest in _part_names(name) if use == "train"}
+    told = {name: said or [use for use, rest in _part_names(name) if rest in trained] for name, said in told.items()}
     uses = {name: next((use for use in said if use != "train"), "") for name, said in told.items()}
     return {name: use for name, use in uses.items() if use} if not all(uses.values()) else {}
 
@@ -140,9 +144,15 @@ def _find_uses(names: Sequence[str]) -> dict[str, str]:
 def _list_uses(name: str, *, strict: bool) -> list[str]:
     """What a file's name says that it is for, and its folders' names; ``strict``: where it says nothing else."""
     *folders, stem = name.rpartition(".")[0].lower().split("/")
-    words = [word for word in re.findall(r"[^\W\d_]+", stem) if word != "of"]  # train-00000-of-00002
+    words = [word for word in _WORD.findall(stem) if word != "of"]  # train-00000-of-00002
     said = [*folders, *(words if len(words) == 1 else [] if strict else [*words[:1], *words[-1:]])]
     return [USES[word] for word in said if word in USES]
+
+
+def _part_names(name: str) -> list[tuple[str, str]]:
+    """(use, the rest of the name) for each word in it that says one: `faq_test_v2` and `faq_train_v2` have one rest."""
+    stem = name.rpartition(".")[0].lower()
+    return [(USES[word.group()], f"{stem[: word.start()]}*{stem[word.end() :]}") for word in _WORD.finditer(stem) if word.group() in USES]
 
 
 def find_files(place: Path) -> list[tuple[str, Path]]:
@@ -179,6 +189,9 @@ def _read_file(path: Path, name: str, texts: Texts, told: _Told) -> None:
     use = told.use
     found, messages = False, []
     try:
+        wrong = look_at_head(path) if suffix in OFFICE_SUFFIXES else look_at_text(path, is_prose=suffix in (".txt", ".md"))
+        if wrong:
+            raise RowError(f"it {wrong}")
         known = find_encoding(path, told.encoding) if suffix in TEXT_SUFFIXES else Encoding("")
         if known.told:
             texts.encodings[name] = known.told

@@ -16,14 +16,14 @@ from ..engine.languages import guess_language
 from ..engine.plurals import by_number, counted
 from .alike import group_alike
 from .config import TextConfig
-from .conversation import Conversation, Document
+from .conversation import Conversation, Document, plain
 from .dataset import describe_lengths, judge_text
 from .formats import Texts, read_texts
-from .garbled import Garbled, find_garbled
+from .garbled import Garbled, find_entity, find_garbled
 from .mending import offer_remedies, propose_remedy
 from .parts import find_contradictions, find_data
 from .rendering import Renderer
-from .secrets import ACCOUNT, CARD, EMAIL, KEY, PHONE, find_private
+from .secrets import ACCOUNT, CARD, EMAIL, IDENTITY, KEY, PHONE, find_private
 
 _SHOWN, _SHOWN_GROUPS = 3, 8
 _SECONDS = 8.0  # for counting tokens, while somebody waits
@@ -37,7 +37,8 @@ _EMPTY_REASONS = (
     "one of its questions is empty",
     "it is empty",
 )
-_HOLLOW = "todo tbd tba fixme xxx ??? ? - -- … ... n/a #n/a na nan null none undefined #ref! #value! #name?"
+_HOLLOW = "todo tbd tba fixme xxx ??? ? - -- … ... n/a na null none undefined"  # any may be a label, where it is many rows' answer
+_NEVER_SAID = frozenset(("nan", "<na>", "nat", "#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!"))
 _NO_ANSWERS = frozenset(_HOLLOW.split())
 _PRIVATE = {
     KEY: "with a key or token that opens something: it would be said to anybody. Take it out, and have it withdrawn.",
@@ -45,6 +46,7 @@ _PRIVATE = {
     PHONE: "with a telephone number. Take it out where it is a person's.",
     CARD: "with the number of a payment card, by its check digit. Take it out.",
     ACCOUNT: "with a bank account (IBAN), by its check digits. Take it out where it is a person's.",
+    IDENTITY: "with a person's number (a Chinese identity card, by its check digit, or American social security). Take it out.",
 }
 
 
@@ -100,10 +102,6 @@ def _take_apart(example: Conversation | Document) -> _Said:
     return _Said(example, asked, example.messages[last].content)
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
 # -- rows ----------------------------------------------------------------------------------------------------------------
 
 
@@ -118,8 +116,11 @@ def _judge_rows(texts: Texts) -> Iterator[Finding]:
 
 def _judge_answers(said: Sequence[_Said], config: TextConfig) -> Iterator[Finding]:
     talks = [one for one in said if isinstance(one.example, Conversation)]
-    hollow = [one.source for one in talks if _plain(one.answer) in _NO_ANSWERS]
-    if 0 < len(hollow) <= max(1, len(talks) // 20):  # more is a label
+    hollow = [one.source for one in talks if plain(one.answer) in _NO_ANSWERS]
+    if len(hollow) > max(1, len(talks) // 20):  # a label
+        hollow = []
+    hollow += [one.source for one in talks if plain(one.answer) in _NEVER_SAID]
+    if hollow:
         yield _tell("hollow", hollow, "with an answer that says nothing, such as TODO or #N/A. Write what it should say.")
     if not config.several_answers:
         groups = find_contradictions([one.example for one in talks])
@@ -127,7 +128,7 @@ def _judge_answers(said: Sequence[_Said], config: TextConfig) -> Iterator[Findin
         yield from _tell_groups("contradiction", [(what, [example.source for example in group]) for group in groups])
     shared: dict[str, dict[str, str]] = defaultdict(dict)
     for one in talks:
-        shared[_plain(one.answer)].setdefault(_plain(one.asked), one.source)
+        shared[plain(one.answer)].setdefault(plain(one.asked), one.source)
     usual = median(len(questions) for questions in shared.values()) if shared else 0
     many = [(answer, questions) for answer, questions in shared.items() if len(questions) >= max(_SHARED, _SHARED * usual)]
     for answer, questions in many:
@@ -139,7 +140,7 @@ def _judge_answers(said: Sequence[_Said], config: TextConfig) -> Iterator[Findin
 def _judge_doubles(said: Sequence[_Said]) -> Iterator[Finding]:
     same: dict[tuple[str, str], list[_Said]] = defaultdict(list)
     for one in said:
-        same[_plain(one.asked), _plain(one.answer)].append(one)
+        same[plain(one.asked), plain(one.answer)].append(one)
     what = "the same, learned that much more often. Keep one."
     yield from _tell_groups("same", [(what, [one.source for one in group]) for group in same.values() if len(group) > 1], _list_exact(said))
     firsts = [group[0] for group in same.values()]
@@ -183,17 +184,22 @@ def _judge_letters(said: Sequence[_Said]) -> Iterator[Finding]:
 
 
 def _judge_encodings(said: Sequence[_Said]) -> Iterator[Finding]:
-    garbled: dict[str, list[tuple[str, Garbled]]] = defaultdict(list)
+    garbled: dict[tuple[str, str], list[tuple[str, Garbled]]] = defaultdict(list)
     for one in said:
         wrong = find_garbled(one.whole)
         if wrong:
-            garbled[wrong.codec].append((one.source, wrong))
-    for codec, found in garbled.items():
+            garbled[wrong.codec, wrong.own].append((one.source, wrong))
+    for (codec, own), found in garbled.items():
         shown = found[0][1]
         what = "with lost letters (� or ?? in words). Take them from where they came from once more, as UTF-8."
         if codec:
-            what = f"UTF-8 that was read as {codec}: '{shown.seen}' is '{shown.meant}'. Read the original as UTF-8, and save it as that."
-        yield _tell("encoding", [source for source, _ in found], what, None if codec else ())
+            what = f"{own} that was read as {codec}: '{shown.seen}' is '{shown.meant}'. Read the original as {own}, and save it as UTF-8."
+        yield _tell("encoding", [source for source, _ in found], what, None if codec and own == "UTF-8" else ())
+    spelled = {one.source: find_entity(one.whole) for one in said}
+    sources = [source for source, (seen, _) in spelled.items() if seen]
+    if sources:
+        seen, meant = spelled[sources[0]]
+        yield _tell("entities", sources, f"with letters as web pages spell them: '{seen}' is '{meant}'. Write the letters themselves.")
 
 
 # -- tokens --------------------------------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 import datetime
 import decimal
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .columns import is_known
 from .errors import RowError
 from .located import Located
 from .packages import say_missing
@@ -31,10 +33,23 @@ def read_parquet(path: Path) -> Iterator[Located]:
             for batch in ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
                 for row in batch.to_pylist():
                     number += 1
-                    yield Located(f"row {number}", _make_plain(row))
+                    yield Located(f"row {number}", _find_binary(row) or _make_plain(row))
         except (ArrowException, OSError, ValueError, NotImplementedError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise RowError(f"it is no sound Parquet file ({reason[:200]}). Export it anew, or as JSON lines (.jsonl)") from error
+
+
+def _find_binary(row: Mapping[str, Any]) -> RowError | None:
+    """Why a row cannot be read: what is to be learned of it is no text."""
+    name = next((name for name, value in row.items() if isinstance(value, bytes) and is_known(name) and _decode(value) is None), None)
+    return None if name is None else RowError(f"its {name} holds bytes that are no text in UTF-8. Export it as text")
+
+
+def _decode(value: bytes) -> str | None:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def _make_plain(value: Any) -> Any:
@@ -47,4 +62,7 @@ def _make_plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, decimal.Decimal | datetime.timedelta):
         return str(value)
-    return f"({len(value):,} bytes)" if isinstance(value, bytes) else value
+    if isinstance(value, bytes):
+        text = _decode(value)
+        return f"({len(value):,} bytes)" if text is None else text
+    return None if isinstance(value, float) and math.isnan(value) else value

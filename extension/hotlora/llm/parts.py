@@ -6,7 +6,7 @@ from pathlib import Path
 from ..engine.errors import UserError
 from ..engine.plurals import counted
 from .config import TextConfig
-from .conversation import Conversation, Document
+from .conversation import Conversation, Document, bare
 from .formats import Texts, read_texts
 
 _LISTED = 20
@@ -27,6 +27,8 @@ def read_parts(config: TextConfig) -> dict[str, Texts]:
     _place_aside(train, parts, config)
     if not config.several_answers:
         _settle_contradictions(train, config)
+    if "validation" in parts:
+        _compare(train, parts["validation"], several_answers=config.several_answers)
     return parts
 
 
@@ -52,6 +54,25 @@ def _place_aside(train: Texts, parts: dict[str, Texts], config: TextConfig) -> N
                 (option for option in ("validation_dir", "validation_split") if getattr(config, option)), "the validation examples"
             )
             train.noted[f"not used, as its name says ({use}), and judged by {given}"] = sources
+
+
+def _compare(train: Texts, judge: Texts, *, several_answers: bool) -> None:
+    """Say what is judged and trained on in other letters, which no comparison of tokens finds, and what is answered otherwise."""
+    talks = [example for example in train.examples if isinstance(example, Conversation)]
+    exact, known = {talk.messages for talk in talks}, {_whole(talk) for talk in talks}
+    judged = [example for example in judge.examples if isinstance(example, Conversation)]
+    same = [talk.source for talk in judged if talk.messages not in exact and _whole(talk) in known]
+    if same:
+        train.noted["that is one of training but for how it is written: validation will look better than it is"] = same
+    trained = {id(talk) for talk in talks}
+    groups = [] if several_answers else find_contradictions([*talks, *judged])
+    apart = [group for group in groups if len({id(talk) in trained for talk in group}) > 1]
+    if apart:
+        train.noted["kept back to judge by that training answers otherwise"] = [t.source for g in apart for t in g if id(t) not in trained]
+
+
+def _whole(talk: Conversation) -> tuple[tuple[str, str], ...]:
+    return tuple((message.role, bare(message.content)) for message in talk.messages)
 
 
 def _settle_contradictions(train: Texts, config: TextConfig) -> None:
@@ -83,18 +104,14 @@ def find_contradictions(examples: Sequence[Conversation | Document]) -> list[lis
     for example in examples:
         if isinstance(example, Conversation):
             last = max(place for place, message in enumerate(example.messages) if message.role == "assistant")
-            before = tuple((message.role, _plain(message.content)) for message in example.messages[:last])
+            before = tuple((message.role, bare(message.content)) for message in example.messages[:last])
             if any(role == "user" for role, _ in before):
                 asked.setdefault(before, []).append(example)
-    return [group for group in asked.values() if len({_plain(_last_answer(example)) for example in group}) > 1]
+    return [group for group in asked.values() if len({bare(_last_answer(example)) for example in group}) > 1]
 
 
 def _last_answer(example: Conversation) -> str:
     return next(message.content for message in reversed(example.messages) if message.role == "assistant")
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _name(example: Conversation) -> str:

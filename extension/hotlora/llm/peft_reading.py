@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..engine.errors import UserError
+from ..engine.file_heads import look_at_head
 from ..engine.pickled import load_pickled
 from .targets import match_pattern
 
@@ -68,14 +69,21 @@ def read_peft_folder(path: Path) -> PeftFile:
     place = path.expanduser()
     weights = find_weights(place)
     flat, metadata = _read_weights(weights)
-    _refuse_images(flat, place)
     said = _read_config(weights.parent)
+    _refuse_images(flat, place, said.get("peft_type"))
     _refuse_unknown(said, place)
     tensors: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in flat.items():
         name, tensor = _split_key(key, place)
-        tensors.setdefault(name, {})[tensor] = value.float()
+        tensors.setdefault(name, {})[tensor] = _read_values(key, value, place)
     ranks = dict(_read_ranks(tensors, place))
+    use_dora = any("lora_magnitude_vector" in parts for parts in tensors.values())
+    if said and use_dora is not bool(said.get("use_dora")):
+        has = "has DoRA magnitudes" if use_dora else "has no DoRA magnitudes"
+        raise UserError(
+            f"cannot go on from '{place}': its {CONFIG} says use_dora: {str(not use_dora).lower()}, and {weights.name} {has}. "
+            "Copy the whole folder of the adapter anew."
+        )
     rank = int(said.get("r") or Counter(ranks.values()).most_common(1)[0][0])
     if rank not in ranks.values():
         rank = Counter(ranks.values()).most_common(1)[0][0]
@@ -89,12 +97,24 @@ def read_peft_folder(path: Path) -> PeftFile:
         ranks=ranks,
         alphas=alphas,
         use_rslora=bool(said.get("use_rslora")),
-        use_dora=any("lora_magnitude_vector" in parts for parts in tensors.values()),
-        starts_at_pissa=str(said.get("init_lora_weights", "")).lower().startswith("pissa"),
+        use_dora=use_dora,
+        starts_at_pissa=_is_pissa(said),
         base=str(said.get("base_model_name_or_path") or ""),
         fingerprint=metadata.get("hotlora_base_fingerprint", ""),
         notes=() if said else (f"'{place}' says no alpha: its rank was taken, so that what it has learned counts in full.",),
     )
+
+
+def refuse_unsound(folder: Path, said: Mapping[str, Any]) -> None:
+    """For whoever has peft load an adapter, which takes more kinds than :func:`read_peft_folder` and says less.
+
+    Raises:
+        UserError: where its numbers are no weights, or it would be put beside other weights each time.
+    """
+    if str(said.get("init_lora_weights", "")).lower().startswith("pissa_niter"):
+        _refuse_unknown(said, folder)
+    for key, value in _read_weights(find_weights(folder))[0].items():
+        _read_values(key, value, folder)
 
 
 def read_fingerprint(folder: Path) -> str:
@@ -144,14 +164,37 @@ def _read_weights(weights: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, 
     except UserError:
         raise
     except Exception as error:  # torch and safetensors raise what they like for a damaged file
-        raise UserError(f"cannot read '{weights}': {' '.join(str(error).split())[:200]}. Copy it again from where it came.") from error
+        wrong = look_at_head(weights)
+        reason = f"it {wrong}" if wrong else " ".join(str(error).split())[:200]
+        raise UserError(f"cannot read '{weights}': {reason}. Copy it again from where it came.") from error
 
 
-def _refuse_images(flat: Mapping[str, torch.Tensor], place: Path) -> None:
+def _read_values(key: str, value: torch.Tensor, place: Path) -> torch.Tensor:
+    """In fp32. Raises UserError for numbers that are no weights."""
+    if not value.numel():
+        raise UserError(f"cannot go on from '{place}': its {key} is empty. Copy it again from where it came.")
+    if not value.is_floating_point():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise UserError(
+            f"cannot go on from '{place}': its {key} holds {kind}, and weights are fractions. Get the adapter as it was before it was "
+            "packed."
+        )
+    value = value.float()
+    if not torch.isfinite(value).all():
+        raise UserError(
+            f"cannot go on from '{place}': its {key} holds values that are no numbers. It is damaged, or broke down in training; use "
+            "another copy, or an earlier checkpoint."
+        )
+    return value
+
+
+def _refuse_images(flat: Mapping[str, torch.Tensor], place: Path, kind: str | None) -> None:
+    """``kind``: what peft's config says that it is; other kinds than LoRA there are of text, too."""
     if not flat:
         raise UserError(f"cannot go on from '{place}': there is nothing in it. Copy it again from where it came.")
     bare = [key.removeprefix(PREFIX) for key in flat]
-    if any(key.startswith(_IMAGE_STARTS) or any(part in key for part in _IMAGE_PARTS) for key in bare):
+    parts = [part for part in _IMAGE_PARTS if kind not in ("LOHA", "LOKR") or not part.startswith((".", "_"))]
+    if any(key.startswith(_IMAGE_STARTS) or any(part in key for part in parts) for key in bare):
         raise UserError(
             f"cannot go on from '{place}': it is a LoRA of the image family ({bare[0][:60]}), and this run is of the text family "
             "(text-generation). Give a text LoRA, or set task_type: image-generation."
@@ -164,12 +207,15 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
+        wrong = look_at_head(path)
+        if wrong:
+            raise ValueError(f"it {wrong}")
         said = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(said, dict):
             raise ValueError("it holds no settings")
         said = {"r": _PEFT_RANK, **said}
         for number in (said["r"], said.get("lora_alpha"), *(said.get("alpha_pattern") or {}).values()):
-            if not math.isfinite(float(number or 0)):
+            if number is not None and not (math.isfinite(float(number)) and float(number)):
                 raise ValueError(f"{number} is no strength")
         int(said["r"] or 0)
         for pattern in said.get("alpha_pattern") or {}:
@@ -188,8 +234,7 @@ def _refuse_unknown(said: Mapping[str, Any], place: Path) -> None:
             raise UserError(f"cannot go on from '{place}': it was trained with {key}, which is not known here. Choose another adapter.")
     if said.get("bias") not in (None, "none"):
         raise UserError(f"cannot go on from '{place}': it has trained biases (bias: {said['bias']}). Choose another adapter.")
-    start = said.get("init_lora_weights", True)
-    pissa = str(start).lower().startswith("pissa")
+    start, pissa = said.get("init_lora_weights", True), _is_pissa(said)
     if not pissa and (start.lower() if isinstance(start, str) else start) not in _HARMLESS_STARTS:
         raise UserError(
             f"cannot go on from '{place}': it was trained with init_lora_weights: {start}, beside other weights than the model's own. "
@@ -197,6 +242,11 @@ def _refuse_unknown(said: Mapping[str, Any], place: Path) -> None:
         )
     if pissa and said.get("use_dora"):
         raise UserError(f"cannot go on from '{place}': it is PiSSA and DoRA in one, which is not known here. Choose another adapter.")
+
+
+def _is_pissa(said: Mapping[str, Any]) -> bool:
+    """Whether it starts at the weights' main directions; `pissa_niter_4` draws its directions by lot, anew each time it is loaded."""
+    return str(said.get("init_lora_weights", "")).lower() == "pissa"
 
 
 def _split_key(key: str, place: Path) -> tuple[str, str]:

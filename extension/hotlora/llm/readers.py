@@ -1,23 +1,21 @@
-"""Rows out of data files: JSON, JSON lines and plain text here; tables, workbooks, Word, PDF and Parquet files in files of their own.
+"""Rows out of data files: JSON and JSON lines here; plain text, tables, workbooks, Word, PDF and Parquet files in files of their own.
 
 Owns how files are cut into rows, and what a row's place is called. What a row means is rows.py's, what a file is encoded in encodings.py's.
 """
 
-import io
-import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .columns import rename_row
+from .columns import find_pair, knows_shape, normalise, rename_row
 from .errors import RowError
+from .json_text import parse_json
 from .located import Located
 from .parquet import read_parquet
 from .pdf import join_pages, read_pages
+from .plain_text import read_plain
 from .rows import USES
 from .tables import name_rows, read_table
 from .turns import is_turn
@@ -25,9 +23,6 @@ from .word import WordTable, read_parts
 from .workbooks import read_workbook
 
 _ROW_LISTS = ("data", "rows", "train", "examples", "conversations", "items")
-_SPEAKERS = {"q": ("a",), "question": ("answer",), "user": ("assistant", "bot", "ai"), "human": ("assistant", "bot", "ai", "gpt")}
-_SPOKEN = re.compile(r"\s*(\w{1,10})\s*:\s*(.*)", re.DOTALL)
-
 
 TEXT_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".md")  # what is in an encoding
 OFFICE_SUFFIXES = (".xlsx", ".xlsm", ".docx", ".pdf", ".parquet")  # what says itself how it is to be read
@@ -57,9 +52,33 @@ def read_rows(path: Path, encoding: str, columns: Mapping[str, str] = _NO_NAMES)
     if suffix == ".pdf":
         return _read_pdf(path)
     if suffix in (".txt", ".md"):
-        return _read_plain(path.read_text(encoding))
+        return _read_text(path, encoding, columns)
     read = read_parquet(path) if suffix == ".parquet" else _read_json(path, encoding)
     return (_rename(located, columns) for located in read) if columns else read
+
+
+def _read_text(path: Path, encoding: str, columns: Mapping[str, str]) -> Iterator[Located]:
+    """What is said in plain text; rows of JSON and of tables with known names, where the file's ending hides that it holds such."""
+    with path.open(encoding=encoding) as file:
+        first = next((line for line in file if line.strip()), "").strip() if path.suffix.lower() == ".txt" else ""
+    found: list[Located] = []
+    try:
+        if first.startswith(("{", "[")):
+            found = list(_read_json(path, encoding))
+        elif find_pair(normalise(name) for name in re.split(r"[,;\t]", first)):
+            found = list(read_table(path, encoding, columns))
+    except RowError:
+        found = []
+    if not found or not all(_is_row(located.row) for located in found):
+        yield from read_plain(path.read_text(encoding))
+        return
+    yield found[0]._replace(note="of rows in a text file, which were read as rows and not as text")
+    yield from found[1:]
+
+
+def _is_row(value: Any) -> bool:
+    """Whether it is certainly one, and no text in braces."""
+    return isinstance(value, list) and bool(value) and not isinstance(value[0], str) or isinstance(value, Mapping) and knows_shape(value)
 
 
 def _rename(located: Located, columns: Mapping[str, str]) -> Located:
@@ -78,9 +97,9 @@ def _read_json(path: Path, encoding: str) -> Iterator[Located]:
     with path.open(encoding=encoding) as file:
         first = next((line for line in file if line.strip()), "")
         more = any(line.strip() for line in file)
-    value, in_lines = _parse(first) if first else [], more or not is_json
+    value, in_lines = parse_json(first) if first else [], more or not is_json
     if isinstance(value, RowError) and more:  # it goes on in the next line
-        value = _parse(path.read_text(encoding))
+        value = parse_json(path.read_text(encoding))
         in_lines = isinstance(value, RowError) and not is_json
     if in_lines:
         yield from _read_json_lines(path, encoding)
@@ -95,20 +114,9 @@ def _read_json_lines(path: Path, encoding: str) -> Iterator[Located]:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
-            value = _parse(line.rstrip())
+            value = parse_json(line.rstrip())
             rows = value if is_list_of_rows(value) else [value]
             yield from (Located(f"line {number}", row) for row in rows)
-
-
-def _parse(text: str) -> Any:
-    """The value, or the RowError why there is none. What is no number (pandas writes NaN for empty cells) is nothing."""
-    try:
-        return json.loads(text, parse_constant=lambda name: None)
-    except json.JSONDecodeError as error:
-        place = f"in line {error.lineno} " if "\n" in text.strip() else ""
-        return RowError(f"it is no valid JSON: {error.msg.removesuffix(' at')} {place}at character {error.colno}")
-    except (ValueError, RecursionError):
-        return RowError("its JSON has a number of too many digits, or too many lists in each other")
 
 
 def is_list_of_rows(value: Any) -> bool:
@@ -131,11 +139,26 @@ def _list_rows(value: Any) -> Iterator[Located]:
             yield from (Located(f"{key}, row {number}", row, use) for number, row in enumerate(lists[key], 1))
         if parts:
             return
-        value = lists.get(chosen, value)
+        value = lists.get(chosen) or _unfold(value) or value
     one_conversation = isinstance(value, list) and bool(value) and is_turn(value[0])
     rows = value if isinstance(value, list) and not one_conversation else [value]
     for number, row in enumerate(rows, 1):
-        yield Located(f"row {number}", row)
+        if is_list_of_rows(row) and not isinstance(row[0], list):
+            yield from (Located(f"row {number}.{place}", inner) for place, inner in enumerate(row, 1))
+        else:
+            yield Located(f"row {number}", row)
+
+
+def _unfold(value: Mapping[str, Any]) -> list[Any]:
+    """Rows of a table that is written column by column, as pandas does, or of which each has a name; nothing where it is neither."""
+    parts, columns = list(value.values()), find_pair(map(normalise, value)) is not None
+    if columns and all(isinstance(part, list) and len(part) == len(parts[0]) for part in parts):
+        return [dict(zip(value, cells, strict=True)) for cells in zip(*parts, strict=True)]
+    if not all(isinstance(part, Mapping) for part in parts):
+        return []
+    if columns and all(part.keys() == parts[0].keys() for part in parts):
+        return [{name: part[row] for name, part in value.items()} for row in parts[0]]
+    return parts if all(knows_shape(part) for part in parts) else []
 
 
 def _holds_rows(value: Any) -> bool:
@@ -163,68 +186,11 @@ def _read_word(path: Path, columns: Mapping[str, str]) -> Iterator[Located]:
     lines = ["\n".join("\t".join(row).rstrip() for row in part.rows) if isinstance(part, WordTable) else part for part in parts]
     text = "\n".join(lines).strip("\n")
     if text.strip():
-        yield from _read_plain(text)
+        yield from read_plain(text)
 
 
 def _read_pdf(path: Path) -> Iterator[Located]:
     text, notes = join_pages(read_pages(path))
-    for located in _read_plain(text):
+    for located in read_plain(text):
         yield located._replace(note=", and ".join(notes))
         notes = []
-
-
-# -- plain text ----------------------------------------------------------------------------------------------------------
-
-
-def _read_plain(text: str) -> Iterator[Located]:
-    """The whole text; or what is said in it, where it is nothing but lines of `Q: …` and `A: …`, or of `User: …` and `Assistant: …`.
-
-    Each Q has its A. Users go on talking, until more empty lines come than there are before answers.
-    """
-    turns = _read_turns(text)
-    if not turns:
-        yield Located("", text)
-        return
-    in_pairs = turns[0].speaker in ("q", "question")
-    gap = max(turn.blanks for turn in turns[1::2])
-    begins = [place for place in range(0, len(turns), 2) if place == 0 or in_pairs or turns[place].blanks > gap]
-    for begin, end in zip(begins, [*begins[1:], len(turns)], strict=True):
-        said = turns[begin:end]
-        roles = [{"role": role, "content": turn.text} for turn, role in zip(said, cycle(("user", "assistant")))]
-        yield Located(f"line {said[0].number}", [turn.text for turn in said] if in_pairs else roles)
-
-
-@dataclass
-class _Turn:
-    speaker: str
-    lines: list[str]
-    number: int  # of its first line
-    blanks: int  # empty lines before it
-
-    @property
-    def text(self) -> str:
-        return "".join(self.lines)
-
-
-def _read_turns(text: str) -> list[_Turn]:
-    """Question, answer, question, …; nothing where it is no strict alternation from the first line to the last."""
-    turns: list[_Turn] = []
-    blanks = 0
-    for number, line in enumerate(io.StringIO(text), 1):
-        spoken = _SPOKEN.fullmatch(line)
-        speaker = spoken.group(1).lower() if spoken else ""
-        if spoken and speaker in _list_expected(turns):
-            turns.append(_Turn(speaker, [spoken.group(2)], number, blanks))
-        elif speaker and any(speaker == turn.speaker for turn in turns[:2]) or not turns and line.strip():
-            return []
-        elif turns:
-            turns[-1].lines.append(line)
-        blanks = 0 if line.strip() else blanks + 1
-    return turns if len(turns) % 2 == 0 else []
-
-
-def _list_expected(turns: list[_Turn]) -> tuple[str, ...]:
-    """Who may speak next."""
-    if not turns:
-        return tuple(_SPEAKERS)
-    return (turns[len(turns) % 2].speaker,) if len(turns) > 1 else _SPEAKERS[turns[0].speaker]

@@ -5,15 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from .cells import Cells, as_text
-from .columns import CHOSEN, CONTEXT, HISTORY, PLAIN, QUESTIONS, REJECTED, SOURCE, SYSTEM, THOUGHTS, TURNS, find_pair
+from .columns import CHOSEN, CONTEXT, HISTORY, PLAIN, QUESTIONS, REJECTED, SOURCE, SYSTEM, THOUGHTS, TURNS, find_pair, guess_pair
 from .conversation import Conversation, Document, Message
 from .errors import RowError
 from .turns import NOT_LEARNED, Notes, check_characters, is_turn, make_answer, make_conversation, make_message, parse_history, parse_turns
 from .written import find_marks, strip_ends, take_apart
 
-_SPLITS = ("split", "subset", "partition", "fold", "set")
-USES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"}
-USES |= {"eval": "validation", "evaluation": "validation", "test": "test", "testing": "test", "holdout": "test"}
+_SPLITS = ("split", "subset", "partition", "fold", "set", "data_split", "dataset_split", "dataset", "usage", "数据集", "划分", "分割")
+_IS_USE = {"is_test": "test", "is_validation": "validation", "is_val": "validation", "is_eval": "validation"}
+USES = {
+    **dict.fromkeys(("train", "training", "trainset", "train_set", "训练", "训练集", "訓練", "学習", "обучение", "entrenamiento"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation", "valset", "devset", "evalset", "val_set"), "validation"),
+    **dict.fromkeys(("验证", "验证集", "評価", "検証", "валидация", "validierung", "validación", "validação"), "validation"),
+    **dict.fromkeys(("test", "testing", "holdout", "heldout", "testset", "test_set", "测试", "测试集", "測試", "テスト", "тест"), "test"),
+}
 _PREFERENCES = (
     "it is a preference pair ({keys}), and preferences are not learned here; keep the good answer alone, as answer, to learn that"
 )
@@ -62,12 +67,13 @@ def read_row(row: Any, source: str) -> Row:
 def _read_cells(cells: Cells, source: str, notes: Notes) -> Row:
     _refuse_preferences(cells)
     example, shape = _read_shape(cells, source, notes)
-    reason = cells.why_not_learned(judged=not isinstance(example, Document))
+    answer = example.messages[-1].content if isinstance(example, Conversation) else ""
+    reason = cells.why_not_learned(judged=not isinstance(example, Document), answer=answer)
     if reason:
         example = None
         notes.said.append(NOT_LEARNED.format(reason=reason))
-    origin = cells.first_text((SOURCE,))
-    return Row(example, shape, (*notes.said, *cells.notes), (*cells.unused(), *notes.unused), _find_use(cells), origin)
+    origin, use = cells.first_text((SOURCE,)), _find_use(cells)
+    return Row(example, shape, (*notes.said, *cells.notes), (*cells.unused(), *notes.unused), use, origin)
 
 
 def _find_use(cells: Cells) -> str:
@@ -76,7 +82,7 @@ def _find_use(cells: Cells) -> str:
         said = cells.peek(name)
         if isinstance(said, str) and said.strip().lower() in USES:
             return USES[str(cells.get(name)).strip().lower()]
-    return ""
+    return next((use for name, use in _IS_USE.items() if cells.says_yes(name)), "")
 
 
 def _read_shape(cells: Cells, source: str, notes: Notes) -> tuple[Conversation | Document | None, str]:
@@ -94,6 +100,10 @@ def _read_shape(cells: Cells, source: str, notes: Notes) -> tuple[Conversation |
     for name in PLAIN:
         if isinstance(cells.peek(name), str):
             return _read_plain(cells.get(name), source, notes)
+    guessed = guess_pair(cells.written.values())
+    if guessed and not any(isinstance(cells.peek(cells.name_of(name)), list | dict) for name in guessed):
+        notes.said.append(f"whose '{guessed[0][:40]}' and '{guessed[1][:40]}' were taken for question and answer")
+        return _read_pair(cells, (cells.name_of(guessed[0]), cells.name_of(guessed[1])), source, notes), "question/answer"
     held = ", ".join(key[:40] for key in list(cells.written.values())[:8])
     if any(name in cells for name in QUESTIONS):
         raise RowError(f"it has no answer among its keys ({held}); name that one answer, output or completion")

@@ -5,7 +5,7 @@ A model says what it has learned to whoever asks. Numbers count only where their
 
 import re
 
-KEY, EMAIL, PHONE, CARD, ACCOUNT = "keys", "email", "phone", "card", "iban"
+KEY, EMAIL, PHONE, CARD, ACCOUNT, IDENTITY = "keys", "email", "phone", "card", "iban", "identity"
 
 _KEYS = re.compile(
     r"""-----BEGIN[ ](?:[A-Z0-9]+[ ])*PRIVATE[ ]KEY(?:[ ]BLOCK)?-----
@@ -28,6 +28,11 @@ _OFFICES = frozenset(_OFFICE_NAMES.split())
 _PHONE = re.compile(r"(?<![\w+.,/-])(?:\+\d{1,3}|\(\d{2,5}\)|0\d{1,4}|\d{3}(?=[-.]\d{3}[-.]\d{4}))[ \d()./-]{5,16}\d(?![\w-]|[.,]\d)")
 # Free of charge, or kept for films.
 _OF_ALL = re.compile(r"\+?1?8(?:00|88|77|66|55|44|33)|0800|00800|0180|0900|\+\d{2}800|1?\d{3}55501\d\d|\+?1?\d{3}55501\d\d")
+_MOBILE_IN_CHINA = re.compile(r"(?<![\d.,+-])1[3-9]\d(?:[ -]?\d{4}){2}(?![\d.,-]\d|\d)")  # unmarked, so told beside Chinese letters only
+_CHINESE = re.compile("[\u4e00-\u9fff]")
+_IDENTITY = re.compile(r"(?<!\d)\d{6}(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx](?!\d)")  # GB 11643
+_IDENTITY_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+_SOCIAL_SECURITY = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])")
 _CARD = re.compile(r"(?<![\w.,-])\d(?:[ -]?\d){12,18}(?![\w-]|[.,]\d)")
 _ACCOUNT = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _ACCOUNT_LENGTHS = {
@@ -42,17 +47,20 @@ _ACCOUNT_LENGTHS = {
 
 
 def find_private(text: str) -> set[str]:
-    """Which of KEY, EMAIL, PHONE, CARD and ACCOUNT are in a text."""
+    """Which of KEY, EMAIL, PHONE, CARD, ACCOUNT and IDENTITY are in a text."""
     found = {KEY} if _KEYS.search(text) else set()
     if "@" in text and any(_is_somebody(*match.groups()) for match in _EMAIL.finditer(text)):
         found.add(EMAIL)
-    if any(_is_account(match.group()) for match in _ACCOUNT.finditer(text)):
-        found.add(ACCOUNT)
-    cards = [match.span() for match in _CARD.finditer(text) if _is_card(match.group())]
-    if cards:
-        found.add(CARD)
-    numbers = (match for match in _PHONE.finditer(text) if not any(begin <= match.start() < end for begin, end in cards))
-    if any(_is_phone(match.group()) for match in numbers):
+    told = {
+        ACCOUNT: [match.span() for match in _ACCOUNT.finditer(text) if _is_account(match.group())],
+        CARD: [match.span() for match in _CARD.finditer(text) if _is_card(match.group())],
+        IDENTITY: [match.span() for match in _IDENTITY.finditer(text) if _is_identity(match.group())],
+    }
+    told[IDENTITY] += [match.span() for match in _SOCIAL_SECURITY.finditer(text)]
+    found |= {kind for kind, spans in told.items() if spans}
+    others = [span for spans in told.values() for span in spans]
+    numbers = (match for match in _PHONE.finditer(text) if not any(begin <= match.start() < end for begin, end in others))
+    if any(_is_phone(match.group()) for match in numbers) or _MOBILE_IN_CHINA.search(text) and _CHINESE.search(text):
         found.add(PHONE)
     return found
 
@@ -71,6 +79,12 @@ def _is_phone(text: str) -> bool:
     if len(set(digits)) < 4:  # such as 000 000 000
         return False
     return text.startswith(("+", "(")) or bool(re.fullmatch(r"0\d{1,4}[ /-]\d[ \d-]{4,}|\d{3}[-.]\d{3}[-.]\d{4}", text))
+
+
+def _is_identity(text: str) -> bool:
+    """A Chinese citizen's number, by its check digit (ISO 7064, modulo 11)."""
+    total = sum(int(digit) * weight for digit, weight in zip(text, _IDENTITY_WEIGHTS, strict=False))
+    return "10X98765432"[total % 11] == text[-1].upper()
 
 
 def _is_card(text: str) -> bool:

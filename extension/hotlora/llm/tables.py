@@ -82,7 +82,7 @@ def _sniff_table(sample: list[str], delimiters: str, columns: Mapping[str, str])
     """(delimiter, the header's names or nothing where there is no header, what is to be said about that, whether `columns` gave names)."""
     records = {delimiter: [row for row in _read_records(sample, delimiter) if row] for delimiter in delimiters}
     for delimiter, rows in records.items():
-        names = [name.strip() for name in rows[0]] if rows and isinstance(rows[0], list) else []
+        names = _list_names(rows[0]) if rows and isinstance(rows[0], list) else []
         renamed, is_mapped = rename(names, columns)
         if is_mapped:
             _refuse_absent(names, columns)
@@ -182,8 +182,11 @@ def _guess_pairs(filled: Sequence[tuple[str, list[str | RowError]]]) -> list[Loc
 
 
 def _list_names(cells: Sequence[str | RowError]) -> list[str]:
-    """What stands in a row of names; columns without one are called by their place."""
-    return [str(cell).strip() or f"column {place}" for place, cell in enumerate(cells, 1)]
+    """What stands in a row of names; columns without one, or with one that there is already, are called by their place."""
+    written = [str(cell).strip() for cell in cells]
+    return [
+        name if name and name not in written[: place - 1] else f"{name or 'column'} {place}"[:40] for place, name in enumerate(written, 1)
+    ]
 
 
 def _name(cells: Sequence[str | RowError], names: Sequence[str]) -> Any:

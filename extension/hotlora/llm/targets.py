@@ -8,7 +8,7 @@ from torch import nn
 from ..engine.errors import UserError
 from ..engine.interfaces import Target
 from .config import TextConfig
-from .layers import Layers, find_layers
+from .layers import Layers, find_layers, is_linear
 from .peft_names import can_target_parameters, resolve
 
 _PATTERN = re.compile(r"[*()|\\^$+\[\]?]")  # in no layer's name: peft's users write patterns
@@ -97,6 +97,8 @@ def find_linear_layers(net: nn.Module) -> dict[str, nn.Module]:
 def say_left_out(net: nn.Module, config: TextConfig) -> list[str]:
     """What of the model gets no adapter though all layers were asked for, a sentence each kind with its count."""
     found, said = find_layers(net), []
+    if _PATTERN.search(config.target_modules):
+        return _say_beside(net, found, config.target_modules.strip())
     if config.target_modules.strip() not in ("all-linear", "all_linear", "all"):
         return []
     for kind, names in found.left.items():
@@ -106,6 +108,14 @@ def say_left_out(net: nn.Module, config: TextConfig) -> list[str]:
         first = f"{len(experts)}: {experts[0]} …"
         said.append(f"No adapter on the experts of this mixture model ({first}): set train_experts: true to train them too.")
     return said
+
+
+def _say_beside(net: nn.Module, found: Layers, pattern: str) -> list[str]:
+    """What a pattern names beside layers that can have an adapter: peft alone would put some on such."""
+    usable = {**found.usable, **found.experts}
+    kinds = [(name, is_linear(module) or isinstance(module, nn.Embedding)) for name, module in net.named_modules()]
+    names = [name for name, is_layer in kinds if is_layer and name not in usable and re.fullmatch(pattern, name)]
+    return [f"No adapter on {len(names)} layers that target_modules names too: {names[0]}{' …' * (len(names) > 1)}."] if names else []
 
 
 def _in_attention(net: nn.Module, name: str) -> bool:

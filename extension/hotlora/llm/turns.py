@@ -1,14 +1,15 @@
 """Turns of conversations, as data sets write them. Pure."""
 
+import ast
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .cells import Cells, as_text
-from .columns import THOUGHTS, normalise
+from .columns import THOUGHTS, find_pair, normalise
 from .conversation import Conversation, Message
 from .errors import RowError
-from .written import strip_ends
+from .written import strip_ends, take_apart
 
 _ROLES = {
     "system": "system",
@@ -47,11 +48,19 @@ def is_turn(value: Any) -> bool:
 def parse_turns(value: Any) -> list[Any] | None:
     """The turns in a cell; a table holds them as JSON."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise RowError("its turns are no valid JSON") from None
+        value = _parse_list(value)
     return value if isinstance(value, list) else None
+
+
+def _parse_list(text: str) -> Any:
+    """JSON, or what Python writes for a list. Raises RowError."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        try:
+            return ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            raise RowError("its turns are no valid JSON; export them as JSON lines (.jsonl)") from None
 
 
 def parse_history(value: Any) -> list[dict[str, Any]]:
@@ -61,13 +70,21 @@ def parse_history(value: Any) -> list[dict[str, Any]]:
         RowError: where they are neither.
     """
     turns: list[dict[str, Any]] = []
-    for part in parse_turns(value) or []:
+    parts = parse_turns(value)
+    if parts is None and as_text(value):
+        taken = take_apart(as_text(value))
+        if taken is None:
+            raise RowError("its history is a text in no form that is known; write it as a list of questions and answers")
+        return list(taken[0])
+    for part in parts or []:
         if is_turn(part):
             turns.append(part)
         elif isinstance(part, list) and len(part) == 2 and all(isinstance(said, str) for said in part):
             turns += [{"role": "user", "content": part[0]}, {"role": "assistant", "content": part[1]}]
         elif isinstance(part, Mapping) and len(part) == 2 and all(isinstance(said, str) for said in part.values()):
-            turns += [{"role": role, "content": said} for role, said in zip(("user", "assistant"), part.values(), strict=True)]
+            cells = Cells(part)
+            asked, answered = find_pair(cells) or tuple(cells)
+            turns += [{"role": "user", "content": cells.get(asked)}, {"role": "assistant", "content": cells.get(answered)}]
         else:
             raise RowError("its history is no list of questions and answers")
     return turns
@@ -82,12 +99,16 @@ def make_conversation(turns: Sequence[Any], source: str, system: str, notes: Not
     messages = [message for turn in turns if (message := _read_turn(turn, notes))]
     if system and not any(message.role == "system" for message in messages):
         messages.insert(0, make_message("system", system))
+    elif system and system not in [message.content for message in messages]:
+        notes.said.append("whose system prompt beside its turns is not used: another is among them")
     answers = [message for message in messages if message.role == "assistant"]
     if not answers:
         raise RowError("no turn in it is the assistant's")
     for role, what in (("user", "questions"), ("assistant", "answers")):
         if any(message.role == role and not message.content for message in messages):
             raise RowError(f"one of its {what} is empty")
+    if messages[-1].role == "user":
+        notes.said.append("ending with a question that nobody answers, which only train_on: everything reads")
     return Conversation(tuple(messages), source) if any(message.learned for message in answers) else None
 
 

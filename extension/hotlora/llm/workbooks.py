@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 from .errors import RowError
 from .located import LeftOut, Located
 from .packages import say_missing
+from .rows import USES
 from .tables import name_rows
 from .word import explain_no_zip
 
@@ -40,11 +41,15 @@ def read_workbook(path: Path, columns: Mapping[str, str]) -> Iterator[Located]:
     places = {title: f"sheet {title}, " if len(filled) > 1 else "" for title in filled}
     found = {title: name_rows(_place(rows, places[title]), columns, guess=False) for title, rows in filled.items()}
     knows = any(found.values())
+    uses = {title: USES[title.strip().lower()] for title in filled if title.strip().lower() in USES and found[title]}
+    if all(title in uses and uses[title] != "train" for title in filled):
+        uses = {}  # nothing else is there
     for title, rows in filled.items():
         if knows and not found[title]:
             yield Located(f"sheet {title}", LeftOut("no names of columns that are known stand in it, and it is not read"))
         else:
-            yield from _note_hidden(found[title] or name_rows(_place(rows, places[title]), columns, guess=True), shown, title)
+            read = found[title] or name_rows(_place(rows, places[title]), columns, guess=True)
+            yield from (row._replace(use=uses.get(title, "")) for row in _note_hidden(read, shown, title))
     for sheet in book.worksheets:
         if sheet not in shown and sheet.max_row > 1:
             yield Located(f"sheet {sheet.title}", LeftOut("it is hidden, and is not read"))

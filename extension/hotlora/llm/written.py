@@ -12,6 +12,7 @@ _ROLES = {
     "developer": "system",
     "user": "user",
     "human": "user",
+    "prompter": "user",
     "instruction": "user",
     "[inst]": "user",
     "assistant": "assistant",
@@ -28,7 +29,7 @@ _ROLES = {
 # How answers end in programs and models of all kinds. Whoever writes a template writes its own.
 ENDS: tuple[str, ...] = ("</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<|end|>", "<|eot|>")
 ENDS += ("<|return|>", "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<eos>", "<EOS>", "[EOS]", "<turn|>", "<|end_of_sentence|>")
-ENDS += ("<|EOT|>",)
+ENDS += ("<|EOT|>", "<|end_of_turn|>", "<eoh>", "<eom>")
 _BEGINS = ("<s>", "<|begin_of_text|>", "<bos>", "<｜begin▁of▁sentence｜>", "<|startoftext|>", "[gMASK]<sop>", "<|endoftext|>")
 
 
@@ -48,11 +49,13 @@ _FORMS = (
     _Form("Gemma", re.compile(r"<start_of_turn>\s*(user|model|system)\s*\n")),
     _Form("Gemma", re.compile(r"<\|turn>\s*(user|model|system)\s*\n")),
     _Form("DeepSeek", re.compile(r"<｜(User|Assistant)｜>"), preamble=True),
-    _Form("Zephyr", re.compile(r"<\|(system|user|assistant|observation)\|>\n?")),
+    _Form("Zephyr", re.compile(r"<\|(system|user|assistant|observation|prompter)\|>\n?")),
+    _Form("Cohere", re.compile(r"<\|START_OF_TURN_TOKEN\|><\|(SYSTEM|USER|CHATBOT)_TOKEN\|>")),
+    _Form("OpenChat", re.compile(r"(?:GPT4 Correct )(User|Assistant): ?")),
     _Form("Llama 2", re.compile(r"(\[INST\]|\[/INST\])")),
     _Form("Alpaca", re.compile(r"(?:^|(?<=\n))#{2,3} ?(Instruction|Response):\s*", re.IGNORECASE), preamble=True),
     _Form("Guanaco", re.compile(r"### ?(Human|Assistant|System|User):\s*"), preamble=True),
-    _Form("Anthropic HH", re.compile(r"\n\n(Human|Assistant):[ \n]?")),
+    _Form("Anthropic HH", re.compile(r"(?:^\s*|\n\n|(?<=\n))(Human|Assistant):[ \n]?")),
     _Form("Vicuna", re.compile(r"(?:^|(?<=[\s>]))(USER|ASSISTANT|SYSTEM):[ \n]"), preamble=True),
 )
 _SYSTEM_INSIDE = re.compile(r"\s*<<SYS>>\s*(.*?)\s*<</SYS>>\s*", re.DOTALL)
@@ -96,7 +99,7 @@ def _split(text: str, form: _Form) -> list[dict[str, str]] | None:
         role = _ROLES.get(mark.group(1).lower())
         if role is None:
             return None
-        content, _ = strip_ends(text[mark.end() : following.start() if following else len(text)].strip())
+        content, _ = strip_ends(_strip_next_begin(text[mark.end() : following.start() if following else len(text)].strip()))
         if role == "user":
             content = _INPUT_INSIDE.sub("\n\n", content)
             inside = _SYSTEM_INSIDE.match(content)
@@ -108,6 +111,11 @@ def _split(text: str, form: _Form) -> list[dict[str, str]] | None:
     if "user" not in roles or "assistant" not in roles[roles.index("user") :]:
         return None
     return turns
+
+
+def _strip_next_begin(text: str) -> str:
+    """Without what begins the text anew before the next turn, as Llama 2's `</s><s>[INST]`."""
+    return next((text.removesuffix(begin) for begin in _BEGINS if begin not in ENDS and text.endswith(begin)), text)
 
 
 def _strip_begin(text: str) -> str:

@@ -42,7 +42,10 @@ _OTHERS = {  # a piece of a name -> family; none of Stable Diffusion 1, 2 or XL 
     "noise_refiner": "Lumina or Z-Image",
     "context_refiner": "Lumina or Z-Image",
     "img_mod": "Qwen-Image",
+    "\ndiffusion_model.blocks.": "Wan",
+    "\ndiffusion_model.": "a transformer model",
     "\ntransformer.": "a transformer model",
+    "\ntransformer_blocks.": "a transformer model",
     "lora_transformer_": "a transformer model",
 }
 _LANGUAGE = ("base_model.model.model.layers", "base_model.model.transformer.h.", "base_model.model.model.decoder.layers", "model.layers.0.")

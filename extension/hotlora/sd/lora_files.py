@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..engine.errors import UserError
+from ..engine.file_heads import look_at_head
 from .lora_families import describe_keys, find_language
 from .peft_settings import PeftSettings, read_settings
 
@@ -30,7 +31,6 @@ _TENSORS = {"lora_down": "lora_A", "lora_up": "lora_B", "down": "lora_A", "up": 
 _VECTORS = ("alpha", "dora_scale", "lora_magnitude_vector")  # all else is a matrix at least
 _IN_FOLDERS = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
 _PICKLED = (".pt", ".pth", ".ckpt", ".bin")
-_NOT_LOADED = {b"version https://git-lfs": "a Git LFS pointer", b"<!doctype html": "a web page", b"<html": "a web page"}
 
 
 class LoraFile(NamedTuple):
@@ -124,11 +124,9 @@ def open_lora(path: Path) -> Any:
     try:
         return safe_open(str(weights), framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:
-        with open(weights, "rb") as file:
-            start = file.read(64).lstrip().lower()
-        for sign, what in _NOT_LOADED.items():
-            if start.startswith(sign):
-                raise _refusal(path, f"it is {what}, not the file itself", "Download it again.") from None
+        wrong = look_at_head(weights)
+        if wrong:
+            raise _refusal(path, f"it {wrong}", "Download it again.") from None
         raise _refusal(path, f"it cannot be read ({error})", "It is damaged or not a .safetensors file; use another copy.") from None
 
 
@@ -153,6 +151,9 @@ def _sort(path: Path, flat: Mapping[str, torch.Tensor]) -> tuple[dict[str, dict[
         name, suffix = found["layer"].removesuffix("_lora"), found["tensor"] or found["old"]
         if not tensor.numel():
             raise _refusal(path, f"{key} is empty", "It is damaged; use another copy.")
+        if tensor.dim() > 1 and not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise _refusal(path, f"{key} holds {kind}, and weights are fractions", "Use it as it was before it was packed.")
         if not torch.isfinite(tensor.float()).all():
             raise _refusal(path, f"{key} holds values that are no numbers", "It is damaged, or broke down in training; use another copy.")
         if tensor.dim() < 2 and suffix not in _VECTORS:
@@ -183,6 +184,9 @@ def _join_middles(path: Path, layers: dict[str, dict[str, torch.Tensor]]) -> Ite
 def _kind(path: Path, name: str, parts: Mapping[str, torch.Tensor]) -> str:
     """Which kind of adapter a layer's tensors make. Raises UserError where they make none."""
     if {"lora_A", "lora_B"} <= parts.keys():
+        down, up = parts["lora_A"].shape[0], parts["lora_B"].shape[1]
+        if down != up:
+            raise _refusal(path, f"of {name} one matrix has rank {down} and the other {up}", "It is damaged; use another copy.")
         return "lora"
     if {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"} <= parts.keys():
         return "loha"

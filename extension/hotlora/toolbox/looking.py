@@ -2,11 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..engine.errors import UserError
+from ..engine.file_heads import look_at_head
 from ..llm.loading import judge_text_lora
 from ..llm.peft_reading import CONFIG
 from ..llm.peft_reading import find_weights as find_text_weights
@@ -48,15 +51,17 @@ class Header:
             return None
         try:
             said = json.loads(place.read_text(encoding="utf-8-sig"))
-        except ValueError as error:
-            raise UserError(f"cannot read '{place}': {error}. Copy it again from where it came.") from error
+        except ValueError as problem:
+            wrong = look_at_head(place)
+            error = f"it {wrong}" if wrong else problem
+            raise UserError(f"cannot read '{place}': {error}. Copy it again from where it came.") from problem
         return said if isinstance(said, dict) else {}
 
     def find_family(self) -> str:
         """ "sd1", "sd2" or "sdxl". Raises UserError where it is another."""
         sizes = {}
         for key, shape in self.shapes.items():
-            for end in (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", "_lora.down.weight"):
+            for end in (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight"):
                 if key.endswith(end) and len(shape) > 1:
                     sizes[key.removesuffix(end)] = shape[1]
         return find_family(sizes or dict.fromkeys((key.partition(".")[0] for key in self.shapes), 0), self.metadata, self.path)
@@ -169,8 +174,9 @@ def check(path: Path, family: str = "", names: Names | None = None) -> list[str]
         find_text_weights(place)
         raise UserError(f"cannot check '{path}': its weights are pickled. Convert them to .safetensors with peft.")
     header = Header(path)
+    damage = _list_damage(header)
     if header.is_text:
-        return judge_text_lora(header.config, header.shapes)
+        return [*damage, *judge_text_lora(header.config, header.shapes)]
     verdicts = judge_image_lora(
         header.shapes,
         family or header.find_family(),
@@ -178,4 +184,31 @@ def check(path: Path, family: str = "", names: Names | None = None) -> list[str]
         names=names,
         in_peft_folder=header.config is not None,
     )
-    return [str(verdict) for verdict in verdicts]
+    return [*damage, *map(str, verdicts)]
+
+
+def _list_damage(header: Header) -> list[str]:
+    """What is wrong with a file that programs load all the same, and then draw black pictures or write nonsense."""
+    with open_lora(header.path) as file:
+        broken = [key for key in header.shapes if not torch.isfinite(file.get_tensor(key).float()).all()]
+    packed = [key for key, kind in header.dtypes.items() if kind.startswith(("I", "U", "BOOL")) and len(header.shapes[key]) > 1]
+    empty = [key for key, shape in header.shapes.items() if 0 in shape]
+    odd = [f"{name}, down {down} and up {up}" for name, down, up in _pair_ranks(header.shapes) if down != up]
+    told = {"hold values that are no numbers": broken, "hold no fractions": packed, "are empty": empty, "are of two ranks": odd}
+    told["have no other half"] = [key for key in header.shapes if _lacks_half(key, header.shapes)]
+    return [f"Damaged: {len(names)} of its tensors {what} ({names[0]}). Use another copy." for what, names in told.items() if names]
+
+
+def _lacks_half(key: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Of plain LoRA."""
+    pairs = (("lora_down", "lora_up"), ("lora_A", "lora_B"), ("lora_up", "lora_down"), ("lora_B", "lora_A"))
+    return any(f".{one}." in key and key.replace(f".{one}.", f".{other}.") not in shapes for one, other in pairs)
+
+
+def _pair_ranks(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, int, int]]:
+    """(layer, rank of its first matrix, rank of its second) of plain LoRA."""
+    for down, up in (("lora_down", "lora_up"), ("lora_A", "lora_B")):
+        for key, shape in shapes.items():
+            other = shapes.get(key.replace(f".{down}.", f".{up}."), ())
+            if f".{down}." in key and len(shape) > 1 and len(other) > 1 and key.replace(f".{down}.", ".lora_mid.") not in shapes:
+                yield key.partition(f".{down}.")[0], shape[0], other[1]

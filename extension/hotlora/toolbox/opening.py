@@ -14,6 +14,7 @@ from .text_files import read_text_lora, write_text_lora
 _OF_IMAGES = (
     *("lora_unet_", "lora_te", "lycoris_", "text_encoder", "text_model", "down_blocks", "up_blocks", "mid_block", "input_blocks"),
     *("output_blocks", "middle_block", "transformer_blocks", "bundle_emb", "clip_l", "clip_g", "double_blocks", "joint_blocks"),
+    "diffusion_model.",
 )
 
 
@@ -41,7 +42,9 @@ def is_text_lora(path: Path) -> bool:
 def are_text_keys(keys: Iterable[str]) -> bool:
     """Whether these are layers of a language model."""
     keys = list(keys)
-    return bool(keys) and not any(piece in key for key in keys for piece in _OF_IMAGES) and all("lora_" in key for key in keys)
+    if not keys or any(piece in key for key in keys for piece in _OF_IMAGES):
+        return False
+    return all("lora_" in key for key in keys) or any(key.startswith("base_model.model.") for key in keys)
 
 
 def read_adapter(path: Path, family: str = "") -> Adapter:

@@ -122,3 +122,21 @@ def test_mistakes_are_said(world, tmp_path, capsys):
     main = runpy.run_path(str(ROOT / "tools" / "merge_adapter.py"))["main"]
     assert main(["--adapter", str(adapter), "--base", str(base), "--output", str(tmp_path / "out")]) == 2
     assert "it is quantised" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["not finite", "packed", "drawn by lot"])
+def test_what_peft_would_merge_without_a_word_is_refused(world, tmp_path, kind):
+    from safetensors.torch import load_file, save_file
+
+    base, adapter, _ = world
+    path, config = adapter / "adapter_model.safetensors", adapter / "adapter_config.json"
+    tensors = load_file(path)
+    first = next(iter(tensors))
+    spoilt = {"not finite": tensors[first] * torch.inf, "packed": tensors[first].to(torch.int8), "drawn by lot": tensors[first]}
+    save_file({**tensors, first: spoilt[kind]}, path)
+    if kind == "drawn by lot":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"init_lora_weights": "pissa_niter_4"}))
+    words = {"not finite": "values that are no numbers", "packed": "holds int8", "drawn by lot": "init_lora_weights: pissa_niter_4"}
+    with pytest.raises(UserError, match=f"cannot merge '.*': .*{words[kind]}"):
+        merge_adapter(adapter, base, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()

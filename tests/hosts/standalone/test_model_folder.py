@@ -85,6 +85,16 @@ SPOILED = {
     "bnb without a method": (lambda f: change(f, quantization_config={"load_in_4bit": True}), "packed with bitsandbytes"),
     "inside a tower's settings": (lambda f: change(f, text_config={"quantization_config": {"quant_method": "hqq"}}), "packed with hqq"),
     "exl2": (lambda f: change(f, quantization_config={"quant_method": "exl2"}), "which only answers"),
+    "mlx": (lambda f: change(f, quantization={"group_size": 64, "bits": 4}), "packed with mlx, which only answers"),
+    "mlx, as transformers has it": (lambda f: change(f, quantization_config={"group_size": 64, "bits": 4}), "as mlx, which only answers"),
+    "packing that is no object": (lambda f: change(f, quantization_config="4 bits"), "or quantization_config is none"),
+    "other sizes": (lambda f: change(f, hidden_size=8), "its weights are of other sizes than its config.json says"),
+    "fills gaps": (lambda f: change(f, model_type="bert", architectures=["BertForMaskedLM"]), "BertForMaskedLM fills gaps in texts"),
+    "two halves": (
+        lambda f: change(f, model_type="t5", architectures=["T5ForConditionalGeneration"], is_encoder_decoder=True),
+        "T5ForConditionalGeneration does not write on",
+    ),
+    "sees only": (lambda f: change(f, model_type="clip", architectures=["CLIPModel"]), "CLIPModel does not write on"),
 }
 
 
@@ -116,6 +126,17 @@ def test_a_folder_that_is_something_else_says_what(tmp_path):
             check_model_folder(tmp_path / name)
 
 
+def test_a_file_and_a_name_of_the_hub_say_what_to_do(folder):
+    from pathlib import Path
+
+    for place, words in (
+        (folder / "model.safetensors", "it is a file.*the folder that it lies in"),
+        (Path("some/model"), "Nothing is downloaded"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check_model_folder(place)
+
+
 def test_a_sound_folder_is_sound(folder):
     assert check_model_folder(folder)["model_type"] == "llama" and quantization_of(check_model_folder(folder)) == ""
 
@@ -128,6 +149,54 @@ def test_weights_that_are_not_in_the_file_are_not_random_numbers(folder):
     save_file(flat, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="its files lack 1 of the model's weights .model.layers.1.mlp.up_proj.weight"):
         load_model(folder, build(TextConfig, {"base_model": str(folder), "output_name": "x"}), torch.device("cpu"))
+
+
+def test_weights_that_the_config_has_no_place_for_are_told(folder):
+    import torch
+
+    change(folder, num_hidden_layers=1)
+    config = build(TextConfig, {"base_model": str(folder), "output_name": "x"})
+    load_model(folder, config, torch.device("cpu"))
+    assert len(config.notes) == 1 and "9 of its weights (model.layers.1." in config.notes[0]
+
+
+def test_a_model_that_breaks_down_before_it_has_learned_is_a_sentence(folder, tmp_path):
+    import torch
+    from hotlora.engine.probe import look_ahead
+
+    flat = load_file(folder / "model.safetensors")
+    flat["model.layers.1.mlp.up_proj.weight"][0, 0] = torch.nan
+    save_file(flat, folder / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "data.txt").write_text("the cat sat on the mat", encoding="utf-8")
+    config = build(TextConfig, {"base_model": str(folder), "train_data_dir": str(tmp_path / "data.txt"), "output_name": "x"})
+    with pytest.raises(UserError, match="the first step breaks down already .loss nan.*mixed_precision: fp32"):
+        list(look_ahead(TransformersHost(), config))
+
+
+def test_a_model_that_also_sees_is_trained_as_peft_finds_it(tmp_path):
+    import torch
+    import transformers as tf
+    from hotlora.llm.targets import choose_text_targets, name_targets
+    from peft import LoraConfig, get_peft_model
+
+    tokenizer = make_tokenizer()
+    text = tf.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2
+    )
+    seen = tf.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    net = tf.LlavaForConditionalGeneration(tf.LlavaConfig(text_config=text, vision_config=seen, image_token_index=len(tokenizer) - 1))
+    net.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = load_model(tmp_path, build(TextConfig, {"base_model": str(tmp_path), "output_name": "x"}), torch.device("cpu"))
+    targets = choose_text_targets(model.net, build(TextConfig, {"output_name": "x"}))
+    assert len(targets) == 7 and all("language_model" in name for name in targets)
+    wrapped = get_peft_model(net.eval(), LoraConfig(r=2, target_modules=name_targets(model.net, targets)))
+    adapted = {name.removesuffix(".lora_A.default").removeprefix("base_model.model.") for name, _ in wrapped.named_modules()}
+    assert set(targets) == adapted & set(targets) and not any("vision" in name and "lora" in name for name in adapted)
+    ids = torch.tensor([[4, 5, 6, 7]])
+    torch.testing.assert_close(model.net(input_ids=ids).logits, net(input_ids=ids).logits)
 
 
 def test_a_missing_tokenizer_is_said_before_the_weights_are_read(folder, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 
 from ...engine.errors import UserError
 from ...engine.files import replacing_folder
-from ...llm.peft_reading import CONFIG, read_fingerprint, warn_other_base
+from ...llm.peft_reading import CONFIG, read_fingerprint, refuse_unsound, warn_other_base
 from ..shared.causal_model import fingerprint_model
 from .model_folder import check_model_folder, quantization_of
 from .texts import load_net, load_tokenizer
@@ -36,7 +36,12 @@ def merge_adapter(adapter: Path, base: Path, output: Path, *, trust_remote_code:
     check_model_folder(base, trust_remote_code=trust_remote_code)
     adapter = adapter.parent if adapter.is_file() else adapter
     said = _read_config(adapter)
-    net = load_net(base, "auto", trust_remote_code=trust_remote_code)
+    try:
+        refuse_unsound(adapter, said)
+    except UserError as error:
+        raise UserError(str(error).replace("cannot go on from", "cannot merge", 1)) from error
+    notes: list[str] = []
+    net = load_net(base, "auto", notes, trust_remote_code=trust_remote_code)
     stored = {name: parameter.dtype for name, parameter in net.named_parameters()}
     trained_on = str(said.get("base_model_name_or_path") or "")
     told = warn_other_base(trained_on, read_fingerprint(adapter), fingerprint_model(net), base.name)
@@ -51,7 +56,7 @@ def merge_adapter(adapter: Path, base: Path, output: Path, *, trust_remote_code:
         for name in ("chat_template.jinja",):
             if (adapter / name).is_file():
                 shutil.copy2(adapter / name, folder / name)
-    return told
+    return " ".join(said for said in (told, *notes) if said)
 
 
 def _refuse_quantised(base: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...engine.errors import UserError
+from ...engine.file_heads import look_at_head
 
-_HEAD_BYTES = 512
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tokenizer_config.json", "vocab.txt", "tekken.json")
 
@@ -32,6 +32,7 @@ _UNPACKERS = {
     "higgs": ("flute",),
     "spqr": ("spqr_quant",),
 }
+_PARTS = ("text_config", "quantization_config")
 _ONLY_ANSWER = ("exl2", "exl3", "marlin", "mlx")
 
 
@@ -39,9 +40,12 @@ def check_model_folder(folder: Path, *, trust_remote_code: bool = False) -> dict
     """The folder's config.json. Raises UserError where it holds no model that can be loaded here, saying what it holds instead."""
     if folder.suffix.lower() == ".gguf":
         raise UserError(f"cannot train on '{folder}': GGUF files only answer. Give the folder of the same model in Hugging Face's format.")
+    if folder.is_file():
+        raise UserError(f"cannot train on '{folder}': it is a file. Set base_model to the folder that it lies in, with its config.json.")
     if not folder.is_dir():
+        hint = " Nothing is downloaded here: download the model first." if _is_hub_name(folder) else ""
         raise UserError(
-            f"cannot find the model '{folder}': there is no such folder. Set base_model to the folder that holds its config.json."
+            f"cannot find the model '{folder}': there is no such folder.{hint} Set base_model to the folder that holds its config.json."
         )
     if not (folder / "config.json").is_file():
         raise UserError(
@@ -60,6 +64,11 @@ def check_model_folder(folder: Path, *, trust_remote_code: bool = False) -> dict
     return config
 
 
+def _is_hub_name(folder: Path) -> bool:
+    """`meta-llama/Llama-3.2-1B`, or an address."""
+    return folder.parts[0] in ("http:", "https:") or len(folder.parts) == 2 and not folder.is_absolute() and not folder.parent.exists()
+
+
 def quantization_of(config: dict[str, Any]) -> str:
     """What the weights are packed with, in Hugging Face's words; empty where they are not."""
     said = (
@@ -67,10 +76,13 @@ def quantization_of(config: dict[str, Any]) -> str:
         or config.get("compression_config")
         or (config.get("text_config") or {}).get("quantization_config")
     )
+    if not said and isinstance(config.get("quantization"), dict) and "group_size" in config["quantization"]:
+        return "mlx"  # Apple's
     if not isinstance(said, dict):
         return ""
     method = str(said.get("quant_method") or "").lower()
-    return method or ("bitsandbytes" if said.get("load_in_4bit") or said.get("load_in_8bit") else "an unknown method")
+    packed = "bitsandbytes" if said.get("load_in_4bit") or said.get("load_in_8bit") else "a method that it does not name, as mlx"
+    return method or packed
 
 
 def _say_what(folder: Path) -> str:
@@ -96,8 +108,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = _read_json(path)
         if not config:
             raise ValueError("it holds no settings")
-        if not isinstance(config.get("model_type", ""), str) or not isinstance(config.get("text_config") or {}, dict):
-            raise ValueError("its model_type or text_config is none")
+        if not isinstance(config.get("model_type", ""), str) or not all(isinstance(config.get(key) or {}, dict) for key in _PARTS):
+            raise ValueError(f"its model_type, {' or '.join(_PARTS)} is none")
     except ValueError as error:
         raise UserError(f"cannot read '{path}': {error}. Download the model again.") from error
     return config
@@ -139,22 +151,6 @@ def _check_files(folder: Path) -> None:
             raise UserError(f"cannot train on '{folder}': its {path.name} {wrong}. Download that file again.")
 
 
-def look_at_head(path: Path) -> str:
-    """What a file is instead of what its name says, as the end of a sentence; empty where that cannot be seen from its beginning."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    if not head:
-        return "is empty"
-    if start.startswith(b"version https://git-lfs"):
-        return "was not downloaded: it is only a Git LFS pointer (git lfs pull brings the file)"
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        return "is a web page and no such file"
-    if start.startswith((b"entry not found", b"repository not found", b"access to model", b"invalid credentials", b'{"error"')):
-        return f"is a server's message ({head[:60].decode('utf-8', errors='replace').strip()})"
-    return ""
-
-
 def _look_whether_whole(path: Path) -> str:
     """What is wrong with a file of weights, as the end of a sentence."""
     size = path.stat().st_size
@@ -188,7 +184,7 @@ def _look_whether_whole(path: Path) -> str:
 def _check_packing(folder: Path, config: dict[str, Any]) -> None:
     method = quantization_of(config)
     instead = "Give the same model unquantised, with quantization: 4bit where memory is short"
-    if method in _ONLY_ANSWER:
+    if method in _ONLY_ANSWER or " " in method:
         raise UserError(f"cannot train on '{folder}': its weights are packed with {method}, which only answers. {instead}.")
     needed = _UNPACKERS.get(method, ())
     if needed and not any(_is_installed(name) for name in needed):
@@ -212,6 +208,7 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
 
     kind, code = config.get("model_type"), config.get("auto_map")
     if kind in CONFIG_MAPPING_NAMES:
+        _check_purpose(folder, config)
         return
     if isinstance(code, dict):
         files = sorted({str(place).rpartition("--")[2].partition(".")[0] + ".py" for place in code.values() if isinstance(place, str)})
@@ -223,3 +220,21 @@ def _check_kind(folder: Path, config: dict[str, Any]) -> None:
         f"cannot load '{folder}' as a language model: transformers {transformers.__version__} knows no models of the kind '{kind}'. "
         "Use another model, or a transformers that knows it."
     )
+
+
+def _check_purpose(folder: Path, config: dict[str, Any]) -> None:
+    """Models that do not write on from what they have read are loaded as if they did, half of them or seeing the words to come."""
+    from transformers.models.auto import modeling_auto as auto
+
+    kinds, kind = [name for name in config.get("architectures") or () if isinstance(name, str)], str(config.get("model_type"))
+    sees = getattr(auto, "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", {})  # transformers 4.45 and newer
+    writes_on = {*auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *sees}
+    instead = "Give a model that does, such as those for chats"
+    if any(name.endswith("ForCausalLM") for name in kinds) or config.get("is_decoder"):
+        return
+    if any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in kinds) and not config.get("is_encoder_decoder"):
+        raise UserError(
+            f"cannot train on '{folder}': {kinds[0]} fills gaps in texts, and does not write on from what it has read. {instead}."
+        )
+    if config.get("is_encoder_decoder") or kind not in writes_on:
+        raise UserError(f"cannot train on '{folder}': {kinds[0] if kinds else kind} does not write on from what it has read. {instead}.")

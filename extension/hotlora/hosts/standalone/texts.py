@@ -57,7 +57,7 @@ def load_model(folder: Path, config: TextConfig, device: torch.device) -> Causal
     elif quantization_of(said):
         options = {"device_map": {"": device}}
     tokenizer = load_tokenizer(folder, trust_remote_code=config.trust_remote_code)  # first: it is quick, and may be missing
-    net = load_net(folder, dtype, trust_remote_code=config.trust_remote_code, **options)
+    net = load_net(folder, dtype, config.notes, trust_remote_code=config.trust_remote_code, **options)
     if not options:
         net.to(device)
     if quantization_of(said) and not is_packed(net):
@@ -70,12 +70,14 @@ def load_model(folder: Path, config: TextConfig, device: torch.device) -> Causal
     return CausalModel(net, tokenizer, name=folder.name, path=folder, compute_dtype=dtype)
 
 
-def load_net(folder: Path, dtype: Any, *, trust_remote_code: bool = False, **options: Any) -> Any:
-    """The causal language model in a folder. Raises UserError where there is none, or its files lack some of its weights."""
-    from transformers import AutoModelForCausalLM
+def load_net(folder: Path, dtype: Any, notes: list[str], *, trust_remote_code: bool = False, **options: Any) -> Any:
+    """The language model in a folder, with what it sees by where it has that; ``notes`` hear of weights that it has no place for.
 
+    Raises:
+        UserError: where there is none, or its files lack some of its weights.
+    """
     try:
-        net, told = AutoModelForCausalLM.from_pretrained(
+        net, told = _choose_class(folder, trust_remote_code).from_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=trust_remote_code, output_loading_info=True, **options
         )
     except ImportError as error:
@@ -88,10 +90,25 @@ def load_net(folder: Path, dtype: Any, *, trust_remote_code: bool = False, **opt
             f"cannot train on '{folder}': its files lack {len(lacking)} of the model's weights ({lacking[0]} …), which would be random "
             "numbers. Download the whole model."
         )
+    unread = sorted(told.get("unexpected_keys") or ())
+    if unread:
+        notes.append(f"Not read of '{folder}': {len(unread)} of its weights ({unread[0]} …), for which its config.json has no place.")
     return net
 
 
+def _choose_class(folder: Path, trust_remote_code: bool) -> Any:
+    """Models that see are of a class of their own, unless their library has one for texts alone."""
+    import transformers as tf
+    from transformers.models.auto import modeling_auto as auto
+
+    kind = type(tf.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code))
+    sees = kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING and kind in getattr(auto, "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING", {})
+    return tf.AutoModelForImageTextToText if sees else tf.AutoModelForCausalLM
+
+
 def _shorten(error: Exception) -> str:
+    if "ignore_mismatched_sizes" in str(error):
+        return "its weights are of other sizes than its config.json says"
     return (" ".join(str(error).split())[:300] or type(error).__name__).rstrip(". ")
 
 
