@@ -169,9 +169,10 @@
         if (!card) return;
         const [point, crop, size] = [findSaid(card, "focus"), findSaid(card, "crop"), readNumbers(card.dataset.size)];
         const frames = findFrames(card, point, crop);
-        const kept = frames.map(({ label, width, height }) => `${label}: ${Math.round(100 * width * height)} %`).join(" · ") || "…";
-        const [width, height] = size.map((pixels, axis) => crop && Math.round(pixels * (crop[axis + 2] - crop[axis])));
-        write(panel().querySelector("summary b"), crop ? `${width}x${height} → ${kept}` : kept);
+        const kept = frames.map(({ label, width, height }) => `${label}: ${Math.round(100 * width * height)} %`).join(" · ");
+        const sides = (crop || WHOLE).map((share, side) => Math.round(share * size[side % 2]));
+        if (kept) write(panel().querySelector("summary b"), kept);
+        write(panel().querySelector("[data-when=crop] b"), `${sides[2] - sides[0]}x${sides[3] - sides[1]} px`);
         panel().querySelector(".hotlora-at-random").hidden = Boolean(point) || !card.dataset.random;
         for (const button of panel().querySelectorAll("[data-clear]")) button.disabled = !{ focus: point, crop }[button.dataset.clear];
         if (!panel().open) return;

@@ -58,7 +58,7 @@ def show_cut() -> str:
 <div data-when="focus"><p class="hotlora-muted">{point}</p>
 <p class="hotlora-muted hotlora-at-random">As it is, another part of this size is kept each time.</p>
 <button type="button" data-clear="focus">Keep the middle again</button></div>
-<div data-when="crop" hidden><p class="hotlora-muted"><span>{crop}</span> <span>{kept}</span></p>
+<div data-when="crop" hidden><p class="hotlora-muted"><b></b> · <span>{crop}</span> <span>{kept}</span></p>
 <button type="button" data-clear="crop">Whole picture</button></div></details>"""
 
 
