@@ -229,7 +229,7 @@ def test_the_settings_beside_the_base_go_with_what_is_baked_and_nothing_is_writt
         assert new.with_suffix(".yaml").read_bytes() == b"parameterization: v\r\n"
     new.with_suffix(".yaml").write_text("of another", encoding="utf-8")
     (told,) = bake(base, [lora], [1.0], new)
-    assert "left as it was" in told and new.with_suffix(".yaml").read_text(encoding="utf-8") == "of another"
+    assert "it was left as it is" in told and new.with_suffix(".yaml").read_text(encoding="utf-8") == "of another"
     assert sorted(path.name for path in new.parent.iterdir()) == ["mine v1.safetensors", "mine v1.yaml"]
 
 

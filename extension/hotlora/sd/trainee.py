@@ -134,10 +134,11 @@ class ImageTrainee:
             "per epoch with repeats": sum(example.repeats for example in train),
             "sizes": " ".join(f"{w}x{h}" for w, h in buckets[:6]) + (" …" if len(buckets) > 6 else ""),
         }
-        for label, said in (("with a focus point", "focus"), ("cropped by hand", "crop")):
-            count = len({example.path for example in train if getattr(example, said)})
-            if count:
-                summary[label] = count
+        focused, cropped = ({example.path for example in train if getattr(example, said)} for said in ("focus", "crop"))
+        if focused:
+            summary["with a focus point"] = len(focused)
+        if cropped:
+            summary["cropped by hand"] = len(cropped)
         if self.dataset.validation:
             summary["kept back for validation"] = len({example.path for example in self.dataset.validation})
         if reg:
