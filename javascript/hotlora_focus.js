@@ -231,7 +231,7 @@
 
     document.addEventListener("keydown", (event) => {
         const by = STEPS[event.key];
-        const card = by && event.target.matches(".hotlora-cut-picture") && findCard();
+        const card = by && isOnPicture(event) && findCard();
         if (!card || event.ctrlKey || event.metaKey || event.altKey) return;
         event.preventDefault();
         const value = followKey(card, by, event.shiftKey);

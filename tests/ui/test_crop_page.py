@@ -33,10 +33,18 @@ def around(*shares):
     return pytest.approx(shares, abs=0.012)
 
 
+def find_resting_place(page):
+    box, picture = None, page.locator("#hotlora_cut .hotlora-cut-picture")
+    while (now := picture.bounding_box()) != box:
+        box = now
+        page.wait_for_timeout(700)
+        picture.evaluate("it => it.scrollIntoView({ block: 'center' })")
+    return box
+
+
 def drag(page, start, end, steps=5):
-    """From one share of the picture to another."""
-    page.evaluate("document.querySelector('#hotlora_cut .hotlora-cut-picture').scrollIntoView({ block: 'center' })")
-    box = page.locator("#hotlora_cut .hotlora-cut-picture").bounding_box()
+    """From one share of the picture to another, once the page has come to rest: what stands above is drawn later than it says."""
+    box = find_resting_place(page)
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
     page.mouse.move(*places[0])
     page.mouse.down()
@@ -90,7 +98,8 @@ def test_a_rectangle_is_dragged_changed_moved_and_taken_away(serve, open_page, t
         page.keyboard.press(key)
     wait_for_crop(page, folder, around(before[0] + 0.01, before[1] + 0.01, before[2], before[3]))
     page.locator("#hotlora_tools [data-do=undo] b", has_text="5").wait_for()  # all keys at once
-    page.mouse.click(*[picture.bounding_box()[side] + 3 for side in "xy"])  # a click is no crop, and in this way no point either
+    place = find_resting_place(page)
+    page.mouse.click(place["x"] + 3, place["y"] + 3)  # a click is no crop, and in this way no point either
     page.wait_for_timeout(700)
     assert page.locator("#hotlora_tools [data-do=undo] b").inner_text() == "5"
 
