@@ -8,6 +8,7 @@
     const SHOWN = 3;
     const listQuestions = () => ({ // by the remedy's operation
         leave_out: translate("Leave out of training? It is moved into a folder 'left out', and can be brought back."),
+        cut_borders: translate("Cut off what frames these pictures? Their files stay as they are, and that can be undone."),
         rows: translate("Change the files? They are kept beside as they are, and that can be undone."),
         any: translate("Change captions? That can be undone."),
     });

@@ -175,7 +175,7 @@ def test_names_of_no_picture_are_only_noted_and_the_file_is_not_unknown(tmp_path
     write(folder / "more", {"picture 7.png": [0.2, 0.2]})
     data = read_dataset(config(folder))
     assert {e.path.name: e.focus for e in data.train} == {"picture 0.png": (0, 1), "picture 1.png": None, "picture 7.png": (0.2, 0.2)}
-    assert data.notes == ["1 focus point (gone.png) is not used: no picture beside its file has that name."]
+    assert data.notes == ["1 line of hotlora_focus.json (gone.png) is not used: no picture beside that file has that name."]
     assert dict(look_at_pictures(config(folder)).facts)["with a focus point"] == "2"
 
 

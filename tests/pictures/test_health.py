@@ -12,6 +12,7 @@ from hotlora.engine.errors import UserError
 from hotlora.engine.options import build
 from hotlora.pictures import health, measuring
 from hotlora.pictures.editor import PictureEditor
+from hotlora.pictures.focus import Framing
 from hotlora.pictures.health import report_health
 from hotlora.sd.config import ImageConfig
 from PIL import Image, ImageFilter
@@ -245,7 +246,7 @@ def test_every_finding_says_what_to_do(data):
 def test_only_what_has_changed_is_looked_at_again(data, monkeypatch):
     looked = []
     plain = health.measure_picture
-    monkeypatch.setattr(health, "measure_picture", lambda path: looked.append(path.name) or plain(path))
+    monkeypatch.setattr(health, "measure_picture", lambda path, framing: looked.append(path.name) or plain(path, framing))
     for path in data.glob("*.png"):
         os.utime(path, (1e9, 1e9))
     first = report_health(config(data))
@@ -287,4 +288,4 @@ def test_memory_stays_flat(data):
 @pytest.mark.parametrize("quality", [20, 30, 50, 75, 95])
 def test_a_jpegs_quality_is_the_one_it_was_saved_with(data, quality):
     texture(1).save(data / "a.jpg", quality=quality)
-    assert measuring.measure_picture(data / "a.jpg").quality == quality
+    assert measuring.measure_picture(data / "a.jpg", Framing()).quality == quality

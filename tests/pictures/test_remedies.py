@@ -8,9 +8,9 @@ from hotlora.engine.options import build
 from hotlora.pictures.caption_changes import OPERATIONS, mend_letters
 from hotlora.pictures.editor import PictureEditor
 from hotlora.pictures.health import report_health
-from hotlora.pictures.remedies import LEAVE_OUT, REMEDIES, SAVE_UTF8
+from hotlora.pictures.remedies import CUT_BORDERS, LEAVE_OUT, REMEDIES, SAVE_UTF8
 from hotlora.sd.config import ImageConfig
-from PIL import ImageFilter
+from PIL import ImageFilter, ImageOps
 from test_health import texture
 
 EDITOR = PictureEditor(lambda text: len(text.split()))
@@ -45,6 +45,11 @@ def crush(data):
 
 def shrink(data):
     texture(22, (200, 200)).save(data / "new.png")
+
+
+def put_frame_around(data):
+    """A dark one within a light one, as a scanned print has."""
+    ImageOps.expand(ImageOps.expand(texture(23, (600, 560)), 30, "black"), 25, "white").save(data / "new.png")
 
 
 def cut_short(data):
@@ -95,6 +100,7 @@ CASES = {
     "small": (shrink, ("new.png",), None),
     "blurred": (blur, ("new.png",), None),
     "jpeg": (crush, ("new.jpg",), None),
+    "borders": (put_frame_around, ("new.png",), None),
     "broken": (cut_short, ("new.png",), None),
     "same": (copy, ("new.png",), None),
     "alike": (repeat, ("new.png",), None),
@@ -109,7 +115,7 @@ CASES = {
 
 def test_there_is_a_case_for_each_remedy_and_an_operation():
     assert CASES.keys() == REMEDIES.keys()
-    assert {way.operation for way in REMEDIES.values()} <= {LEAVE_OUT, SAVE_UTF8, *OPERATIONS}
+    assert {way.operation for way in REMEDIES.values()} <= {CUT_BORDERS, LEAVE_OUT, SAVE_UTF8, *OPERATIONS}
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -124,7 +130,10 @@ def test_a_remedy_does_what_it_says_to_those_it_names_and_is_undone(data, kind):
     told = EDITOR.mend(chosen, {"operation": finding.remedy.operation, "names": names, "text": finding.remedy.text})
     after = read_all(data)
     touched = {name.rpartition(".")[0] for name in before if after.get(name) != before[name]}
-    assert touched == {name.rpartition(".")[0] for name in names}, "nothing else was touched"
+    if REMEDIES[kind].operation == CUT_BORDERS:
+        assert not touched and set(after) - set(before) == {"hotlora_focus.json"}, "a picture's file stays as it is"
+    else:
+        assert touched == {name.rpartition(".")[0] for name in names}, "nothing else was touched"
     left = ["everywhere"] if kind == "trigger" else []  # now all have that word, and it is not the trigger word
     assert [found.kind for found in report_health(chosen)] == left
     assert str(len(names)) in told and EDITOR.count_steps(chosen) == 1

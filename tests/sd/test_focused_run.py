@@ -1,4 +1,4 @@
-"""A run with focus points on a real, tiny model: what its file tells of them, and that a resumed run notices them."""
+"""A run with focus points and crops on a real, tiny model: what its file tells of them, and that a resumed run notices them."""
 
 import json
 
@@ -22,6 +22,11 @@ def set_points(folder, *numbers):
     (folder / "data" / "hotlora_focus.json").write_text(json.dumps(points), encoding="utf-8")
 
 
+def set_crop(folder):
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "hotlora_focus.json").write_text('{"picture 2.png": {"crop": [0, 0, 1, 0.5]}}', encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("crop", "numbers", "told", "at_random"),
     [
@@ -43,10 +48,21 @@ def test_the_file_tells_how_many_were_cut_by_hand_and_whether_any_at_random(mode
     assert trainee.summary().get("with a focus point") == (None if told is None else int(told))
 
 
-def test_a_resumed_run_notices_them(models, tmp_path):
+def test_the_file_tells_how_many_were_cropped_and_of_no_other_size(models, tmp_path):
+    set_crop(tmp_path)
+    trainee, config = borrow(models, tmp_path, size=(64, 96), max_bucket_reso=96)
+    path = trainee.write(start(trainee, config).adapters, tmp_path / "a.safetensors", NOTES)
+    with safe_open(str(path), "pt") as file:
+        metadata = file.metadata()
+    assert (metadata["hotlora_crops"], metadata.get("hotlora_focus_points"), trainee.summary()["cropped by hand"]) == ("1", None, 1)
+    assert trainee.stock.fixed_latent(2).size_ids()[:2] == (48, 64) and trainee.stock.fixed_latent(1).size_ids()[:2] == (96, 64)
+
+
+@pytest.mark.parametrize("change", [lambda folder: set_points(folder, 2), set_crop])
+def test_a_resumed_run_notices_them(models, tmp_path, change):
     trainee, config = borrow(models, tmp_path, size=(64, 96), max_bucket_reso=64)
     before = Session(trainee, config, Run.start(config)).state()["data_fingerprint"]
-    set_points(tmp_path, 2)
+    change(tmp_path)
     again, _ = borrow(models, tmp_path, size=(64, 96), max_bucket_reso=64)
     assert again.data_fingerprint != before
     (tmp_path / "data" / "hotlora_focus.json").unlink()

@@ -219,6 +219,20 @@ def test_half_a_precision_and_other_models_are_told(parts, tmp_path):
     assert not (tmp_path / "no.safetensors").exists()
 
 
+def test_the_settings_beside_the_base_go_with_what_is_baked_and_nothing_is_written_over(parts, tmp_path):
+    lora = write(tmp_path / "a.safetensors", make_layers("sd1", parts["sd1"], conv=False, text=False))
+    base, new = tiny_sd1_file(tmp_path / "base.safetensors"), tmp_path / "new" / "mine v1.safetensors"
+    (tmp_path / "base.yaml").write_bytes(b"parameterization: v\r\n")
+    for _ in range(2):  # the same file is no other
+        (told,) = bake(base, [lora], [1.0], new)
+        assert "'base.yaml'" in told and "copied as 'mine v1.yaml'" in told
+        assert new.with_suffix(".yaml").read_bytes() == b"parameterization: v\r\n"
+    new.with_suffix(".yaml").write_text("of another", encoding="utf-8")
+    (told,) = bake(base, [lora], [1.0], new)
+    assert "it was left as it is" in told and new.with_suffix(".yaml").read_text(encoding="utf-8") == "of another"
+    assert sorted(path.name for path in new.parent.iterdir()) == ["mine v1.safetensors", "mine v1.yaml"]
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_dora_is_baked_as_programs_apply_it(axis, parts, tmp_path):
     layers = make_layers("sd1", parts["sd1"], text=False)

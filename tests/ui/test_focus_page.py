@@ -44,10 +44,10 @@ def points(folder):
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
-def open_editor(serve, open_page, tmp_path, folder, **how):
+def open_editor(serve, open_page, tmp_path, folder, *, report=None, **how):
     editor = IMAGES.make_editor()
     editor.look(build(ImageConfig, {"resolution": 64, "train_data_dir": str(folder)}))  # the first one loads what counts tokens
-    page = open_page(serve(build_standalone_page(toy_studio(tmp_path, editor=editor))), **how)
+    page = open_page(serve(build_standalone_page(toy_studio(tmp_path, editor=editor, report=report))), **how)
     for option, value in (("train_data_dir", folder), ("resolution", 64)):
         page.locator(f"#hotlora_{option}").locator("textarea, input").first.fill(str(value))
     page.locator("#hotlora_look").click()
@@ -81,7 +81,7 @@ def test_a_click_and_the_arrow_keys_move_what_is_kept(serve, open_page, tmp_path
     wait_for_top(page, (fit.scaled[1] - fit.bucket[1]) // 2 / fit.scaled[1])
     (frame,) = page.evaluate(FRAMES)
     assert frame[0] == pytest.approx(0, abs=0.01) and frame[2] == pytest.approx(1, abs=0.01) and frame[3] == pytest.approx(height, abs=0.01)
-    clear, picture = page.locator("#hotlora_cut button"), page.locator("#hotlora_cut .hotlora-cut-picture")
+    clear, picture = page.locator("#hotlora_cut [data-clear=focus]"), page.locator("#hotlora_cut .hotlora-cut-picture")
     assert clear.is_disabled()
     page.wait_for_function("document.querySelector('#hotlora_cut img').naturalHeight === 640")  # more than the small one of the album
     box = picture.bounding_box()
@@ -115,7 +115,7 @@ def test_a_click_and_the_arrow_keys_move_what_is_kept(serve, open_page, tmp_path
     clear.click()
     wait_for_points(page, folder, {})
     wait_for_top(page, (fit.scaled[1] - fit.bucket[1]) // 2 / fit.scaled[1])
-    page.wait_for_function("document.querySelector('#hotlora_cut button').disabled")
+    page.wait_for_function("document.querySelector('#hotlora_cut [data-clear=focus]').disabled")
 
 
 def test_what_is_moved_is_saved_when_the_next_picture_is_opened_and_follows_the_resolution(serve, open_page, tmp_path):

@@ -85,11 +85,11 @@ def test_a_report_of_many_pictures_tells_how_far_it_is_stops_and_goes_on(serve, 
     folder, may, begun = make_pictures(tmp_path / "data", 70, (128, 128)), threading.Event(), threading.Event()
     plain = health.measure_picture
 
-    def measure(path):
+    def measure(path, framing):
         if path.name == "picture 42.png":  # not among the first 32 by name
             begun.set()
             may.wait(120)
-        return plain(path)
+        return plain(path, framing)
 
     monkeypatch.setattr(health, "measure_picture", measure)
     page = open_page(

@@ -19,7 +19,7 @@ from ..engine.plurals import counted
 from ..pictures.caption_editing import USES, Captioned, find_captioned, list_captions, plan_captions, require_editable
 from ..pictures.caption_history import CaptionHistory
 from ..pictures.config import PictureConfig
-from ..pictures.reading import read_picture
+from ..pictures.focus import read_framed
 from .captioner import URL_VARIABLE, Captioner, CaptionerKind, CaptionSettings, choose_kind
 from .kinds import list_paths
 from .proposals import read_proposals, write_proposals
@@ -163,7 +163,7 @@ class CaptionDesk:
         images, problems = {}, []
         for name, path in batch:
             try:
-                images[name, path] = read_picture(path).rgb
+                images[name, path] = read_framed(path).rgb
             except UserError as error:
                 problems.append(str(error))
         said = captioner([path for _, path in images], list(images.values())) if images else []

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine.errors import UserError
+from ..pictures.focus import read_framed
 from ..pictures.labels import LabelFile
-from ..pictures.reading import read_picture
 from .captioner import Captioner
 
 
@@ -31,7 +31,7 @@ def write_captions(
         batch, images, problems = pictures[start : start + batch_size], {}, []
         for picture in batch:
             try:
-                images[picture] = read_picture(picture).rgb
+                images[picture] = read_framed(picture).rgb
             except UserError as error:
                 problems.append(str(error))
         if images:

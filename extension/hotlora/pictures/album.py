@@ -20,7 +20,7 @@ from .caption_files import MetadataCaptions, path_key, read_caption_beside
 from .captions import make_renderer
 from .config import PictureConfig
 from .dataset import Files, Judged, judge_pictures
-from .focus import Point, read_focus
+from .focus import Box, Crop, Framed, Framing, read_framings
 from .folders import Found
 from .index import PictureIndex, Seen, choose_cache_folder
 from .left_out import place_before
@@ -51,9 +51,12 @@ class Cut:
     height: float
 
     @classmethod
-    def of(cls, fit: Fit, focus: Point | None) -> "Cut":
-        (width, height), (top, left) = fit.scaled, crop_offset(fit, focus=focus)
-        shares = (left / width, top / height, fit.bucket[0] / width, fit.bucket[1] / height)
+    def of(cls, fit: Fit, framed: Framed, whole: tuple[int, int]) -> "Cut":
+        """``whole``: the picture's size, of which the crop leaves what is ``framed``."""
+        (width, height), (top, left) = fit.scaled, crop_offset(fit, focus=framed.focus)
+        x, y = (inner / outer for inner, outer in zip(framed.size, whole, strict=True))
+        begin_x, begin_y = (at / outer for at, outer in zip((framed.box or (0, 0))[:2], whole, strict=True))
+        shares = (begin_x + left / width * x, begin_y + top / height * y, fit.bucket[0] / width * x, fit.bucket[1] / height * y)
         return cls(fit.bucket, *(round(share, _DECIMALS) for share in shares))
 
 
@@ -70,7 +73,7 @@ class Card:
     size: tuple[int, int] | None  # of the file in pixels, upright
     fit: Fit | None  # at the largest size that it is trained at
     has_mask: bool  # in a file, whether or not masks are learned by
-    focus: Point | None = None
+    framing: Framing = Framing()
 
     @property
     def use(self) -> str:
@@ -80,7 +83,7 @@ class Card:
     @property
     def cuts(self) -> "list[Cut]":
         """What its buckets keep of it, the largest first; nothing where it cannot be read."""
-        return [Cut.of(fit, self.focus) for fit in reversed(_list_fits(self))]
+        return [Cut.of(fit, self.framing.frame(self.size), self.size) for fit in reversed(_list_fits(self)) if self.size]
 
     @property
     def path(self) -> Path:
@@ -110,13 +113,13 @@ def open_album(config: PictureConfig) -> Album:
     """
     parts = open_parts(config)
     masks = find_masks(parts)
-    files, unread = _look_into(parts, Files({}, masks if config.masked_loss else {}, focus=read_focus(parts)), config)
+    files, unread = _look_into(parts, Files({}, masks if config.masked_loss else {}, framings=read_framings(parts)), config)
     captions = read_metadata(parts)
     cards = list(_mark_duplicates(_make_cards(parts, captions, files, masks), files))
     said = {problem for card in cards for problem in card.judged.problems}
     judged = [[card.judged for card in cards if card.part is part] for part in parts]
-    notes = [*_list_others([*captions.problems, *files.focus.problems], said, cards), *_make_notes(cards, config)]
-    notes += tell_unused(parts, judged, captions, config, focus=files.focus)
+    notes = [*_list_others([*captions.problems, *files.framings.problems], said, cards), *_make_notes(cards, config)]
+    notes += tell_unused(parts, judged, captions, config, framings=files.framings)
     if unread:
         notes.append(f"{counted(unread, 'picture')} not read to the end yet: only the size is known. Look again to go on.")
     aside = {name_picture(place_before(f.path), part): f for part in parts for f in part.contents.left_out}
@@ -167,10 +170,11 @@ def _make_cards(parts: Sequence[Part], captions: MetadataCaptions, files: Files,
             wrong = [problem for problem in judged.problems if problem != judged.lacks_caption]
             wrong += [contradiction] if contradiction else []
             size = seen.size if isinstance(seen, Seen) else None
-            fit = choose_bucket(*size, config) if size else None
+            framing = files.framings.find(found.path)
+            framed = framing.frame(size) if size else None
+            fit = choose_bucket(*framed.size, config) if framed else None
             odd = [_NO_CAPTION_YET] if judged.lacks_caption else []
-            focus = files.focus.find(found.path)
-            odd += [*_find_oddities(size, fit, config, is_cut_by_hand=focus is not None)] if size and fit else []
+            odd += [*_find_oddities(framed, fit, config)] if framed and fit else []
             if captions.find(found.path) and _has_unused_caption(judged):
                 odd.append(f"its caption is the one in {judged.source}, not the one beside it.")
             yield Card(
@@ -183,17 +187,17 @@ def _make_cards(parts: Sequence[Part], captions: MetadataCaptions, files: Files,
                 size=size,
                 fit=fit,
                 has_mask=found.path in masks,
-                focus=focus,
+                framing=framing,
             )
 
 
-def _find_oddities(size: tuple[int, int], fit: Fit, config: PictureConfig, *, is_cut_by_hand: bool) -> Iterator[str]:
-    (width, height), (scaled_width, scaled_height) = size, fit.scaled
+def _find_oddities(framed: Framed, fit: Fit, config: PictureConfig) -> Iterator[str]:
+    (width, height), (scaled_width, scaled_height) = framed.size, fit.scaled
     times = max(scaled_width / width, scaled_height / height)
     if times > _ENLARGED:
         yield f"small: {width}x{height} pixels will be enlarged {times:.1f} times."
     cut = 1 - fit.bucket[0] * fit.bucket[1] / (scaled_width * scaled_height)
-    if cut > _CUT_AWAY and config.enable_bucket and not is_cut_by_hand:
+    if cut > _CUT_AWAY and config.enable_bucket and framed.focus is None:
         yield f"long: {cut:.0%} of it will be cut away to fit {fit.bucket[0]}x{fit.bucket[1]}."
 
 
@@ -207,12 +211,12 @@ def _has_unused_caption(judged: Judged) -> bool:
 
 
 def _mark_duplicates(cards: Iterator[Card], files: Files) -> Iterator[Card]:
-    """The cards; those of training pictures that were there before say so."""
-    first: dict[str, str] = {}
+    """The cards; those of training pictures that were there before, cut alike by hand, say so."""
+    first: dict[tuple[str, Box | None], str] = {}
     for card in cards:
         seen = files.seen[card.path]
         digest = seen.digest if isinstance(seen, Seen) and card.fit and card.use == "train" else ""
-        known = first.setdefault(digest, card.name)
+        known = first.setdefault((digest, card.framing.frame(card.size).box if card.size else None), card.name)
         if digest and known != card.name:
             wrong = f"{card.wrong} it is the same picture as {known}.".strip()
             card = replace(card, wrong=wrong)
@@ -238,9 +242,12 @@ def _make_facts(cards: Sequence[Card], config: PictureConfig) -> Iterator[tuple[
         yield "per epoch with repeats", str(shown)
     written = sum(bool(card.judged.source and card.judged.caption) for card in train)
     yield "with caption", f"{written} of {len(train)}"
-    focused = sum(card.focus is not None for card in train)
-    if focused:
-        yield "with a focus point", str(focused)
+    for label, count in (
+        ("with a focus point", sum(card.framing.focus is not None for card in train)),
+        ("cropped by hand", sum(card.framing.crop is not None for card in train)),
+    ):
+        if count:
+            yield label, str(count)
     sizes = Counter(fit.bucket for card in train for fit in _list_fits(card))
     yield "trained at", _list_kinds(f"{width}x{height} ({count})" for (width, height), count in sizes.most_common())
     usable = sum(not card.wrong for card in train)
@@ -255,7 +262,7 @@ def _list_fits(card: Card) -> list[Fit]:
     """How it is trained, once for each resolution."""
     if card.fit is None or card.size is None:
         return []
-    return [choose_bucket(*card.size, config) for config in card.part.source.by_resolution.values()]
+    return [choose_bucket(*card.framing.frame(card.size).size, config) for config in card.part.source.by_resolution.values()]
 
 
 def _list_kinds(kinds: Iterable[str]) -> str:
@@ -301,7 +308,7 @@ def _draw(cards: Sequence[Card]) -> list[shown.Example]:
 
 
 def _find_thumbnail(card: Card) -> bytes:
-    return find_thumbnail(card.path)
+    return find_thumbnail(card.path, card.framing.crop)
 
 
 def find_preview(path: Path) -> bytes:
@@ -312,14 +319,14 @@ def find_preview(path: Path) -> bytes:
         return b""
 
 
-def find_thumbnail(path: Path) -> bytes:
-    """A small JPEG; nothing for a picture that cannot be read."""
+def find_thumbnail(path: Path, crop: Crop | None = None) -> bytes:
+    """A small JPEG, of what the crop leaves; nothing for a picture that cannot be read."""
     try:
-        return _remember_thumbnail(str(path), path.stat().st_mtime_ns)
+        return _remember_thumbnail(str(path), path.stat().st_mtime_ns, crop or (0, 0, 1, 1))
     except (UserError, OSError):
         return b""
 
 
 @functools.lru_cache(maxsize=4000)  # some 5 kB each
-def _remember_thumbnail(path: str, changed_ns: int) -> bytes:
-    return make_thumbnail(Path(path), _THUMBNAIL_PIXELS)
+def _remember_thumbnail(path: str, changed_ns: int, crop: Crop) -> bytes:
+    return make_thumbnail(Path(path), _THUMBNAIL_PIXELS, crop)

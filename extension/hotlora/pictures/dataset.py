@@ -16,7 +16,7 @@ from .buckets import Fit, choose_bucket
 from .caption_files import MetadataCaptions, read_caption_beside
 from .config import PictureConfig
 from .entries import Source
-from .focus import FocusPoints, Point, read_focus
+from .focus import Box, Framings, Point, read_framings
 from .folders import Found
 from .index import PictureIndex, Seen, choose_cache_folder
 from .parts import Part, find_masks, open_parts, read_metadata
@@ -35,14 +35,15 @@ class Example:
     repeats: int  # times an epoch sees it
     is_reg: bool  # a regularisation picture: shows the class without the LoRA
     mask: Path | None
-    size: tuple[int, int]  # (width, height) in pixels, upright
+    size: tuple[int, int]  # (width, height) in pixels, upright, of what its crop leaves
     digest: str  # sha256 of the file's bytes
     folder: str  # name of its repeat folder, or of the data folder
     mask_digest: str = ""
     folder_repeats: int = 1  # what the folder's name says, before regularisation pictures are matched to training
     source: int = 0  # place of its folder among the run's
     resolution: int = 0  # that it is trained at
-    focus: Point | None = None  # around which it is cut
+    focus: Point | None = None  # in what its crop leaves: around that it is cut
+    crop: Box | None = None  # in pixels, upright; None where all of it is used
 
     def is_cut_at_random(self, config: PictureConfig) -> bool:
         """Whether another part of it may be kept each time: a focus point goes before `crop: random`."""
@@ -60,12 +61,12 @@ class Dataset:
     notes: list[str] = field(default_factory=list)  # what else lies in the folders and is not used
 
     def fingerprint(self, resolution: int) -> str:
-        """SHA-256 over the training pictures' contents, captions, masks, repeats, focus points, and sizes other than ``resolution``, in
-        their order; not over where they lie."""
+        """SHA-256 over the training pictures' contents, captions, masks, repeats, focus points, crops, and sizes other than ``resolution``,
+        in their order; not over where they lie."""
         whole = hashlib.sha256()
         for example in self.train:
             size = () if example.resolution == resolution else (example.resolution,)
-            more = (*size, *([] if example.focus is None else [example.focus]))
+            more = (*size, *(said for said in (example.focus, example.crop) if said is not None))
             whole.update(repr((example.digest, example.caption, example.mask_digest, example.repeats, example.is_reg, *more)).encode())
         return whole.hexdigest()
 
@@ -85,7 +86,7 @@ class Files:
     seen: dict[Path, Seen | UserError]
     masks: dict[Path, Path]  # picture -> mask
     note: str = ""  # about what was remembered of them
-    focus: FocusPoints = field(default_factory=FocusPoints)
+    framings: Framings = field(default_factory=Framings)
 
     def read(self, path: Path) -> Seen:
         """What a file holds. Raises the UserError of one that cannot be read."""
@@ -133,7 +134,7 @@ def scan_dataset(config: PictureConfig) -> Generator[Progress, None, Dataset]:
     parts = open_parts(config)
     files = yield from _look_at_files(parts, config)
     captions = read_metadata(parts)
-    problems = [*captions.problems, *files.focus.problems]
+    problems = [*captions.problems, *files.framings.problems]
     judged = [judge_pictures(part, captions, files, source) for source, part in enumerate(parts)]
     problems += [problem for pictures in judged for picture in pictures for problem in picture.problems]
     sound: dict[str, list[Example]] = {use: [] for use in ("train", "reg", "validation")}
@@ -153,7 +154,7 @@ def scan_dataset(config: PictureConfig) -> Generator[Progress, None, Dataset]:
     train, validation, reg = (spread_sizes(examples, sources) for examples in (train, validation, sound["reg"]))
     train += match_regularisation(reg, sum(e.repeats for e in train))
     notes = [files.note] if files.note else []
-    return Dataset(train, validation, problems, sources, [*tell_unused(parts, judged, captions, config, focus=files.focus), *notes])
+    return Dataset(train, validation, problems, sources, [*tell_unused(parts, judged, captions, config, framings=files.framings), *notes])
 
 
 def spread_sizes(examples: list[Example], sources: Sequence[Source]) -> list[Example]:
@@ -162,17 +163,17 @@ def spread_sizes(examples: list[Example], sources: Sequence[Source]) -> list[Exa
 
 
 def split_validation(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """(train, validation): whole pictures, at least one of each, chosen by seed and content.
+    """(train, validation): whole pictures, at least one of each, chosen by seed and content; crops of one file are on the same side.
 
     The choice does not depend on names or order, and a picture that is added moves at most one other across.
     """
-    if len(examples) < 2:
+    digests = {e.digest for e in examples}
+    if len(digests) < 2:
         raise UserError("cannot keep back a validation_split of a single picture. Add pictures, or set validation_split: 0.")
-    count = min(max(1, round(share * len(examples))), len(examples) - 1)
-    ranked = sorted(examples, key=lambda e: hashlib.sha256(f"{seed} {e.digest}".encode()).digest())
-    kept_back = {e.path for e in ranked[:count]}
-    validation = [replace(e, repeats=1) for e in examples if e.path in kept_back]
-    return [e for e in examples if e.path not in kept_back], validation
+    count = min(max(1, round(share * len(digests))), len(digests) - 1)
+    kept_back = set(sorted(digests, key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest())[:count])
+    validation = [replace(e, repeats=1) for e in examples if e.digest in kept_back]
+    return [e for e in examples if e.digest not in kept_back], validation
 
 
 def match_regularisation(examples: list[Example], wanted: int) -> list[Example]:
@@ -191,7 +192,7 @@ def match_regularisation(examples: list[Example], wanted: int) -> list[Example]:
 def _look_at_files(parts: Sequence[Part], config: PictureConfig) -> Generator[Progress, None, Files]:
     """Read (or remember) every picture and mask."""
     index = PictureIndex(choose_cache_folder(config))
-    files = Files({}, find_masks(parts) if config.masked_loss else {}, index.note, read_focus(parts))
+    files = Files({}, find_masks(parts) if config.masked_loss else {}, index.note, read_framings(parts))
     for progress, seen in index.inspect(files.list_paths(parts)):
         files.seen.update(seen)
         yield progress
@@ -257,27 +258,29 @@ def _find_problems(seen: Seen | UserError, mask: Path | None, files: Files) -> l
 
 def _make_example(found: Found, caption: str, files: Files, *, is_reg: bool, source: int) -> Example:
     seen, mask = files.read(found.path), files.masks.get(found.path)
+    framed = files.framings.find(found.path).frame(seen.size)
     return Example(
         path=found.path,
         caption=caption,
         repeats=found.repeats,
         is_reg=is_reg,
         mask=mask,
-        size=seen.size,
+        size=framed.size,
         digest=seen.digest,
         folder=found.folder,
         mask_digest=files.read(mask).digest if mask else "",
         folder_repeats=found.repeats,
         source=source,
-        focus=files.focus.find(found.path),
+        focus=framed.focus,
+        crop=framed.box,
     )
 
 
 def _drop_duplicates(examples: Iterable[Example], problems: list[str]) -> list[Example]:
-    """The first of each content; every other one is a problem."""
-    first: dict[str, Example] = {}
+    """The first of each content and crop; every other one is a problem."""
+    first: dict[tuple[str, Box | None], Example] = {}
     for example in examples:
-        known = first.setdefault(example.digest, example)
+        known = first.setdefault((example.digest, example.crop), example)
         if known is not example:
             problems.append(f"{example.path}: it is the same picture as {known.path}. Remove one; a repeat folder shows it more often.")
     return list(first.values())

@@ -17,6 +17,7 @@ from typing import Any
 from ..engine.errors import UserError
 from ..engine.plurals import by_number, counted
 from .album import Card, Cut, find_preview, find_thumbnail, open_album, put_troubled_first
+from .borders import plan_without_borders
 from .caption_changes import OPERATIONS, Change, make_change, read_change
 from .caption_editing import USES, Captioned, find_captioned, list_captions, plan_captions
 from .caption_encodings import plan_utf8
@@ -24,10 +25,10 @@ from .caption_filter import Described, count_tags, read_filter, split_tags
 from .caption_history import CaptionHistory
 from .captions import render_fixed
 from .config import PictureConfig
-from .focus import Point, plan_point
+from .focus import Crop, Point, plan_framings
 from .leaving import bring_back, leave_out, list_left_out
 from .masks import Drawing, open_drawing, plan_mask, plan_removal
-from .remedies import LEAVE_OUT, SAVE_UTF8
+from .remedies import CUT_BORDERS, LEAVE_OUT, SAVE_UTF8
 
 PAGE = 100
 _KEYS = 20_000
@@ -48,6 +49,7 @@ class Shown:
     size: tuple[int, int] | None = None  # in pixels, upright; None where it cannot be read, or is left out
     cuts: Sequence[Cut] = ()  # what its buckets keep, the largest first
     focus: Point | None = None
+    crop: Crop | None = None  # all that is used of it
     random: bool = False  # whether another part of it is kept each time, as large as those
 
 
@@ -78,7 +80,7 @@ class PictureEditor:
         self._count_tokens = count_tokens
         self._lock = threading.Lock()  # over whatever is written
         self._secret = secrets.token_bytes(16)
-        self._paths: OrderedDict[str, Path] = OrderedDict()
+        self._paths: OrderedDict[str, tuple[Path, Crop | None]] = OrderedDict()
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -130,25 +132,25 @@ class PictureEditor:
         return replace(card, odd=f"{card.odd} {tokens} tokens, and what is beyond {most} is not learned.".strip())
 
     def _show(self, seen: Described, picture: Card | Captioned, config: PictureConfig) -> Shown:
-        key = self._make_key(picture.path)
         if isinstance(picture, Captioned):
-            return Shown(seen.name, seen.caption, key)
-        tokens, is_random = self._count_tokens(picture.text), config.crop == "random" and picture.focus is None
+            return Shown(seen.name, seen.caption, self._make_key(picture.path))
+        framing, key = picture.framing, self._make_key(picture.path, picture.framing.crop)
+        tokens, is_random = self._count_tokens(picture.text), config.crop == "random" and framing.focus is None
         shown = Shown(seen.name, picture.text, key, picture.wrong, picture.odd, tokens, picture.has_mask)
-        return replace(shown, size=picture.size, cuts=picture.cuts, focus=picture.focus, random=is_random)
+        return replace(shown, size=picture.size, cuts=picture.cuts, focus=framing.focus, crop=framing.crop, random=is_random)
 
     def count_tokens(self, config: PictureConfig, text: str) -> int:
         """Of a caption as it would be learned."""
         return self._count_tokens(render_fixed(text.strip(), config))
 
-    def _make_key(self, path: Path) -> str:
+    def _make_key(self, path: Path, crop: Crop | None = None) -> str:
         """Nobody guesses it: whoever has it was shown the picture."""
         try:
             changed = path.stat().st_mtime_ns
         except OSError:
             changed = 0
-        key = hashlib.blake2b(f"{path}\0{changed}".encode("utf-8", "surrogateescape"), key=self._secret, digest_size=12).hexdigest()
-        self._paths[key] = path
+        key = hashlib.blake2b(f"{path}\0{changed}\0{crop}".encode("utf-8", "surrogateescape"), key=self._secret, digest_size=12).hexdigest()
+        self._paths[key] = path, crop
         while len(self._paths) > _KEYS:
             self._paths.popitem(last=False)
         return key
@@ -158,16 +160,16 @@ class PictureEditor:
         found: dict[str, bytes] = {}
         until = time.thread_time() + _THUMBNAIL_SECONDS
         for key in keys:
-            path = self._paths.get(key)
-            found[key] = find_thumbnail(path) if path else b""
+            known = self._paths.get(key)
+            found[key] = find_thumbnail(*known) if known else b""
             if time.thread_time() > until:
                 break
         return found
 
     def find_preview(self, key: str) -> bytes:
-        """The picture as a larger JPEG, to see what is cut off; empty where it cannot be read (any more)."""
-        path = self._paths.get(key)
-        return find_preview(path) if path else b""
+        """The whole picture as a larger JPEG, to see what is cut off; empty where it cannot be read (any more)."""
+        known = self._paths.get(key)
+        return find_preview(known[0]) if known else b""
 
     def list_operations(self) -> list[tuple[str, str]]:
         """(key, label) of what :meth:`change` does."""
@@ -193,13 +195,21 @@ class PictureEditor:
     def set_focus(self, config: PictureConfig, name: str, point: Any) -> str:
         """Have a picture cut around this point (from the left, from the top; 0 to 1), or around its middle where it is None; returns a
         sentence."""
+        self._frame(config, name, "focus point", {"focus": point})
+        return "Focus point removed: the middle is kept." if point is None else "Focus point saved."
+
+    def set_crop(self, config: PictureConfig, name: str, crop: Any) -> str:
+        """Have nothing of a picture used but what is within this crop (left, top, right, bottom; 0 to 1), or all of it where that is None;
+        returns a sentence. Its file stays what it is."""
+        self._frame(config, name, "crop", {"crop": crop})
+        return "Crop removed: the whole picture is used." if crop is None else "Crop saved."
+
+    def _frame(self, config: PictureConfig, name: str, what: str, said: Mapping[str, Any]) -> None:
         with self._lock:
             picture = list_captions(config, USES, only=name).get(name)
             if picture is None:
-                raise UserError(f"cannot set the focus point of '{name}': there is no such picture any more. Look at them again.")
-            file, content = plan_point(picture.path, point)
-            CaptionHistory(config).carry_out(f"focus point of {name}", {file: content})
-        return "Focus point removed: the middle is kept." if point is None else "Focus point saved."
+                raise UserError(f"cannot set the {what} of '{name}': there is no such picture any more. Look at them again.")
+            CaptionHistory(config).carry_out(f"{what} of {name}", plan_framings({picture.path: said}))
 
     def change(self, config: PictureConfig, values: Mapping[str, Any], names: Sequence[str] | None = None, query: str = "") -> str:
         """Change many captions by one operation; returns what was done, with counts.
@@ -225,16 +235,26 @@ class PictureEditor:
             return self.leave_out(config, names)
         if remedy.get("operation") == SAVE_UTF8:
             return self._save_as_utf8(config, names, str(remedy.get("text") or ""))
+        if remedy.get("operation") == CUT_BORDERS:
+            return self._cut_borders(config, names)
         return self.change(config, remedy, names)
 
     def _save_as_utf8(self, config: PictureConfig, names: Sequence[str], codec: str) -> str:
         """Files of captions that are in another encoding."""
         with self._lock:
             files = plan_utf8(config, names, codec)
-            told = f"Save as UTF-8: {counted(len(files), 'file')}"
-            if files:
-                CaptionHistory(config).carry_out(told, files)
-            return f"{told}."
+            return self._carry_out_all(config, f"Save as UTF-8: {counted(len(files), 'file')}", files)
+
+    def _cut_borders(self, config: PictureConfig, names: Sequence[str]) -> str:
+        """By crops: no picture's file is changed."""
+        with self._lock:
+            crops = plan_without_borders(config, names)
+            return self._carry_out_all(config, f"Cut the borders off: {counted(len(crops), 'picture')}", plan_framings(crops))
+
+    def _carry_out_all(self, config: PictureConfig, told: str, files: Mapping[Path, bytes | None]) -> str:
+        if files:
+            CaptionHistory(config).carry_out(told, files)
+        return f"{told}."
 
     def write_mask(self, config: PictureConfig, name: str, data: bytes) -> str:
         """One picture's mask; returns what was done. ``data``: a PNG, see ``masks.plan_mask``."""

@@ -21,12 +21,12 @@ from ..engine.plurals import by_number
 from .buckets import choose_bucket
 from .caption_health import judge_captions
 from .config import PictureConfig
-from .focus import read_focus
+from .focus import Framing, read_framings
 from .index import PictureIndex, Seen, choose_cache_folder
 from .measuring import Measured, measure_picture
 from .ocr import TextReader, choose_read
 from .parts import Part, name_picture, open_parts
-from .reading import decode_picture, read_bytes
+from .reading import read_picture
 from .remedies import make_finding, offer_remedies
 
 _ALIKE = 5.0  # mean difference of grey values of 255
@@ -55,6 +55,7 @@ def find_health(config: PictureConfig, count_tokens: Callable[[str], int] | None
     owner = {found.path: part for part in parts for found in part.contents.pictures}
     names = {path: name_picture(path, part) for path, part in owner.items()}
     options = {names[path]: part.source.config for path, part in owner.items()}
+    framings = read_framings(parts)
     seen: dict[str, Seen] = {}
     measured: dict[str, Measured] = {}
     broken: list[str] = []
@@ -63,8 +64,9 @@ def find_health(config: PictureConfig, count_tokens: Callable[[str], int] | None
         for progress, chunk in PictureIndex(choose_cache_folder(config)).inspect(list(names)):
             for path, result in chunk.items():
                 if isinstance(result, Seen):
-                    seen[names[path]] = result
-                    measured[names[path]] = memory.measure(path, result.digest, reads=names[path] in read)
+                    framing = framings.find(path)
+                    seen[names[path]] = left = _frame(result, framing)
+                    measured[names[path]] = memory.measure(path, framing, left.digest, reads=names[path] in read)
                 else:
                     broken.append(names[path])
             yield Progress("looking for what is wrong", progress.done, progress.total), []
@@ -72,8 +74,7 @@ def find_health(config: PictureConfig, count_tokens: Callable[[str], int] | None
     finally:  # also where nobody waits for the rest
         memory.save()
     trained = {names[path]: seen[names[path]] for path, part in owner.items() if part.use == "train" and names[path] in seen}
-    focus = read_focus(parts)
-    cut_by_hand = {name for path, name in names.items() if focus.find(path)}
+    cut_by_hand = {name for path, name in names.items() if framings.find(path).focus}
     findings = [*_judge_files(broken, trained), *_judge_sizes(seen, options, cut_by_hand), *_judge_looks(seen, measured)]
     judged, fixed = judge_captions(config, count_tokens)
     folders = {names[path]: part.root for path, part in owner.items()}
@@ -85,8 +86,14 @@ def find_health(config: PictureConfig, count_tokens: Callable[[str], int] | None
 # -- one picture -------------------------------------------------------------------------------------------------------
 
 
+def _frame(seen: Seen, framing: Framing) -> Seen:
+    """What is left of it, as a picture of its own."""
+    framed = framing.frame(seen.size)
+    return Seen(f"{seen.digest} {framed.box}" if framed.box else seen.digest, framed.size)
+
+
 class _Memory:
-    """What was measured, by content."""
+    """What was measured, by content and crop."""
 
     def __init__(self, config: PictureConfig, reader: TextReader):
         self._path = choose_cache_folder(config) / "health.json"
@@ -95,15 +102,15 @@ class _Memory:
         self._used = dict[str, list]()
         self._changed = False
 
-    def measure(self, path: Path, digest: str, *, reads: bool) -> Measured:
+    def measure(self, path: Path, framing: Framing, digest: str, *, reads: bool) -> Measured:
         known = self._known.get(digest)
         if known is None:
-            found = measure_picture(path)
+            found = measure_picture(path, framing)
             small = base64.b64encode(found.small).decode("ascii")
             known = self._known[digest] = [small, found.blur, found.quality, list(found.bars), found.moves, None]
             self._changed = True
         if reads and known[-1] is None and not self._reader.trouble:
-            known[-1] = self._reader.read(decode_picture(read_bytes(path), path).rgb)
+            known[-1] = self._reader.read(framing.cut(read_picture(path)).rgb)
             self._changed = True
         self._used[digest] = known
         small, blur, quality, bars, moves, text = known
@@ -162,8 +169,8 @@ def _judge_sizes(seen: Mapping[str, Seen], options: Mapping[str, PictureConfig],
         said = f"smaller than the training size, enlarged {worst}. Use {larger}, a lower resolution, or bucket_no_upscale."
         yield make_finding("small", [*small], said)
     if long:
-        point = by_number(len(long), "a focus point in the album, crop it", "focus points in the album, crop them")
-        said = f"cut by more than {_CUT_AWAY:.0%} to fit a bucket. Set {point}, or raise max_bucket_reso."
+        point = by_number(len(long), "a focus point or a crop", "focus points or crops")
+        said = f"cut by more than {_CUT_AWAY:.0%} to fit a bucket. Set {point} in the album, or raise max_bucket_reso."
         yield make_finding("cut", long, said)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
+from PIL import Image
 
 from ..engine.errors import UserError
 from ..engine.files import remove_dead_leftovers, write_bytes
@@ -24,6 +25,7 @@ from .ahead import read_ahead
 from .buckets import Fit, crop_offset
 from .config import PictureConfig
 from .dataset import Example
+from .focus import Box
 from .reading import cut_mask, cut_pixels, decode_picture, read_bytes, read_mask
 
 _FORMAT = "hotlora-latent-1"  # part of the key: change it when pictures are cut or encoded differently
@@ -36,7 +38,7 @@ class Latent:
     mean: torch.Tensor  # [4, height/8, width/8] fp32, not scaled by the VAE's factor
     std: torch.Tensor  # likewise
     mask: torch.Tensor | None  # [1, height/8, width/8] in 0..1; None where everything counts
-    original_size: tuple[int, int]  # (width, height) of the file in pixels, upright
+    original_size: tuple[int, int]  # (width, height) of the picture in pixels, upright; of what a crop by hand leaves
     crop_top_left: tuple[int, int]  # (top, left) in scaled pixels
     bucket: tuple[int, int]  # (width, height)
 
@@ -45,6 +47,9 @@ class Latent:
 
         The crop is where the picture was really cut. sd-scripts writes half the letterbox margin there instead: for
         800x1000 pixels in a 1024x1024 bucket, which loses 128 rows at the top, it says top 0 and left 102.
+
+        Of a picture that is cropped by hand all six are what they would be if its file had been cut so: where a screenshot's bars or a
+        frame are taken off, the model is not to learn that something is missing there, and sd-scripts would know nothing else.
         """
         (width, height), (bucket_width, bucket_height) = self.original_size, self.bucket
         return height, width, *self.crop_top_left, bucket_height, bucket_width
@@ -153,7 +158,8 @@ class LatentCache:
 
     def _key(self, view: _View) -> str:
         mask = view.example.mask_digest or "alpha" if self._config.masked_loss else "none"
-        parts = (_FORMAT, view.example.digest, mask, view.fit, view.offset, view.flipped, self._vae_fingerprint)
+        crop = [view.example.crop] if view.example.crop else []
+        parts = (_FORMAT, view.example.digest, mask, view.fit, view.offset, view.flipped, self._vae_fingerprint, *crop)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def _path(self, key: str) -> Path:
@@ -206,14 +212,22 @@ class LatentCache:
         data = read_bytes(example.path)
         if hashlib.sha256(data).hexdigest() != example.digest:
             raise UserError(f"cannot train on the picture {example.path}: it was changed after training started. Start again.")
-        picture = decode_picture(data, example.path)
+        whole = decode_picture(data, example.path)
+        picture = whole.cut(example.crop)
         pixels, mask = cut_pixels(picture.rgb, view.fit, view.offset), None
         if self._config.masked_loss:
-            image = read_mask(example.mask) if example.mask else picture.alpha
+            image = _crop_mask(read_mask(example.mask), whole.rgb.size, example.crop) if example.mask else picture.alpha
             mask = None if image is None else cut_mask(image, view.fit, view.offset, self._config.LATENT_PIXELS)
         if view.flipped:
             pixels, mask = pixels.flip(-1), None if mask is None else mask.flip(-1)
         return pixels, mask
+
+
+def _crop_mask(mask: Image.Image, size: tuple[int, int], crop: Box | None) -> Image.Image:
+    """A mask of a whole picture of that size, cut alike."""
+    if crop is None:
+        return mask
+    return (mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)).crop(crop)
 
 
 def _cut_batches(missing: Sequence[tuple[tuple[int, int], str]], batch_size: int) -> Iterator[list[str]]:

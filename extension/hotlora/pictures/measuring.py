@@ -4,12 +4,14 @@ Of each picture only some hundred numbers are kept. Must not import any host.
 """
 
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from .focus import Box, Framing
 from .reading import decode_picture, read_bytes
 
 SMALL = 16  # a side of what near-duplicates are compared by
@@ -35,17 +37,23 @@ class Measured:
     text: str = ""  # that was read in it
 
 
-def measure_picture(path: Path) -> Measured:
-    """Raises UserError where it cannot be read."""
+def measure_picture(path: Path, framing: Framing) -> Measured:
+    """Of what is left of it. Raises UserError where it cannot be read."""
     data = read_bytes(path)
-    grey = decode_picture(data, path).rgb.convert("L")
-    grey.thumbnail((_LONGEST, _LONGEST))
+    grey = _shrink(framing.cut(decode_picture(data, path)).rgb)
     values = np.asarray(grey, dtype=np.float32)
     small = np.asarray(grey.resize((SMALL, SMALL), Image.Resampling.BOX), dtype=np.float32)
     low, high = float(small.min()), float(small.max())
     stretched = (small - low) * (255 / max(high - low, 1))
     quality, moves = _read_file(data)
     return Measured(stretched.astype(np.uint8).tobytes(), measure_blur(values), quality, find_bars(values), moves)
+
+
+def _shrink(picture: Image.Image) -> Image.Image:
+    """In greys, as large as it is looked at."""
+    grey = picture.convert("L")
+    grey.thumbnail((_LONGEST, _LONGEST))
+    return grey
 
 
 def measure_blur(grey: np.ndarray) -> float:
@@ -75,6 +83,19 @@ def _read_file(data: bytes) -> tuple[int, bool]:
 
 
 # -- bars --------------------------------------------------------------------------------------------------------------
+
+
+def find_inside(picture: Image.Image) -> Box:
+    """What lies within its bars, and within bars in there, without the mixture at their edges: left, top, right and bottom in pixels."""
+    left, top, right, bottom = 0, 0, *picture.size
+    while any(bars := find_bars(np.asarray(_shrink(picture.crop((left, top, right, bottom))), dtype=np.float32))):
+        width, height = right - left, bottom - top
+        mixed = 2 * max(1, max(width, height) / _LONGEST)
+        x, y, from_right, from_bottom = (
+            bar and math.ceil((bar + 1) * side / 1000 + mixed) for bar, side in zip(bars, (width, height) * 2, strict=True)
+        )
+        left, top, right, bottom = left + x, top + y, right - from_right, bottom - from_bottom
+    return left, top, right, bottom
 
 
 def find_bars(grey: np.ndarray) -> tuple[int, int, int, int]:

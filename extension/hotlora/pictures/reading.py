@@ -7,6 +7,7 @@ captions or folders.
 import importlib
 import importlib.util
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,13 @@ class Picture:
 
     rgb: Image.Image  # mode RGB
     alpha: Image.Image | None  # mode L; None where nothing is transparent
+
+    def cut(self, box: tuple[int, int, int, int] | None) -> "Picture":
+        """What is within left, top, right and bottom, as a file of that alone would be read; itself where there is no box."""
+        if box is None:
+            return self
+        alpha = self.alpha.crop(box) if self.alpha else None
+        return Picture(self.rgb.crop(box), None if alpha and alpha.getextrema()[0] == 255 else alpha)
 
 
 def read_picture(path: Path) -> Picture:
@@ -93,11 +101,17 @@ def decode_picture(data: bytes, path: Path) -> Picture:
         raise _unreadable(path, error) from error
 
 
-def make_thumbnail(path: Path, side: int) -> bytes:
-    """The picture as a small JPEG, upright, its longest side at most ``side`` pixels. UserError where it cannot be read."""
+def make_thumbnail(path: Path, side: int, crop: tuple[float, float, float, float] = (0, 0, 1, 1)) -> bytes:
+    """The picture, or what is within these shares of it, as a small JPEG, upright, its longest side at most ``side`` pixels.
+
+    Raises:
+        UserError: where it cannot be read.
+    """
+    left, top, right, bottom = crop
+    needed = int(2 * side / min(right - left, bottom - top))
     try:
         with open(path, "rb") as file, _open(file, path) as image:
-            image.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded in a fraction of the time
+            image.draft("RGB", (needed, needed))  # a JPEG is decoded in a fraction of the time
             image.load()
             turn = _UPRIGHT.get(_orientation(image))
             small = _flatten(image if turn is None else image.transpose(turn)).rgb
@@ -105,6 +119,8 @@ def make_thumbnail(path: Path, side: int) -> bytes:
         raise
     except Exception as error:  # a broken file makes decoders raise nearly anything
         raise _unreadable(path, error) from error
+    width, height = small.size
+    small = small.crop((int(left * width), int(top * height), math.ceil(right * width), math.ceil(bottom * height)))
     small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)

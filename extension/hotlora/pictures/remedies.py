@@ -11,7 +11,7 @@ from pathlib import Path
 from ..engine.examples import Finding, Remedy
 from ..engine.plurals import counted
 
-LEAVE_OUT, SAVE_UTF8 = "leave_out", "utf8"  # beside the operations of caption_changes
+LEAVE_OUT, SAVE_UTF8, CUT_BORDERS = "leave_out", "utf8", "cut_borders"  # beside the operations of caption_changes
 _SHOWN = 3
 
 
@@ -29,6 +29,7 @@ REMEDIES = {
     "blurred": Way("Leave out", LEAVE_OUT),
     "jpeg": Way("Leave out", LEAVE_OUT),
     "broken": Way("Leave out", LEAVE_OUT),
+    "borders": Way("Cut the borders off", CUT_BORDERS),
     "same": Way("Keep one of each, leave the others out", LEAVE_OUT),
     "alike": Way("Keep the best, leave the others out", LEAVE_OUT),
     "foreign": Way("Save as UTF-8", SAVE_UTF8, needs_text=True),
@@ -76,7 +77,7 @@ def offer_remedies(findings: Iterable[Finding], folders: Mapping[str, Path], fix
         if remedy and remedy.operation == LEAVE_OUT:
             staying = {folder for name, folder in folders.items() if name not in set(remedy.names)}
             remedy = remedy if staying == set(folders.values()) else None
-        elif remedy and remedy.operation != SAVE_UTF8:
+        elif remedy and remedy.operation not in (SAVE_UTF8, CUT_BORDERS):
             names = tuple(name for name in remedy.names if name not in fixed)
             remedy = replace(remedy, names=names) if names else None
         yield replace(finding, remedy=remedy)

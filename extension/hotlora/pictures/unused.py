@@ -11,7 +11,7 @@ from ..engine.errors import UserError
 from .caption_files import MetadataCaptions, list_captions_beside, read_caption_beside
 from .config import PictureConfig
 from .entries import MASK_FOLDER
-from .focus import FocusPoints
+from .focus import FOCUS_NAME, Framings
 from .folders import list_contents, show_name
 from .left_out import LEFT_OUT
 from .parts import open_masks
@@ -30,7 +30,7 @@ def tell_unused(
     captions: MetadataCaptions,
     config: PictureConfig,
     *,
-    focus: FocusPoints,
+    framings: Framings,
 ) -> list[str]:
     """Every line there is to say; nothing for what systems, network drives and other trainers leave beside pictures.
 
@@ -54,7 +54,7 @@ def tell_unused(
     for part, pictures in zip(parts, judged, strict=True):
         if part.use == "train":
             notes += _tell_training(part, pictures)
-    notes += _tell_focus(parts, focus, config)
+    notes += _tell_framings(parts, framings, config)
     for part in parts:
         notes += _tell_masks_among_pictures(part) if part.use == "train" else ()
     for folder in dict.fromkeys(part.source.mask_folder for part in parts) if config.masked_loss else ():
@@ -84,14 +84,14 @@ def _tell_unused_folder(part: "Part") -> Iterable[str]:
     yield from _tell("mask", masks, part.root, f"not used: {why} to learn by these.")
 
 
-def _tell_focus(parts: Sequence["Part"], focus: FocusPoints, config: PictureConfig) -> Iterable[str]:
-    """Focus points of no picture, and what they go before."""
+def _tell_framings(parts: Sequence["Part"], framings: Framings, config: PictureConfig) -> Iterable[str]:
+    """Focus points and crops of no picture, and what the former go before."""
     pictures = [found.path for part in parts for found in part.contents.pictures]
     others = [path for part in parts for path in (*part.contents.switched_off, *part.contents.unread)]
-    lonely = focus.list_lonely([*pictures, *others])
-    yield from _tell("focus point", lonely, parts[0].root, "not used: no picture beside its file has that name.")
+    lonely = framings.list_lonely([*pictures, *others])
+    yield from _tell("line", lonely, parts[0].root, "not used: no picture beside that file has that name.", what=f"of {FOCUS_NAME}")
     if config.crop == "random":
-        fixed = [path for path in pictures if focus.find(path)]
+        fixed = [path for path in pictures if framings.find(path).focus]
         yield from _tell("picture", fixed, parts[0].root, "cut around a focus point each time, and not at random.")
 
 

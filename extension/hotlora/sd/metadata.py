@@ -38,6 +38,7 @@ class DatasetFacts:
     num_reg_images: int = 0
     num_validation_images: int = 0
     num_focused: int = 0  # pictures that are cut around a focus point, without repeats
+    num_cropped: int = 0  # likewise, of which only a part is used
     random_crop: bool = False  # whether any is cut at random
     dataset_dirs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # folder -> n_repeats, img_count
     reg_dataset_dirs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -192,6 +193,7 @@ def _data_values(config: ImageConfig, facts: DatasetFacts) -> dict[str, Any]:
         "ss_bucket_info": json.dumps(facts.bucket_info),
         **({} if facts.datasets is None else {"ss_datasets": json.dumps(facts.datasets)}),
         **({"hotlora_focus_points": facts.num_focused} if facts.num_focused else {}),
+        **({"hotlora_crops": facts.num_cropped} if facts.num_cropped else {}),
     }
 
 

@@ -134,9 +134,11 @@ class ImageTrainee:
             "per epoch with repeats": sum(example.repeats for example in train),
             "sizes": " ".join(f"{w}x{h}" for w, h in buckets[:6]) + (" …" if len(buckets) > 6 else ""),
         }
-        focused = {example.path for example in train if example.focus}
+        focused, cropped = ({example.path for example in train if getattr(example, said)} for said in ("focus", "crop"))
         if focused:
             summary["with a focus point"] = len(focused)
+        if cropped:
+            summary["cropped by hand"] = len(cropped)
         if self.dataset.validation:
             summary["kept back for validation"] = len({example.path for example in self.dataset.validation})
         if reg:
@@ -307,6 +309,7 @@ class ImageTrainee:
             num_reg_images=data.count(is_reg=True),
             num_validation_images=len(data.validation),
             num_focused=len({example.path for example in data.train if example.focus}),
+            num_cropped=len({example.path for example in data.train if example.crop}),
             random_crop=any(example.is_cut_at_random(self.config) for example in data.train),
             num_batches_per_epoch=len(self.batches(0, self.config.seed)),
             dataset_dirs=count_folders(data),

@@ -9,7 +9,7 @@ import torch
 
 from .. import __version__
 from ..engine.errors import UserError
-from ..engine.files import replacing
+from ..engine.files import replacing, write_bytes
 from ..hosts.shared.tensor_file import write_tensor_file
 from ..hosts.standalone.merging import merge_adapter
 from ..sd.lora_families import TITLES
@@ -47,11 +47,6 @@ def bake(
     model = Layers(base)
     adapters = [_read_fitting(path, model) for path in loras]
     notes = list(_warn(adapters))
-    beside = base.expanduser().with_suffix(".yaml")
-    if beside.is_file():
-        notes.append(
-            f"'{beside.name}' beside the base says how programs are to read it: copy it as '{output.stem}.yaml' beside the new file."
-        )
     change = " and ".join(f"{path.stem} at {weight:g}" for path, weight in zip(loras, weights, strict=True))
     file = replace(model.file, metadata={**model.file.metadata, "hotlora_tool": f"HotLoRA {__version__}: {change} baked into {base.stem}"})
     by_key = model.by_key()
@@ -60,7 +55,22 @@ def bake(
     with replacing(output) as temporary, torch.no_grad():
         make = _adding(file.get, by_key, pairs, (dtypes, output))
         write_tensor_file(temporary, file, _telling(make, len(file.shapes), tell), dtypes)
-    return notes
+    return [*notes, *_copy_settings(base.expanduser().with_suffix(".yaml"), output.expanduser().with_suffix(".yaml"))]
+
+
+def _copy_settings(source: Path, target: Path) -> Iterator[str]:
+    """What says beside a checkpoint how programs are to read it, such as v-prediction; another file is never written over."""
+    if not source.is_file() or (target.exists() and target.samefile(source)):
+        return
+    told = f"'{source.name}' beside the base says how programs are to read it"
+    try:
+        if target.exists() and target.read_bytes() != source.read_bytes():
+            yield f"{told}, and '{target.name}' beside the new file says something else: it was left as it is. Look whether it is right."
+            return
+        write_bytes(target, source.read_bytes())
+        yield f"{told}: it was copied as '{target.name}' beside the new file."
+    except OSError as error:
+        yield f"{told}, and could not be copied ({error.strerror or error}): copy it as '{target.name}' beside the new file."
 
 
 def bake_text(base: Path, loras: Sequence[Path], output: Path, *, plain: bool) -> list[str]:

@@ -21,7 +21,7 @@ from ..engine.recipe import read_options
 from ..engine.run import Run
 from ..hosts.standalone.likeness import Embedder, Likeness
 from ..pictures.entries import list_triggers
-from ..pictures.reading import read_picture
+from ..pictures.focus import read_framed
 from ..sd.names import is_plain_layer, name_outer_layers
 from ..sd.spelling import Names
 from ..tasks import TASKS
@@ -137,7 +137,7 @@ class Easel:
         pictures = spread.trained
         captions = [pictures.captions[place] for place in pictures.choose(count)]
         untouched = Untouched(Samples(trainee), captions, list_triggers(trainee.config))
-        trained = [read_picture(pictures.paths[place]).rgb for place in pictures.choose(_MOST_EXAMPLES)] if eyes else []
+        trained = [read_framed(pictures.paths[place]).rgb for place in pictures.choose(_MOST_EXAMPLES)] if eyes else []
         return cls(count, spread, untouched, eyes, eyes.of_pictures(trained) if eyes else None)
 
     def look(self, trainee: Any, one: Judgement) -> None:

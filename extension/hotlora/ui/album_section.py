@@ -99,7 +99,9 @@ class AlbumSection:
         if asked["do"] == "undo":
             return editor.undo(config)
         if asked["do"] == "focus":
-            return editor.set_focus(config, str(asked["name"]), asked["point"])
+            return editor.set_focus(config, str(asked["name"]), asked["value"])
+        if asked["do"] == "crop":
+            return editor.set_crop(config, str(asked["name"]), asked["value"])
         return (editor.leave_out if asked["do"] == "leave" else editor.bring_back)(config, names or [])
 
     def _send(self, wish: str, looked: Looked | None, *shown: Any) -> str:

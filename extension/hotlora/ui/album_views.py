@@ -45,13 +45,21 @@ def show_pager() -> str:
 
 
 def show_cut() -> str:
-    """What a picture's buckets keep of it, over the picture; the script (javascript/hotlora_focus.js) fills it in."""
+    """What is used of a picture and what its buckets keep of that, over the picture, in two ways to change it; the script
+    (javascript/hotlora_focus.js) fills it in."""
     keys = 'tabindex="0" role="group" aria-keyshortcuts="ArrowLeft ArrowRight ArrowUp ArrowDown"'
+    point = "Click on what matters, or move the point with the arrow keys. What is dark is cut off."
+    crop = "Drag a rectangle over what is to be used, or its sides and corners. Arrow keys move it, with Shift they change its size."
+    kept = "What is dark is cut off; the file stays as it is."
     return f"""<details class="hotlora-cut hotlora-hidden"><summary><span>What is kept of the picture</span> <b></b></summary>
-<div class="hotlora-cut-picture" aria-label="Focus point" {keys}><img alt=""></div>
-<p class="hotlora-muted">Click on what matters, or move the point with the arrow keys. What is dark is cut off.</p>
+<div class="hotlora-line-of"><button type="button" data-way="focus" aria-pressed="true">Focus point</button>
+<button type="button" data-way="crop" aria-pressed="false">Crop</button></div>
+<div class="hotlora-cut-picture" aria-label="What is kept of the picture" {keys}><img alt="" draggable="false"></div>
+<div data-when="focus"><p class="hotlora-muted">{point}</p>
 <p class="hotlora-muted hotlora-at-random">As it is, another part of this size is kept each time.</p>
-<button type="button">Keep the middle again</button></details>"""
+<button type="button" data-clear="focus">Keep the middle again</button></div>
+<div data-when="crop" hidden><p class="hotlora-muted"><b></b> · <span>{crop}</span> <span>{kept}</span></p>
+<button type="button" data-clear="crop">Whole picture</button></div></details>"""
 
 
 def show_album(page: Any, query: str = "", *, aside: bool = False) -> str:
@@ -96,5 +104,7 @@ def _tell_cuts(shown: Any) -> str:
     if not shown.size:
         return ""
     cuts = ";".join("{} {} {:g} {:g} {:g} {:g}".format(*cut.bucket, cut.left, cut.top, cut.width, cut.height) for cut in shown.cuts)
-    focus = ' data-focus="{:g} {:g}"'.format(*shown.focus) if shown.focus else ""
-    return ' data-size="{} {}" data-cuts="{}"'.format(*shown.size, cuts) + focus + ' data-random="1"' * shown.random
+    said = "".join(
+        f' data-{key}="{" ".join(map("{:g}".format, value))}"' for key, value in (("focus", shown.focus), ("crop", shown.crop)) if value
+    )
+    return ' data-size="{} {}" data-cuts="{}"'.format(*shown.size, cuts) + said + ' data-random="1"' * shown.random

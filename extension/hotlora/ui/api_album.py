@@ -35,7 +35,8 @@ def _add_looks(router: APIRouter, editor: Editor, read: Any) -> None:
     ) -> dict:
         """``count`` of all, ``names`` of those that the filter shows; of the page of them from ``start`` on ``pictures``, each with
         ``name``, ``text`` as it is learned, ``tokens``, ``problem``, ``warning``, ``mask`` (whether there is a file of that), ``size``,
-        ``focus`` and ``cuts``: what the buckets that it is trained in keep of it (but at ``random``), as shares of its width and height;
+        ``focus``, ``crop`` and ``cuts``: what the buckets that it is trained in keep of it (but at ``random``), as shares of its width and
+        height;
         ``tags`` of all pictures with their counts; how many are ``left_out``; how many ``steps`` can be undone."""
         seen = editor.look(read(options), query=query, start=start, aside=left_out)
         pictures = [{key: value for key, value in asdict(shown).items() if key != "thumbnail"} for shown in seen.shown]
@@ -61,6 +62,15 @@ def _add_looks(router: APIRouter, editor: Editor, read: Any) -> None:
         """``message`` says what was done. ``/album`` tells each picture's ``focus`` and ``cuts``. It can be undone like any change."""
         return {"message": editor.set_focus(read(options), name, point)}
 
+    @router.post("/album/crop", summary="All that is used of a picture; or all of it again")
+    def crop(
+        name: str = Body(..., embed=True, description="Of the picture, as the album calls it."),
+        crop: list[float] | None = Body(None, embed=True, description="Left, top, right and bottom side, 0 to 1; none: all of it."),  # noqa: B008
+        options: dict = _OPTIONS,
+    ) -> dict:
+        """``message`` says what was done. The picture's file stays what it is. It can be undone like any change."""
+        return {"message": editor.set_crop(read(options), name, crop)}
+
 
 def _add_changes(router: APIRouter, editor: Editor, read: Any) -> None:
     keys = ", ".join(key for key, _ in editor.list_operations())
@@ -85,7 +95,7 @@ def _add_changes(router: APIRouter, editor: Editor, read: Any) -> None:
         """``message`` says what was done. It can be undone like any change."""
         return {"message": editor.mend(read(options), remedy)}
 
-    @router.post("/album/undo", summary="Undo the last change of captions, of focus points, or of what is left out")
+    @router.post("/album/undo", summary="Undo the last change of captions, of focus points and crops, or of what is left out")
     def undo(options: dict = _OPTIONS) -> dict:
         """Refused where something of it was changed meanwhile."""
         return {"message": editor.undo(read(options))}

@@ -98,6 +98,10 @@ class Editor(Mender, Protocol):
         """Where a picture is cut; returns what was done."""
         ...
 
+    def set_crop(self, config: Any, name: str, crop: Any) -> str:
+        """What of a picture is used; returns what was done."""
+        ...
+
     def leave_out(self, config: Any, names: Sequence[str]) -> str:
         """Move them where they are not trained on."""
         ...
