@@ -90,7 +90,7 @@ def make_studio(program: Program) -> Studio:
 def check_start(program: Program, config: Any) -> None:
     """What can be seen in a moment to be wrong with a run. Raises UserError."""
     IMAGES.check(config)
-    if config.train_on:
+    if config.train_device:
         check_beside(IMAGES, config, program.make_host())
     else:
         program.check_start(config)

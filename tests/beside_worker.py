@@ -15,7 +15,7 @@ from hotlora.engine.jobs import Jobs  # noqa: E402
 from hotlora.tasks import TASKS  # noqa: E402
 from toy import ToyConfig, ToyHost, ToyTrainee  # noqa: E402
 
-RUN = {"output_name": "far", "lora_rank": 2, "batch_size": 4, "learning_rate": 1e-2, "tensorboard": False, "train_on": "cpu"}
+RUN = {"output_name": "far", "lora_rank": 2, "batch_size": 4, "learning_rate": 1e-2, "tensorboard": False, "train_device": "cpu"}
 
 
 class SlowToy(ToyTrainee):

@@ -86,7 +86,7 @@ def _make_studio() -> Any:
 
     def check_start(config: Any) -> None:
         TEXTS.check(config)
-        if config.train_on:
+        if config.train_device:
             check_beside(TEXTS, config, TextgenHost(live))
 
     jobs = Jobs(

@@ -244,7 +244,7 @@ def check_beside(task: Task, config: RunConfig, host: Any) -> None:
     """
     from .hosts.shared.devices import check_device
 
-    check_device(config.train_on)
+    check_device(config.train_device)
     task.check_model(replace(config, base_model=str(host.find_base(replace(config)))))
 
 

@@ -43,7 +43,7 @@ def tensors_of(jobs, name="far"):
 
 
 def assert_equals_never_stopped(jobs, tmp_path):
-    _, _, run = run_toy(toy_config(tmp_path / "alone" / "far", **{**RUN, **LENGTH, "train_on": "", "output_name": "far"}))
+    _, _, run = run_toy(toy_config(tmp_path / "alone" / "far", **{**RUN, **LENGTH, "train_device": "", "output_name": "far"}))
     wanted, made = load_file(run.final_path), tensors_of(jobs)
     assert made.keys() == wanted.keys() and all(torch.equal(made[key], wanted[key]) for key in wanted)
 
@@ -91,9 +91,9 @@ def test_wishes_reach_it_and_it_goes_on_in_the_program(program, tmp_path):
     here = ToyHost()
     jobs._make_host = lambda: here
     step = find_state_step(jobs.folder / "far")
-    jobs.resume("far", {"train_on": "", "max_steps": step + 3})
+    jobs.resume("far", {"train_device": "", "max_steps": step + 3})
     wait_for(jobs, "far", "done")
-    assert here.turns and not program.turns and jobs.values("far")["train_on"] == ""
+    assert here.turns and not program.turns and jobs.values("far")["train_device"] == ""
 
 
 def test_a_process_that_is_killed_is_a_sentence_and_can_be_gone_on_with(program, tmp_path):

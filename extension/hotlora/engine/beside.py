@@ -51,13 +51,13 @@ class Besides(Host, Protocol):
 
 def make_job(host: Host, config: RunConfig, run: Run) -> Job:
     """The run to be carried out: in the program, or beside it where its options name a device."""
-    return BesideJob(host, config, run) if config.train_on and isinstance(host, Besides) else Job(host, config, run)
+    return BesideJob(host, config, run) if config.train_device and isinstance(host, Besides) else Job(host, config, run)
 
 
 def refuse_beside(host: Host, config: RunConfig, what: str) -> None:
     """Raise UserError for work with a run's options that only the program itself does."""
-    if config.train_on and isinstance(host, Besides):
-        raise UserError(f"cannot {what} on '{config.train_on}': only the program's own model does that. Leave train_on empty.")
+    if config.train_device and isinstance(host, Besides):
+        raise UserError(f"cannot {what} on '{config.train_device}': only the program's own model does that. Leave train_device empty.")
 
 
 class Wishes(Control):
@@ -157,7 +157,7 @@ class BesideJob(Job):
                 outcome = event if isinstance(event, Finished | Failed) else None
         if outcome is None:
             raise UserError(
-                f"cannot go on: the process that trained '{self.name}' on {self.config.train_on} has died, with exit code "
+                f"cannot go on: the process that trained '{self.name}' on {self.config.train_device} has died, with exit code "
                 f"{process.returncode}. Resume the run: what was saved before is whole. What it said last is in {self.run.log_path}."
             )
         return outcome

@@ -154,7 +154,7 @@ class RunConfig:
         group="Program",
     )
     tensorboard: bool = option(True, "Write TensorBoard curves and samples into the run folder's `logs/`.")
-    train_on: str = option(
+    train_device: str = option(
         "",
         "The graphics card to train on, such as `cuda:1`; when empty the program's own, or the fastest. In a host another card takes a second "
         "copy of the base, in a process of its own, which makes the samples as runs without a host do.",

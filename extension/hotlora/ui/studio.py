@@ -273,10 +273,10 @@ def open_studio(task: Task, jobs: Jobs, folder: Path, *, devices: Sequence[str] 
         "draws_pictures": task.draws_pictures,
         "grade": task.grade,
     }
-    offered: dict[str, Sequence[str]] = {**task.choices, **({"train_on": ["", *devices]} if devices else {})}
+    offered: dict[str, Sequence[str]] = {**task.choices, **({"train_device": ["", *devices]} if devices else {})}
     choices: dict[str, Any] = {option: functools.partial(list, values) for option, values in offered.items()}
     of_the_program["choices"] = {**choices, **of_the_program.get("choices", {})}
-    of_the_program["hides"] = (*of_the_program.get("hides", ()), *(() if devices else ("train_on",)))
+    of_the_program["hides"] = (*of_the_program.get("hides", ()), *(() if devices else ("train_device",)))
     return Studio(jobs=jobs, datasets=folder / "data", presets=folder / "presets", **(of_the_task | of_the_program))
 
 

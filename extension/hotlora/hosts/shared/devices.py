@@ -39,7 +39,7 @@ def _find_kind() -> str:
 def _take(wanted: str) -> torch.device:
     check_device(wanted)
     if count_launched() > 1:
-        raise UserError(f"cannot train on '{wanted}' in several processes: each has a card of its own. Leave train_on empty.")
+        raise UserError(f"cannot train on '{wanted}' in several processes: each has a card of its own. Leave train_device empty.")
     device = torch.device(wanted)
     if device.index is not None:
         getattr(torch, device.type).set_device(device.index)  # for libraries that ask for no more than "cuda"
@@ -50,7 +50,9 @@ def check_device(wanted: str) -> None:
     """Raise UserError where there is none that PyTorch calls so."""
     there = [*list_devices(), "cpu"]
     if wanted not in there:
-        raise UserError(f"cannot train on '{wanted}': here there is {', '.join(there)}. Set train_on to one of these, or leave it empty.")
+        raise UserError(
+            f"cannot train on '{wanted}': here there is {', '.join(there)}. Set train_device to one of these, or leave it empty."
+        )
 
 
 def list_devices() -> dict[str, str]:

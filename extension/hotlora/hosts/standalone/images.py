@@ -44,7 +44,7 @@ class DiffusersHost(StandaloneHost):
         check_model(config)
         check_initial(config)
         checkpoint = describe(Path(config.base_model).expanduser())
-        return ImageTrainee(DiffusersModel(checkpoint, config, choose_device(config.train_on)), config)
+        return ImageTrainee(DiffusersModel(checkpoint, config, choose_device(config.train_device)), config)
 
 
 def check_model(config: ImageConfig) -> None:

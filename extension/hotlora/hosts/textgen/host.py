@@ -131,7 +131,7 @@ class TextgenHost:
         if folder is None:
             what = f"'{config.base_model}' is no folder of a model" if config.base_model else "no model is loaded"
             raise UserError(
-                f"cannot train '{config.name}' on {config.train_on}: {what}. Load one in the Model tab, by the Transformers loader."
+                f"cannot train '{config.name}' on {config.train_device}: {what}. Load one in the Model tab, by the Transformers loader."
             )
         return folder
 

@@ -184,7 +184,7 @@ class WebuiHost(ABC):
         if file is None:
             what = f"the WebUI has no checkpoint '{config.base_model}'" if config.base_model else "the WebUI has no checkpoint loaded"
             raise UserError(
-                f"cannot train '{config.name}' on {config.train_on}: {what}. Choose one at the top of the page, and start again."
+                f"cannot train '{config.name}' on {config.train_device}: {what}. Choose one at the top of the page, and start again."
             )
         return file
 
