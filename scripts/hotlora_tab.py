@@ -73,7 +73,7 @@ def make_studio(program: Program) -> Studio:
         jobs,
         folder,
         model_name=program.name_model,
-        devices=offer_devices(program.own_device()),
+        devices=offer_devices(program.own_device),
         hides=("base_model", "vae", "quantization", "slice_seconds", "training_share", "tensorboard"),
         choices={"sample_sampler": list_samplers},
         models=list_models,

@@ -49,5 +49,5 @@ def make_studio(task: Task, folder: Path, access: Access) -> Studio:
 
     jobs = Jobs(task.make_host, folder / "runs", task.config_class, check_access=access.check, check_start=check)
     captions = CaptionDesk(ALONE, access) if task is IMAGES else None
-    devices = offer_devices(choose_device())
+    devices = offer_devices(choose_device)
     return open_studio(task, jobs, folder, devices=devices, hides=task.hides, captions=captions, adds_packages=access.is_open)

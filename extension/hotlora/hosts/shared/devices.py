@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -64,11 +64,14 @@ def list_devices() -> dict[str, str]:
     return {f"{kind}:{index}": module.get_device_name(index) for index in range(module.device_count())}
 
 
-def offer_devices(own: torch.device | None = None) -> list[str]:
+def offer_devices(find_own: Callable[[], torch.device] | None = None) -> list[str]:
     """The cards to choose from beside a program's own, each with its name behind it; none where there is no second one."""
     there = list_devices()
-    mine = "" if own is None else f"{own.type}:{own.index or 0}"
-    return [f"{device} ({name})" for device, name in there.items() if device != mine] if len(there) > 1 else []
+    if len(there) < 2:
+        return []
+    own = find_own() if find_own else None
+    mine = f"{own.type}:{own.index or 0}" if own else ""
+    return [f"{device} ({name})" for device, name in there.items() if device != mine]
 
 
 def _choose_card(kind: str) -> torch.device:
