@@ -113,8 +113,8 @@ def read_kept_search(config_class: type[RunConfig], folder: Path, changes: Mappi
 
 def begin_search(host: Host, config: RunConfig, plan: SearchPlan, folder: Path) -> SearchJob:
     """The search in this folder, to be carried out. Raises UserError where Optuna is missing."""
-    check_optuna()
     refuse_beside(host, config, "search settings")
+    check_optuna()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
