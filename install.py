@@ -53,6 +53,7 @@ ON_DEMAND = {
     "openpyxl": (("3.1.5", "3.8"),),  # texts in .xlsx files
     "pypdf": (("7.1.1", "3.10"),),  # in .pdf files
     "pyarrow": (("26.0.1", "3.11"), ("20.0.0", "3.9")),  # in .parquet files
+    "diffusers": (("0.31.0", "3.8"),),  # training beside the WebUI, on another card
 }
 
 # What each needs besides. Where all of that is there, pip is told not to look at what the wheel declares.
@@ -64,8 +65,13 @@ DEPENDENCIES = {
     "openpyxl": "et-xmlfile",
     "pypdf": "typing-extensions",
     "pyarrow": "numpy",
+    "diffusers": "filelock huggingface-hub importlib-metadata numpy pillow regex requests safetensors",
 }
-CHECKS = {"tensorboard": "torch.utils.tensorboard", "pyarrow": "pyarrow.parquet"}  # what is imported, where that is not the package
+CHECKS = {
+    "tensorboard": "torch.utils.tensorboard",
+    "pyarrow": "pyarrow.parquet",
+    "diffusers": "diffusers.models.unets.unet_2d_condition",
+}  # what is imported, where that is not the package
 # A name that cannot be resolved fails at once; a firewall that swallows packets only after this, and the WebUI waits.
 PIP_SETTINGS = dict(PIP_RETRIES="1", PIP_TIMEOUT="10", PIP_DEFAULT_TIMEOUT="10", PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
 UNREACHABLE = "the package index cannot be reached"

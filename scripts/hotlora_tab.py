@@ -21,13 +21,14 @@ from hotlora.captioning.desk import CaptionDesk
 from hotlora.captioning.kinds import IN_A_HOST
 from hotlora.engine.access import Access
 from hotlora.engine.jobs import Jobs
+from hotlora.hosts.shared.devices import offer_devices
 from hotlora.hosts.webui.captioners import list_host_captioners
 from hotlora.hosts.webui.checkpoints import list_models
 from hotlora.hosts.webui.library import LoraLibrary
 from hotlora.hosts.webui.live import remove_leftover_lives
 from hotlora.hosts.webui.program import Program
 from hotlora.hosts.webui.sampling import list_samplers
-from hotlora.tasks import IMAGES
+from hotlora.tasks import IMAGES, check_beside
 from hotlora.ui.api import basic_auth, build_router
 from hotlora.ui.page import build_page
 from hotlora.ui.studio import BorrowedPrompt, Studio, keep_studio, open_studio
@@ -72,11 +73,13 @@ def make_studio(program: Program) -> Studio:
         jobs,
         folder,
         model_name=program.name_model,
+        devices=offer_devices(program.own_device),
         hides=("base_model", "vae", "quantization", "slice_seconds", "training_share", "tensorboard"),
         choices={"sample_sampler": list_samplers},
         models=list_models,
         settings=lambda: read_settings(program),
         missing=say_missing,
+        adds_packages=access.is_open,
         captions=CaptionDesk([*list_host_captioners(), *IN_A_HOST], access),
         add_optuna="Tick Find settings in Settings, Train LoRA, and restart the WebUI: it is then added, and moves no other package.",
         uses_tag=True,
@@ -87,7 +90,10 @@ def make_studio(program: Program) -> Studio:
 def check_start(program: Program, config: Any) -> None:
     """What can be seen in a moment to be wrong with a run. Raises UserError."""
     IMAGES.check(config)
-    program.check_start(config)
+    if config.train_device:
+        check_beside(IMAGES, config, program.make_host())
+    else:
+        program.check_start(config)
 
 
 def read_settings(program: Program) -> dict[str, Any]:

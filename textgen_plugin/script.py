@@ -66,6 +66,7 @@ def _make_studio() -> Any:
     from hotlora.engine.access import Access
     from hotlora.engine.files import remove_leftovers
     from hotlora.engine.jobs import Jobs
+    from hotlora.hosts.shared.devices import offer_devices
     from hotlora.hosts.textgen.adapters import AppliedAdapters
     from hotlora.hosts.textgen.chats import ChatHistories
     from hotlora.hosts.textgen.host import TextgenHost, explain_loader, explain_now, explain_wait, lora_folder, read_tokenizer
@@ -73,7 +74,7 @@ def _make_studio() -> Any:
     from hotlora.hosts.textgen.live import LiveAnswers
     from hotlora.llm.health import find_health
     from hotlora.llm.look import look_at_texts
-    from hotlora.tasks import TEXTS
+    from hotlora.tasks import TEXTS, check_beside
     from hotlora.ui.studio import open_studio
     from modules import shared
 
@@ -81,12 +82,19 @@ def _make_studio() -> Any:
     public = shared.args.listen or shared.args.share
     access = Access([folder, lora_folder().resolve(), Path(shared.user_data_dir).resolve() / "training"] if public else None)
     live = LiveAnswers(lambda: jobs.current.control.newest if jobs.current else None)
+    devices = offer_devices()
+
+    def check_start(config: Any) -> None:
+        TEXTS.check(config)
+        if config.train_device:
+            check_beside(TEXTS, config, TextgenHost(live))
+
     jobs = Jobs(
         lambda: TextgenHost(live),
         folder / "runs",
         TEXTS.config_class,
         check_access=access.check,
-        check_start=TEXTS.check,
+        check_start=check_start,
         library=LoraLibrary(),
         on_end=lambda job: live.end(),
     )
@@ -101,7 +109,8 @@ def _make_studio() -> Any:
         model_name=lambda: "" if explain_loader() else shared.model_name,
         why_not=lambda: explain_now(applied=False) or "",
         waits_for=explain_wait,
-        hides=("base_model", "quantization", "mixed_precision", "slice_seconds", "metadata_path"),
+        devices=devices,
+        hides=("base_model", "mixed_precision", "slice_seconds", "metadata_path", *(() if devices else ("quantization",))),
         adds_packages=not public,
         add_optuna=f'Add it, moving no other package: "{sys.executable}" "{_ROOT / "install.py"}" optuna',
         shelf=AppliedAdapters(),

@@ -5,7 +5,7 @@ whoever lists the tasks pays for none of them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,5 +234,18 @@ TEXTS = Task(
     grade=_grade_answer,
     choices={"chat_template": BUILT_IN_TEMPLATES, "target_modules": ("all-linear", "attention")},
 )
+
+
+def check_beside(task: Task, config: RunConfig, host: Any) -> None:
+    """What can be seen in a moment to be wrong with a run that is to train beside a host's program, with the model that it would load.
+
+    Raises:
+        UserError: for that.
+    """
+    from .hosts.shared.devices import check_device
+
+    check_device(config.train_device)
+    task.check_model(replace(config, base_model=str(host.find_base(replace(config)))))
+
 
 TASKS = {task.name: task for task in (IMAGES, TEXTS)}

@@ -42,6 +42,7 @@ from hotlora.engine.marks import Marks
 from hotlora.engine.options import build, options_of
 from hotlora.engine.probe import Estimate
 from hotlora.engine.search_report import Row
+from hotlora.hosts.shared import devices
 from hotlora.llm.questions.desk import QuestionDesk, QuestionStatus, Review
 from hotlora.llm.questions.folder import Row as QuestionRow
 from hotlora.pictures.album import look_at_pictures
@@ -121,8 +122,9 @@ def chinese():
 
 @pytest.fixture
 def tab(monkeypatch, tmp_path):
-    """The tab and the settings as AUTOMATIC1111 gets them."""
+    """The tab and the settings as AUTOMATIC1111 gets them, with everything that there can be."""
     monkeypatch.setattr(studio_module, "_kept", {})
+    monkeypatch.setattr(devices, "list_devices", lambda: {"cpu:0": NAMES, "cpu:1": NAMES})
     web = webui.make_webui(monkeypatch, tmp_path)
     web.loaded.sd_checkpoint_info.name = NAMES
     executed = runpy.run_path(str(ROOT / "scripts" / "hotlora_tab.py"))

@@ -218,5 +218,6 @@ COMMANDS = {
     "questions": Command("Write questions and answers about documents.", "questions", _add_question_options),
     "merge": Command("Write a whole language model with a LoRA in it.", "merge", _add_merge_options),
     "tool": Command("Look at finished LoRAs, change them, and try who loads them.", "tool", add_tool_options, find_tool_mistake),
+    "beside": Command("Train a run for a program that holds the model.", "beside", lambda parser: None),
     "options": Command("Print the tables of all options.", "options", _add_options_options),
 }

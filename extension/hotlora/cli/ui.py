@@ -9,6 +9,7 @@ from ..engine.access import Access
 from ..engine.config import RunConfig
 from ..engine.jobs import Jobs
 from ..engine.libraries import import_ahead
+from ..hosts.shared.devices import choose_device, offer_devices
 from ..tasks import IMAGES, TASKS, Task
 from ..ui.api import basic_auth, build_router
 from ..ui.page import build_standalone_page
@@ -48,4 +49,5 @@ def make_studio(task: Task, folder: Path, access: Access) -> Studio:
 
     jobs = Jobs(task.make_host, folder / "runs", task.config_class, check_access=access.check, check_start=check)
     captions = CaptionDesk(ALONE, access) if task is IMAGES else None
-    return open_studio(task, jobs, folder, hides=task.hides, captions=captions, adds_packages=access.is_open)
+    devices = offer_devices(choose_device)
+    return open_studio(task, jobs, folder, devices=devices, hides=task.hides, captions=captions, adds_packages=access.is_open)

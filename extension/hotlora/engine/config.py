@@ -16,7 +16,7 @@ from .settling import settle
 from .spellings import MIXED_PRECISIONS, PRECISIONS
 from .spellings import OPTIMIZERS as OPTIMIZER_SPELLINGS
 from .spellings import SCHEDULERS as SCHEDULER_SPELLINGS
-from .values import read_arguments
+from .values import read_arguments, read_first_word
 
 OPTIMIZERS = ("AdamW", "AdamW8bit", "PagedAdamW8bit", "Lion", "Prodigy", "Adafactor", "AdamWScheduleFree")
 SCHEDULERS = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
@@ -154,6 +154,13 @@ class RunConfig:
         group="Program",
     )
     tensorboard: bool = option(True, "Write TensorBoard curves and samples into the run folder's `logs/`.")
+    train_device: str = option(
+        "",
+        "The graphics card to train on, such as `cuda:1`; when empty the program's own, or the fastest. In a host another card takes a second "
+        "copy of the base, in a process of its own, which makes the samples as runs without a host do.",
+        personal=True,
+        read=read_first_word,
+    )
     slice_seconds: float = option(
         60.0,
         "Inside a host: after how long training gives the model back although nobody asks. Who asks has it after the next step.",

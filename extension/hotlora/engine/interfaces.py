@@ -3,7 +3,7 @@
 A new model family implements :class:`Trainee`, a new host implements :class:`Host`; the loop knows nothing else. What only some
 trainees can do stands in protocols of their own (:class:`Keeping`, :class:`Renewing`, :class:`Foreseeing`, :class:`Sharing`,
 :class:`Validating`, :class:`Spreading`, :class:`Resembling`, :class:`Grading`, :class:`Previewing`, :class:`Showing`; in ``redrawing`` one
-more): a trainee has such a protocol's members or has none of them. ``freeing`` has one for hosts.
+more): a trainee has such a protocol's members or has none of them. ``freeing`` and ``beside`` have one each for hosts.
 """
 
 import random

@@ -90,7 +90,7 @@ class Job:
         self.outcome = outcome
         return outcome
 
-    def _train_while_there(self) -> Finished | None:
+    def _train_while_there(self) -> Finished | Failed | None:
         """None where the model has gone away, or is to go. Then nothing of it is kept: its memory may be wanted for something else."""
         handed_back = ""
         try:
@@ -133,7 +133,7 @@ class Job:
         message = f"{self.WORK} failed because of a bug ({type(error).__name__}: {error}). Details are in {self.run.log_path}."
         return Failed(message, bug=True)
 
-    def _train(self) -> Finished | None:
+    def _train(self) -> Finished | Failed | None:
         self._phase = "preparing"
         trainee = self._host.borrow(self.config)
         self.run.write_config(self.config)  # it names the base model now
@@ -145,6 +145,10 @@ class Job:
 
     def _take(self, event: Event) -> None:
         self.run.events.append(event)
+        self._note(event)
+
+    def _note(self, event: Event) -> None:
+        """What the run does now."""
         if not (isinstance(event, Preparing) and self._phase == "training"):  # judging is counted like preparing
             self._phase = _PHASES.get(type(event), self._phase)
         if isinstance(event, (Started, Step)):

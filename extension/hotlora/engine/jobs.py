@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .beside import make_job
 from .config import RunConfig
 from .control import Control
 from .entries import Entry, name_status, tell_share
@@ -106,7 +107,7 @@ class Jobs(KeptRuns, Looks):
             if self.library:
                 self.library.check_name(config.name)
             self._archive.forget(config.name)
-            return self._stand_in_line(Job(self._make_host(), config, Run.start(config)))
+            return self._stand_in_line(make_job(self._make_host(), config, Run.start(config)))
 
     def resume(self, name: str, changes: Mapping[str, Any] | None = None) -> Job:
         """Go on with a run that was stopped, has failed, or was interrupted by the program's end.
@@ -131,7 +132,7 @@ class Jobs(KeptRuns, Looks):
         config.given = frozenset()  # what init_lora may take over was settled when the run started
         with self._lock:
             self._check_idle(name)
-            return self._stand_in_line(Job(self._make_host(), config, Run.reopen(config)))
+            return self._stand_in_line(make_job(self._make_host(), config, Run.reopen(config)))
 
     def search(self, values: Mapping[str, Any], wishes: Mapping[str, Any]) -> Job:
         """Find better settings than these, see SearchJob; goes on with the same search where there is one. ``wishes``: see SearchPlan.

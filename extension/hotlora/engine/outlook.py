@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .beside import refuse_beside
 from .config import RunConfig
 from .errors import UserError
 from .events import Preparing
@@ -102,6 +103,7 @@ class Looks:
 
     def begin_look(self, host: Host, config: RunConfig) -> Outlook:
         """Find out, in the background, what a run with these options would take. Raises UserError while another such look goes on."""
+        refuse_beside(host, config, "see ahead what a run takes")
         with self._looking:
             if self.outlook and self.outlook.busy:
                 raise UserError("cannot look at two runs at once. Wait until the first look is done, or cancel it.")

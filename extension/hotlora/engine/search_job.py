@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .beside import refuse_beside
 from .config import RunConfig
 from .errors import UserError
 from .events import Concluded, Finished, Searching, Tried, Warned
@@ -112,6 +113,7 @@ def read_kept_search(config_class: type[RunConfig], folder: Path, changes: Mappi
 
 def begin_search(host: Host, config: RunConfig, plan: SearchPlan, folder: Path) -> SearchJob:
     """The search in this folder, to be carried out. Raises UserError where Optuna is missing."""
+    refuse_beside(host, config, "search settings")
     check_optuna()
     try:
         folder.mkdir(parents=True, exist_ok=True)

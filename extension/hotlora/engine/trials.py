@@ -16,7 +16,7 @@ from torch import nn
 from .config import RunConfig
 from .control import Control
 from .errors import ModelAway
-from .events import Event, Finished, Paused, Searching, Started, Validated
+from .events import Event, Failed, Finished, Paused, Searching, Started, Validated
 from .interfaces import Host, Renewing, Trainee
 from .job import Job
 from .run import Run
@@ -66,7 +66,7 @@ class Trial(Job):
         if whole:
             self.control.join(whole)
 
-    def _train_while_there(self) -> Finished | None:
+    def _train_while_there(self) -> Finished | Failed | None:
         try:
             return self._train()
         except ModelAway as away:

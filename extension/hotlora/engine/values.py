@@ -248,6 +248,11 @@ def _name_type(plain: type) -> str:
 # -- arguments of optimizers and the like ---------------------------------------------------------------------------------
 
 
+def read_first_word(value: Any) -> Any:
+    """What is meant of a text that goes on with what explains it."""
+    return value.strip().partition(" ")[0] if isinstance(value, str) else value
+
+
 def read_arguments(value: Any) -> Any:
     """A mapping, or the same as other trainers write it: ``key=value`` words in a list or a text. Values in quotes become the
     numbers, switches and lists that they say."""

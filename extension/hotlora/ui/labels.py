@@ -48,6 +48,7 @@ LABELS: Mapping[str, str] = {
     "early_stopping_patience": "Stop early after",
     "on_bad_data": "What is wrong in the data",
     "tensorboard": "TensorBoard",
+    "train_device": "Train on the card",
     "slice_seconds": "Seconds to a turn",
     "resolutions": "Several resolutions",
     "datasets": "Further folders",

@@ -15,7 +15,7 @@ from ..shipped import find_shipped
 from .compat import answer, listen, message
 from .draw import escape
 
-ADDABLE = ("openpyxl", "pypdf", "pyarrow", "optuna")
+ADDABLE = ("openpyxl", "pypdf", "pyarrow", "optuna", "diffusers")
 _TOLD = "HotLoRA: "  # how install.py begins its lines
 
 

@@ -257,8 +257,12 @@ class Studio:
     has_live: bool = False  # whether that also works for the run in training
 
 
-def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> Studio:
-    """The studio of a program that trains this task: what the task says of itself, and what the program says beyond or instead."""
+def open_studio(task: Task, jobs: Jobs, folder: Path, *, devices: Sequence[str] = (), **of_the_program: Any) -> Studio:
+    """The studio of a program that trains this task: what the task says of itself, and what the program says beyond or instead.
+
+    Args:
+        devices: to train on, beside the program's own; not chosen on the page where there are none.
+    """
     of_the_task: dict[str, Any] = {
         "look_at": task.look_at,
         "editor": task.make_editor(),
@@ -272,8 +276,11 @@ def open_studio(task: Task, jobs: Jobs, folder: Path, **of_the_program: Any) -> 
         "data_word": task.data_word,
         "draws_pictures": task.draws_pictures,
         "grade": task.grade,
-        "choices": {option: functools.partial(list, offered) for option, offered in task.choices.items()},
     }
+    offered: dict[str, Sequence[str]] = {**task.choices, **({"train_device": ["", *devices]} if devices else {})}
+    choices: dict[str, Any] = {option: functools.partial(list, values) for option, values in offered.items()}
+    of_the_program["choices"] = {**choices, **of_the_program.get("choices", {})}
+    of_the_program["hides"] = (*of_the_program.get("hides", ()), *(() if devices else ("train_device",)))
     return Studio(jobs=jobs, datasets=folder / "data", presets=folder / "presets", **(of_the_task | of_the_program))
 
 

@@ -151,6 +151,22 @@ def test_publishing_forgets_what_forge_has_read_of_files(web, tmp_path):
         host.publish(file)
 
 
+def test_a_file_from_beside_needs_no_turn_and_the_model_is_fetched_only_where_a_lora_is_in_it(web, tmp_path):
+    host, file = ForgeHost(), tmp_path / "Lora" / "cat.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"new")
+    host.publish_beside(file)
+    assert web.networks.listed == 1 and web.loads == 0
+    loaded = web.load()
+    host.publish_beside(file)
+    assert not web.memory.current_loaded_models
+    loaded.current_lora_hash = "[['cat.safetensors', 1.0, 1.0, False]]"
+    host.publish_beside(file)
+    assert loaded.current_lora_hash == "[]" and web.memory.current_loaded_models and web.networks.read == ["cleared"] * 3
+    with pytest.raises(UserError, match="cannot train LoKr with convolutions in Forge"):
+        host.find_base(cat(network_type="lokr", conv_rank=4))
+
+
 def test_the_live_lora_takes_the_last_ones_out(web, monkeypatch, tmp_path):
     web.load()
     web.sd_models.model_data.sd_model.current_lora_hash = "old"

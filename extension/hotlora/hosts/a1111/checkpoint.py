@@ -22,6 +22,13 @@ def name_loaded() -> str:
     return loaded.sd_checkpoint_info.name if loaded is not None else ""
 
 
+def own_device() -> Any:
+    """Where the WebUI computes."""
+    from modules import devices
+
+    return devices.device
+
+
 def explain_absence(config: ImageConfig) -> str | None:
     """Why the checkpoint that ``base_model`` names (or any, where it is empty) cannot be had now, and what to do about it; None
     where it can. Cheap, and takes no lock."""

@@ -15,7 +15,7 @@ from ..webui.sampling import check_sampler
 from .checkpoint import check_usable, explain_absence, find_loaded, is_on_device
 from .foreign import warn_of_others
 from .model import A1111Model
-from .turn import plain_model
+from .turn import plain_model, take_loras_out
 
 
 class A1111Host(WebuiHost):
@@ -46,6 +46,9 @@ class A1111Host(WebuiHost):
 
     def plain(self, loaded: Any) -> contextlib.AbstractContextManager[None]:
         return plain_model(loaded)
+
+    def take_loras_out(self) -> None:
+        take_loras_out(find_loaded())
 
     def send_away(self, loaded: Any) -> None:
         """As *Unload SD checkpoint to RAM* does: no picture can be made with it until it is fetched."""

@@ -5,6 +5,7 @@ works anywhere. Written against f2.0.1v1.10.1 and Neo 2.26.
 """
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 from ...engine.errors import UserError
@@ -56,6 +57,15 @@ class ForgeHost(WebuiHost):
 
     def plain(self, loaded: Any) -> contextlib.AbstractContextManager[None]:
         return plain_model(loaded)
+
+    def find_base(self, config: ImageConfig) -> Path:
+        check_kind(config)
+        return super().find_base(config)
+
+    def take_loras_out(self) -> None:
+        loaded = find_loaded()
+        if loaded is not None and loaded.current_lora_hash != str([]):  # else Forge would have to fetch what nobody needs now
+            take_loras_out(loaded)
 
     def send_away(self, loaded: Any) -> None:
         from backend import memory_management

@@ -38,6 +38,13 @@ def _is_short_of_room(memory_management: Any) -> bool:
     return device.type != "cpu" and memory_management.get_free_memory(device) < _STEP_BYTES
 
 
+def own_device() -> torch.device:
+    """Where Forge computes."""
+    from backend import memory_management
+
+    return memory_management.get_torch_device()
+
+
 def is_on_device(patcher: Any) -> bool:
     """Whether all weights lie where Forge computes with them."""
     return all(parameter.device.type == torch.device(patcher.load_device).type for parameter in patcher.model.parameters())

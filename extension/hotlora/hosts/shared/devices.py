@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -15,20 +15,63 @@ _FIRST_WITH_BF16 = (8, 0)  # compute capability: from the RTX 30 series on; olde
 _NO_HALF = "GTX 16"  # whose fp16 gives pictures that are no numbers
 
 
-def choose_device() -> torch.device:
-    """The fastest that is there; of several processes, each its own.
+def choose_device(wanted: str = "") -> torch.device:
+    """The one that is wanted, or else the fastest that is there; of several processes, each its own.
 
     Raises:
-        UserError: when there are fewer than processes.
+        UserError: when it is not there, or there are fewer than processes.
     """
-    found = "cpu"
-    if torch.cuda.is_available():
-        found = "cuda"
-    elif torch.backends.mps.is_available():
-        found = "mps"
-    elif hasattr(torch, "xpu") and torch.xpu.is_available():
-        found = "xpu"
+    if wanted:
+        return _take(wanted)
+    found = _find_kind()
     return torch.device(found) if found == "cpu" or count_launched() == 1 else _choose_card(found)
+
+
+def _find_kind() -> str:
+    """The fastest that is there."""
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return "xpu" if hasattr(torch, "xpu") and torch.xpu.is_available() else "cpu"
+
+
+def _take(wanted: str) -> torch.device:
+    check_device(wanted)
+    if count_launched() > 1:
+        raise UserError(f"cannot train on '{wanted}' in several processes: each has a card of its own. Leave train_device empty.")
+    device = torch.device(wanted)
+    if device.index is not None:
+        getattr(torch, device.type).set_device(device.index)  # for libraries that ask for no more than "cuda"
+    return device
+
+
+def check_device(wanted: str) -> None:
+    """Raise UserError where there is none that PyTorch calls so."""
+    there = [*list_devices(), "cpu"]
+    if wanted not in there:
+        raise UserError(
+            f"cannot train on '{wanted}': here there is {', '.join(there)}. Set train_device to one of these, or leave it empty."
+        )
+
+
+def list_devices() -> dict[str, str]:
+    """The graphics cards that this program sees: what PyTorch calls each -> its name."""
+    kind = _find_kind()
+    if kind in ("cpu", "mps"):
+        return {} if kind == "cpu" else {"mps": "Apple"}
+    module = getattr(torch, kind)
+    return {f"{kind}:{index}": module.get_device_name(index) for index in range(module.device_count())}
+
+
+def offer_devices(find_own: Callable[[], torch.device] | None = None) -> list[str]:
+    """The cards to choose from beside a program's own, each with its name behind it; none where there is no second one."""
+    there = list_devices()
+    if len(there) < 2:
+        return []
+    own = find_own() if find_own else None
+    mine = f"{own.type}:{own.index or 0}" if own else ""
+    return [f"{device} ({name})" for device, name in there.items() if device != mine]
 
 
 def _choose_card(kind: str) -> torch.device:

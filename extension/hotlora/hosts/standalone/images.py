@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,14 @@ class DiffusersHost(StandaloneHost):
         check_model(config)
         check_initial(config)
         checkpoint = describe(Path(config.base_model).expanduser())
-        return ImageTrainee(DiffusersModel(checkpoint, config, choose_device()), config)
+        return ImageTrainee(DiffusersModel(checkpoint, config, choose_device(config.train_device)), config)
 
 
 def check_model(config: ImageConfig) -> None:
-    """Raise UserError for what can be seen to be wrong in a moment: no base model or VAE where one is named, an unknown sampler."""
+    """Raise UserError for what can be seen to be wrong in a moment: no diffusers, no base model or VAE where one is named, an unknown
+    sampler."""
+    if not find_spec("diffusers"):
+        raise UserError("cannot load a model here: the package diffusers is missing. Add it to the Python that this program runs with.")
     if not config.base_model:
         raise UserError("cannot train without a base model. Set base_model to a checkpoint file or a diffusers folder.")
     check_sampler(config.sample_sampler)

@@ -28,7 +28,7 @@ class TransformersHost(StandaloneHost):
         from ...llm.trainee import TextTrainee
 
         check_model(config)
-        device = choose_device()
+        device = choose_device(config.train_device)
         return TextTrainee(load_model(Path(config.base_model).expanduser(), config, device), config)
 
 

@@ -8,16 +8,17 @@ import contextlib
 import shutil
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...engine.errors import ModelAway
+from ...engine.errors import ModelAway, UserError
 from ...engine.files import replacing_folder
 from ...engine.interfaces import Trainee
 from ...llm.config import TextConfig
+from ..shared.beside import write_command
 from ..shared.causal_model import CausalModel
 from ..shared.foreign import LIBRARIES, find_irremovable, foreign_hooks_off
 from ..shared.turns import Turns
@@ -117,6 +118,25 @@ class TextgenHost:
             folder.mkdir()
             for file in path.iterdir():
                 shutil.copy2(file, folder)
+
+    def beside_command(self) -> Sequence[str]:
+        return write_command()
+
+    def find_base(self, config: TextConfig) -> Path:
+        """The model's folder, loaded or not. Raises UserError where there is none."""
+        from modules import shared
+
+        config.base_model = config.base_model or ("" if shared.model is None else shared.model_name)
+        folder = model_folder(config.base_model) if config.base_model else None
+        if folder is None:
+            what = f"'{config.base_model}' is no folder of a model" if config.base_model else "no model is loaded"
+            raise UserError(
+                f"cannot train '{config.name}' on {config.train_device}: {what}. Load one in the Model tab, by the Transformers loader."
+            )
+        return folder
+
+    def publish_beside(self, path: Path) -> None:
+        self.publish(path)
 
     def unload(self, config: TextConfig) -> None:
         """As the Model tab's Unload does."""

@@ -26,6 +26,14 @@ def list_models() -> dict[str, Path]:
     return {info.name: Path(info.filename) for info in sd_models.checkpoint_aliases.values()}
 
 
+def find_file(wanted: str) -> Path | None:
+    """The file of the checkpoint that ``base_model`` means; None where the WebUI has none that is called so."""
+    from modules import sd_models
+
+    found = sd_models.checkpoint_aliases.values() if wanted else ()
+    return next((Path(info.filename) for info in found if is_wanted(info, wanted)), None)
+
+
 def hash_checkpoint(info: Any) -> None:
     """Metadata has the checkpoint's hashes, and gigabytes take seconds. They are made in the background; where the program has none of
     its own, by which the run knows its checkpoint, they are made now, when nobody waits for the model."""

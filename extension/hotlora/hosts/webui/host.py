@@ -4,7 +4,7 @@ LoRAs published. What such a program's model is made of is a subclass's to know.
 import contextlib
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from ...engine.interfaces import Trainee
 from ...sd.config import ImageConfig
 from ...sd.continuing import check_initial
 from ...sd.model import ImageModel
+from ..shared.beside import write_command
 from ..shared.turns import Turns
-from .checkpoints import hash_checkpoint, is_wanted
+from .checkpoints import find_file, hash_checkpoint, is_wanted
 from .loras import publish_lora
 from .queue import find_queue_lock
 from .sampling import check_sampler
@@ -63,6 +64,10 @@ class WebuiHost(ABC):
     @abstractmethod
     def plain(self, loaded: Any) -> contextlib.AbstractContextManager[None]:
         """It, as its checkpoint says, for the length of a turn. Raises UserError where it cannot be trained any more."""
+
+    @abstractmethod
+    def take_loras_out(self) -> None:
+        """Leave nothing of a LoRA in the program's model, if it has one. Under the lock."""
 
     @abstractmethod
     def send_away(self, loaded: Any) -> None:
@@ -164,6 +169,30 @@ class WebuiHost(ABC):
         """Make the file what ``<lora:name:1>`` means from now on. Only within a turn, when no layer has anything of an older one."""
         self._turns.check_is_mine()
         publish_lora(path)
+
+    # -- a run beside the program: see ``engine.beside`` ----------------------------------------------------------------------
+
+    def beside_command(self) -> Sequence[str]:
+        return write_command()
+
+    def find_base(self, config: ImageConfig) -> Path:
+        """The checkpoint's file, loaded or not. Raises UserError where the program has none of that name."""
+        loaded = self.find_loaded()
+        if not config.base_model and loaded is not None:
+            config.base_model = loaded.sd_checkpoint_info.name
+        file = find_file(config.base_model)
+        if file is None:
+            what = f"the WebUI has no checkpoint '{config.base_model}'" if config.base_model else "the WebUI has no checkpoint loaded"
+            raise UserError(
+                f"cannot train '{config.name}' on {config.train_device}: {what}. Choose one at the top of the page, and start again."
+            )
+        return file
+
+    def publish_beside(self, path: Path) -> None:
+        """Between two pictures: the lock is taken for as long as it takes to copy the file."""
+        with find_queue_lock():
+            self.take_loras_out()
+            publish_lora(path)
 
 
 def _raise_away(reason: str | None) -> None:
