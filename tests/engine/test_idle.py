@@ -11,7 +11,6 @@ IDLE = [
     ("keep_last", {"keep_last": 2}, {"save_epochs": 1}),
     ("validation_every_steps", {"validation_every_steps": 5}, {"validation_split": 0.1}),
     ("epochs", {"epochs": 3, "max_steps": 4}, {"max_steps": None}),
-    ("least_steps", {"least_steps": 9, "max_steps": 4}, {"max_steps": None}),
     ("sample_every_steps", {"sample_every_steps": 2}, {"sample_prompts": ["a cat"]}),
     ("min_bucket_reso", {"min_bucket_reso": 64, "enable_bucket": False}, {"enable_bucket": True}),
     ("keep_tokens", {"keep_tokens": 2}, {"datasets": [{"folder": "a", "shuffle_caption": True}]}),

@@ -167,7 +167,7 @@ def test_a_look_ahead_that_breaks_down_is_a_sentence(tmp_path):
         list(look_ahead(ToyHost(Breaking), toy_config(tmp_path / "run")))
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "loss.png", "run.safetensors", "state"])
+@pytest.mark.parametrize("name", ["checkpoints", "loss.png", "state"])
 def test_what_stands_in_the_way_of_a_file_is_a_sentence(tmp_path, name):
     config = toy_config(tmp_path / "run", save_steps=2)
     run = Run.start(config)

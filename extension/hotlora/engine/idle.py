@@ -22,8 +22,6 @@ def list_uses(config: "RunConfig") -> Uses:
         "keep_last": (bool(config.save_steps or config.save_epochs), "nothing is saved on the way (save_steps, save_epochs)"),
         "validation_every_steps": judged,
         "epochs": counted,
-        "least_steps": counted,
-        "most_steps": counted,
     }
 
 
