@@ -211,7 +211,7 @@ def test_resume_refuses_another_rank_and_takes_more_steps(world, capfd):
     assert train_in_process("--config", write_config(world, "longer")) == 2
     assert "there is one already" in capfd.readouterr().err
     assert train_in_process("--resume", world / "longer", "--set", "max_steps=4", "--set", f"output_dir={world / 'elsewhere'}") == 0
-    assert "is not used: the run goes on where it is" in "".join(capfd.readouterr())
+    assert "a run that is resumed stays in its folder" in "".join(capfd.readouterr())
 
 
 def test_every_bad_picture_is_named_at_once_or_skipped(world, capfd):

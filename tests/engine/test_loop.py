@@ -10,6 +10,7 @@ from hotlora.engine.events import Failed, Finished, Graded, Previewed, Saved, St
 from hotlora.engine.history import History
 from hotlora.engine.job import Job
 from hotlora.engine.loop import train
+from hotlora.engine.probe import look_ahead
 from hotlora.engine.run import Run
 from safetensors.torch import load_file
 from toy import AskedToyTrainee, ToyHost, ToyTrainee, run_toy, toy_config
@@ -140,6 +141,40 @@ def test_nan_goes_back_once_at_half_the_rate(tmp_path):
     assert [e.step for e in curve] == list(range(1, 17))
     assert curve[3].learning_rate == pytest.approx(1e-2) and curve[4].learning_rate == pytest.approx(5e-3)
     assert all(torch.isfinite(t).all() for t in finals(run).values())
+
+
+def test_a_model_that_gives_no_numbers_is_said_and_no_rate_is_blamed(tmp_path):
+    class Damaged(ToyTrainee):
+        def loss(self, batch, draws):
+            self.poison_at = {draws.step}
+            return super().loss(batch, draws)
+
+    config = toy_config(tmp_path / "run", base_model="toy.safetensors")
+    outcome = Job(ToyHost(Damaged), config, Run.start(config)).work()
+    assert isinstance(outcome, Failed) and not outcome.bug
+    assert "cannot train on 'toy.safetensors': it gives no usable numbers" in outcome.message and "learning_rate" not in outcome.message
+    with pytest.raises(UserError, match="it gives no usable numbers"):
+        list(look_ahead(ToyHost(Damaged), config))
+
+
+def test_a_look_ahead_that_breaks_down_is_a_sentence(tmp_path):
+    class Breaking(ToyTrainee):
+        def loss(self, batch, draws):
+            self.poison_at = {1}
+            return super().loss(batch, draws)
+
+    with pytest.raises(UserError, match="training breaks down at once .* Set learning_rate well below 0.01"):
+        list(look_ahead(ToyHost(Breaking), toy_config(tmp_path / "run")))
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "loss.png", "state"])
+def test_what_stands_in_the_way_of_a_file_is_a_sentence(tmp_path, name):
+    config = toy_config(tmp_path / "run", save_steps=2)
+    run = Run.start(config)
+    (run.folder / name).mkdir() if "." in name else (run.folder / name).write_text("mine", encoding="utf-8")
+    outcome = Job(ToyHost(), config, run).work()
+    assert isinstance(outcome, Failed) and not outcome.bug, outcome.message
+    assert outcome.message.startswith("cannot write '") and name in outcome.message and "Move what is there away" in outcome.message
 
 
 def test_a_second_breakdown_ends_the_run_with_a_sentence(tmp_path):

@@ -5,8 +5,11 @@ import torch
 from hotlora.engine.errors import UserError
 from hotlora.engine.events import Finished, Step, Warned
 from hotlora.engine.history import History
-from hotlora.engine.run import Run, check_unchanged
+from hotlora.engine.options import as_plain, build
+from hotlora.engine.recipe import read_options
+from hotlora.engine.run import Run, check_unchanged, describe_changes, describe_place
 from hotlora.engine.session import Session
+from hotlora.sd.config import ImageConfig
 from safetensors.torch import load_file
 from toy import ToyHost, ToyTrainee, run_toy, toy_config
 
@@ -142,3 +145,97 @@ def test_a_new_run_never_overwrites_an_old_one(tmp_path):
     run_toy(config, steps=1)
     with pytest.raises(UserError, match="there is one already"):
         Run.start(config)
+
+
+def test_nothing_of_other_origin_is_written_over_or_removed(tmp_path):
+    config = toy_config(tmp_path / "run", save_steps=1, keep_last=1)
+    for name in ("loss.png", "config.yaml", "samples/a.txt", "ranks.json"):
+        path = tmp_path / "run" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("# mine", encoding="utf-8")
+        with pytest.raises(UserError, match=f"would write over {name.partition('/')[0]}"):
+            Run.start(config)
+        assert path.read_text(encoding="utf-8") == "# mine"
+        path.unlink()
+        if path.parent.name == "samples":
+            path.parent.rmdir()
+    for name in ("comparison.png", "run.png", "run.json"):
+        (tmp_path / "run" / name).write_bytes(b"mine")
+    with pytest.raises(UserError, match="would write over comparison.png, run.png, run.json, and"):
+        Run.start(build(ImageConfig, {"output_dir": str(tmp_path / "run")}))
+    Run.start(config).close()
+    Run.start(config).close()  # what a start leaves that came to nothing is none of somebody's
+
+
+def test_checkpoints_alone_are_a_run_too(tmp_path):
+    config = toy_config(tmp_path / "run", save_steps=1, keep_last=1)
+    kept = tmp_path / "run" / "checkpoints" / "run-step00000001.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("of a run whose state was deleted", encoding="utf-8")
+    with pytest.raises(UserError, match="there is one already"):
+        Run.start(config)
+    assert kept.exists()
+
+
+def test_old_checkpoints_are_found_by_any_name_and_copies_of_them_are_not_theirs(tmp_path):
+    config = toy_config(tmp_path / "run", save_steps=1, keep_last=1, output_name="cat [v2]", max_steps=3)
+    run = Run.start(config)
+    copy = run.checkpoints / "cat [v2]-step00000001 (copy).safetensors"
+    copy.parent.mkdir()
+    copy.write_text("mine", encoding="utf-8")
+    run_toy(config, run=run)
+    assert sorted(path.name for path in run.checkpoints.glob("*.safetensors")) == [copy.name, "cat [v2]-step00000003.safetensors"]
+    assert "step 3" in run.list_adapters()
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "logs", "Samples"])
+def test_no_adapter_takes_the_place_of_a_runs_own_folders(tmp_path, name):
+    class Folders(type(toy_config(tmp_path))):
+        FILE_SUFFIX = ""
+
+    with pytest.raises(UserError, match="something else of that name"):
+        build(Folders, {"output_dir": str(tmp_path / "run"), "output_name": name})
+
+
+def test_an_ending_in_the_name_is_the_files_own(tmp_path):
+    assert toy_config(tmp_path / "run", output_name="cat.SafeTensors").name == "cat"
+
+
+def test_what_is_set_that_was_not_is_told(tmp_path):
+    before = as_plain(toy_config(tmp_path))
+    (said,) = describe_changes(before, toy_config(tmp_path, max_steps=7, sample_prompts=["a cat"]), 4)
+    assert "max_steps 7 (was empty)" in said and "sample_prompts ['a cat'] (was empty)" in said
+    with pytest.raises(UserError, match="lora_alpha 1.0: it was trained without it. Leave lora_alpha out or"):
+        check_unchanged(toy_config(tmp_path), toy_config(tmp_path, lora_alpha=1))
+
+
+def test_a_run_that_has_come_to_its_end_says_so(tmp_path):
+    config = toy_config(tmp_path / "run", max_steps=2)
+    run_toy(config)
+    events, _, _ = run_toy(config, run=Run.reopen(config))
+    assert any(isinstance(e, Warned) and "nothing is trained. Raise max_steps" in e.message for e in events)
+
+
+def test_a_resumed_run_stays_what_and_where_it_is(tmp_path):
+    config = toy_config(tmp_path / "run", max_steps=2)
+    run_toy(config)
+    tasks = {"toy": type(config), "other": type("Other", (type(config),), {"TASK": "other"})}
+    type(config).TASK = "toy"
+    again = read_options(tasks, overrides=["output_dir=elsewhere"], resume=tmp_path / "run")
+    assert again.output_dir == str(tmp_path / "run") and any("output_dir elsewhere is not used" in note for note in again.notes)
+    with pytest.raises(UserError, match="as task_type 'other': it is a run of toy. Leave task_type out"):
+        read_options(tasks, overrides=["task_type=other"], resume=tmp_path / "run")
+    Run(tmp_path / "run", "run", "").config_path.write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match="its config.yaml is empty"):
+        read_options(tasks, resume=tmp_path / "run")
+
+
+def test_what_a_look_says_of_the_place(tmp_path):
+    config = toy_config(tmp_path / "run")
+    assert describe_place(config) == []
+    run_toy(config, steps=1)
+    assert "holds a run already" in describe_place(config)[0]
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for place in ("file", "file/run"):
+        with pytest.raises(UserError, match="is a file. Choose another output_dir"):
+            describe_place(toy_config(tmp_path / place))

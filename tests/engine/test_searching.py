@@ -165,3 +165,19 @@ def test_the_command_on_real_layers_loads_the_model_once(tmp_path, monkeypatch, 
     best = yaml.safe_load((tmp_path / "run-search" / "best.yaml").read_text())
     assert build(ImageConfig, best).validation_split == 0.2
     assert main([*arguments[:4], "soon"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ("lora_rank=a,b", "it takes a whole number"),
+        ("lora_rank=8,0", "it must be at least 1"),
+        ("scheduler=cosine,steep", "it takes one of constant"),
+        ("scheduler=1..2", "it takes no numbers"),
+        ("lora_dropout=0.1..2", "it must be between 0 and 0.95"),
+    ],
+)
+def test_values_that_no_run_takes_are_said_before_the_search(over, said):
+    with pytest.raises(UserError) as caught:
+        make_space(build(ToyConfig, {}), [over])
+    assert said in str(caught.value)

@@ -173,6 +173,14 @@ def test_a_task_there_is_not_is_said(task):
         ("seed: -1", "at least 0"),
         ("learning_rate: .nan", "a number"),
         ("learning_rate: 0,0001", "a point, not a comma"),
+        ("learning_rate: '1,5e-4'", "a point, not a comma"),
+        ("max_steps: 1,000", "without a mark between the thousands"),
+        ("max_steps: 1.000", "without a mark between the thousands"),
+        ("lora_rank: 8\nmax_steps 4\nseed: 1", "line 2: .* plain colon"),
+        ('trigger_word: "a\x07b"', "Type that part anew"),
+        ("model:\n  name: x", "the section 'model'"),
+        ("config:\n  lora_rank: 4", "the section 'config'"),
+        ("sample_prompts:\n  - prompt: a cat", "Each entry is a text"),
         ("sheet_weights: [a]", "no number"),
         ("sheet_weights: [.nan]", "no number"),
         ("trigger_word: true", "in quotes"),
@@ -335,3 +343,17 @@ def test_written_configs_are_plain_yaml(tmp_path):
         tmp_path, "learning_rate: 1e-4\noutput_name: 007\noptimizer_args: {eps: 1e-7}\nblock_lrs: {mid_block: 1e-5}\nsheet_weights: [0, 1]"
     )
     assert build(ImageConfig, yaml.safe_load(yaml.safe_dump(as_plain(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("trigger_word=#mys", "#mys"),
+        ("caption_prefix=a photo # of", "a photo # of"),
+        ('caption_prefix="a photo # of"', "a photo # of"),
+        ("sample_prompts=[a cat, a dog]", ["a cat", "a dog"]),
+        ("lora_rank=8", 8),
+    ],
+)
+def test_no_part_of_an_override_is_a_comment(written, value):
+    assert read_override(written)[1] == value

@@ -12,7 +12,7 @@ from hotlora.pictures.caption_editing import read_caption, write_caption
 from hotlora.pictures.dataset import read_dataset
 from hotlora.pictures.folder_facts import count_folders
 from PIL import Image
-from test_dataset import captions, config, picture, read, text
+from test_dataset import captions, complaint, config, picture, read, text
 
 SIDE_FILES = [
     ".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "ehthumbs.db", "@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "#recycle/old.png",
@@ -252,3 +252,51 @@ def test_captions_of_several_lines_are_counted(data):
     ]
     assert notes(data, enable_wildcard=True) == []
     assert read_dataset(config(data)).train[0].caption == "1girl\nsolo"
+
+
+def test_learning_by_masks_that_are_nowhere_is_said(data):
+    picture(data / "a.png")
+    assert any("masked_loss has nothing to go by" in note for note in notes(data, masked_loss=True, trigger_word="x"))
+    Image.new("RGBA", (8, 8), (1, 2, 3, 100)).save(data / "b.png")
+    assert notes(data, masked_loss=True, trigger_word="x") == []
+
+
+def test_regularisation_pictures_among_the_others_are_said(data):
+    picture(data / "img" / "10_mrx woman" / "a.png")
+    picture(data / "reg" / "1_woman" / "b.png")
+    (said,) = notes(data)
+    assert said.startswith("1 picture in a folder called as regularisation (reg/1_woman/b.png) is learned like any other. Set reg_data_dir")
+    assert notes(data, reg_data_dir=str(data / "reg")) == []
+
+
+def test_pictures_without_a_caption_among_others_are_said(data):
+    for name in ("a.png", "b.png"):
+        picture(data / name)
+    assert notes(data, trigger_word="mrx") == []
+    text(data / "a.txt", "a cat")
+    (said,) = notes(data, trigger_word="mrx")
+    assert said.startswith("1 picture without a caption (b.png) is learned by its trigger word")
+
+
+def test_rows_that_another_table_goes_before_are_said(data):
+    picture(data / "a.png")
+    text(data / "metadata.csv", "filename,prompt\na.png,a cat\n")
+    text(data / "metadata.jsonl", '{"file_name": "a.png", "text": "a dog"}\n')
+    assert captions(data) == {"a.png": "a cat"}
+    assert notes(data) == ["1 caption in metadata.jsonl (a.png) is not used: another metadata file goes before."]
+    text(data / "metadata.jsonl", '{"file_name": "a.png", "text": "a cat"}\n')
+    assert notes(data) == []
+
+
+@pytest.mark.parametrize("written", ["A.PNG", "a", "a.jpg"])
+def test_the_picture_that_a_row_may_mean_is_named(data, written):
+    picture(data / "a.png")
+    text(data / "metadata.csv", f"filename,prompt\n{written},a cat\n")
+    if not (data / written).exists():  # some disks do not tell A from a
+        assert "Did you mean 'a.png'?" in complaint(data)
+
+
+def test_a_folder_is_no_metadata_file(data):
+    picture(data / "a.png")
+    with pytest.raises(UserError, match="it is a folder. Correct metadata_path"):
+        read(data, metadata_path=str(data))

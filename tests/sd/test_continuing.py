@@ -14,7 +14,7 @@ from hotlora.engine.run import Run
 from hotlora.engine.session import Session
 from hotlora.hosts.standalone.images import DiffusersHost
 from hotlora.sd.config import ImageConfig
-from hotlora.sd.continuing import check_initial
+from hotlora.sd.continuing import check_initial, find_source
 from pictures import NOTES, make_pictures
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -577,3 +577,17 @@ def test_resuming_needs_the_file_no_more(world, tmp_path):
     same(again, written)
     assert {n for n, t in session.adapters.targets.items() if t.frozen} == {n for n, t in first.adapters.targets.items() if t.frozen}
     assert not config.train_text_encoder
+
+
+def test_the_states_of_another_run_are_not_taken_for_its_own(world, tmp_path):
+    """A look at a run file that names the folder of a run without ``init_lora``, or of one that went on from another file."""
+    config = build(ImageConfig, {"output_dir": str(tmp_path / "run"), "init_lora": str(tmp_path / "a.safetensors")})
+    states = tmp_path / "run" / "state"
+    states.mkdir(parents=True)
+    (states / "step-00000001.pt").write_bytes(b"")
+    for before in ("", "elsewhere.safetensors"):
+        (tmp_path / "run" / "config.yaml").write_text(f"init_lora: {before!r}\n", encoding="utf-8")
+        assert find_source(config) == tmp_path / "a.safetensors"
+    (tmp_path / "run" / "config.yaml").write_text(f"init_lora: {config.init_lora!r}\n", encoding="utf-8")
+    (states / "init_lora").mkdir()
+    assert find_source(config) == states / "init_lora"

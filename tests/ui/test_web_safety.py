@@ -1,5 +1,6 @@
 """Nobody is let in whom the user did not ask: neither other web pages in the user's browser, nor names that lead here."""
 
+import socket
 import stat
 import sys
 
@@ -10,7 +11,7 @@ from fastapi.testclient import TestClient
 from hotlora.engine.errors import UserError
 from hotlora.ui.api import build_router
 from hotlora.ui.page import build_standalone_page
-from hotlora.ui.web_safety import check_listening, guard_page, is_local
+from hotlora.ui.web_safety import check_listening, check_port, guard_page, is_local
 from starlette.websockets import WebSocketDisconnect
 from toy_studio import toy_studio
 
@@ -174,3 +175,18 @@ def test_listening_beyond_this_computer_without_a_password_is_asked_for_by_name(
         check_listening(host, has_password=False, anyone=True)
     for host in ("127.0.0.1", "localhost", "::1", "127.3.4.5"):
         check_listening(host, has_password=False, anyone=False)
+
+
+def test_a_port_that_cannot_be_listened_at_is_a_sentence():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UserError, match="a program listens there already, maybe HotLoRA. Open it there, or choose another --port"):
+            check_port("127.0.0.1", taken.getsockname()[1])
+        free = taken.getsockname()[1]
+    check_port("127.0.0.1", free)
+    for port in (0, -1, 99999):
+        with pytest.raises(UserError, match="ports go from 1 to 65535"):
+            check_port("127.0.0.1", port)
+    with pytest.raises(UserError, match="there is no such address. Correct --host"):
+        check_port("no such name.invalid", 7862)

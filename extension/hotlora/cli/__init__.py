@@ -148,6 +148,10 @@ def _miss_a_batch(options: argparse.Namespace) -> str:
     return "" if options.batch_size >= 1 else "--batch-size must be at least 1"
 
 
+def _miss_a_trial(options: argparse.Namespace) -> str:
+    return "--trials must be at least 1" if options.trials is not None and options.trials < 1 else ""
+
+
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, help="YAML file with the run's options, the trial to beat")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one option; may be repeated")
@@ -211,7 +215,7 @@ COMMANDS = {
     "train": Command("Train a LoRA adapter from a YAML file.", "train", _add_train_options, _miss_a_run),
     "check": Command("Check a run's options, data and memory, and train nothing.", "train", _add_check_options, _miss_a_run),
     "ui": Command("Open the training page.", "ui", _add_ui_options, needs="gradio"),
-    "search": Command("Search a run's best settings by its kept-back loss.", "search", _add_search_options, needs="optuna"),
+    "search": Command("Search a run's best settings by its kept-back loss.", "search", _add_search_options, _miss_a_trial, "optuna"),
     "grid": Command("Draw a run's checkpoints side by side, or their answers.", "grid", _add_grid_options),
     "label": Command("Write filename,prompt for every picture that has no caption yet.", "label", _add_label_options, _miss_a_batch),
     "class": Command("Draw regularisation pictures of a class word.", "class_words", _add_class_options),

@@ -1,7 +1,6 @@
 """``hotlora grid``: a run's checkpoints side by side, drawn or answered by the stand-alone host. Exit codes as of ``hotlora train``."""
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 from ..engine.config import RunConfig
@@ -42,17 +41,17 @@ def run(options: argparse.Namespace) -> int:
 def _read_plan(options: argparse.Namespace, config: RunConfig) -> GridPlan:
     prompts = tuple(options.prompt or (str(prompt) for prompt in config.sample_prompts))
     usual = 0 if prompts or TASKS[config.TASK].draws_pictures else _QUESTIONS
-    wishes = {"questions": usual if options.questions is None else options.questions}
-    return dataclasses.replace(
-        read_plan(wishes),
-        rows=options.rows,
-        columns=options.columns,
-        checkpoints=tuple(options.checkpoint),
-        weights=tuple(options.weight),
-        prompts=prompts,
-        seeds=tuple(options.seed),
-        cfgs=tuple(options.cfg),
-    )
+    wishes = {
+        "questions": usual if options.questions is None else options.questions,
+        "rows": options.rows,
+        "columns": options.columns,
+        "checkpoints": options.checkpoint,
+        "weights": options.weight,
+        "prompts": prompts,
+        "seeds": options.seed,
+        "cfgs": options.cfg,
+    }
+    return read_plan(wishes)
 
 
 def _tell_time(folder: Run, count: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..engine.errors import UserError
 from ..engine.events import Event, Tried
 from ..engine.recipe import read_options
+from ..engine.run import check_folder
 from ..engine.search_plan import with_judge
 from ..engine.search_report import tell_row
 from ..engine.search_space import make_space
@@ -27,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     task.check(config)
     task.check_model(config)
     folder = options.output or Path(f"{config.output_dir}-search")
+    check_folder(folder, "--output" if options.output else "output_dir")
     search = Search(config, folder, space, pruner=options.pruner, tell=_tell)
     for note in config.notes:
         print(f"note: {note}", file=sys.stderr)

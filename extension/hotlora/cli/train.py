@@ -20,7 +20,7 @@ from ..engine.launch import check_launch
 from ..engine.probe import Estimate, look_ahead
 from ..engine.processes import Joined, Processes, join
 from ..engine.recipe import read_options
-from ..engine.run import Run
+from ..engine.run import Run, describe_place
 from ..engine.tensorboard import add_tensorboard
 from ..tasks import TASKS
 
@@ -52,6 +52,7 @@ def _run_first(options: argparse.Namespace, processes: Processes) -> int:
                 "cannot check a run in several processes: what is measured is a step of one. Start it as one, without a launcher: "
                 "none of several needs more memory."
             )
+        config.notes += [] if options.resume else describe_place(config)
         check(config, host, console)
         return 0
     finally:

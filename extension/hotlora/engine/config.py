@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .errors import UserError
+from .idle import Uses, list_uses, tell_idle
 from .names import check_name
 from .options import option, options_of
 from .other_names import OtherName
-from .settling import settle
+from .settling import sets_own_rates, settle
 from .spellings import MIXED_PRECISIONS, PRECISIONS
 from .spellings import OPTIMIZERS as OPTIMIZER_SPELLINGS
 from .spellings import SCHEDULERS as SCHEDULER_SPELLINGS
@@ -32,6 +33,8 @@ class RunConfig:
     TASK_SPELLINGS: ClassVar[Sequence[str]] = ()  # other words for it
     OTHER_NAMES: ClassVar[Mapping[str, OtherName]] = {}  # what other trainers call these options, or have that is none here
     FILE_SUFFIX: ClassVar[str] = ""  # of an adapter; none where it is a folder
+    NAMES_TAKEN: ClassVar[Sequence[str]] = ("checkpoints", "samples", "state", "logs", "grid")  # by folders of a run
+    ALSO_WRITES: ClassVar[Sequence[str]] = ()  # files of a finished run beside the adapter, of which `{name}` is the name
     OF_THE_MODEL: ClassVar[Sequence[str]] = ("mixed_precision",)  # options by which a model is loaded
     NEVER_SEARCHED: ClassVar[Sequence[str]] = ()  # options of the adapter and of learning on which data or judge depend after all
 
@@ -216,6 +219,10 @@ class RunConfig:
         """Changes of those options that help often, and that a search therefore tries first."""
         return ()
 
+    def list_uses(self) -> Uses:
+        """Options that only count beside others; see :mod:`.idle`."""
+        return list_uses(self)
+
     def save_memory(self) -> list[dict[str, Any]]:
         """Changes after which a step takes less memory, as a rule: what costs least first."""
         changes: list[dict[str, Any]] = [] if self.gradient_checkpointing else [{"gradient_checkpointing": True}]
@@ -254,7 +261,15 @@ class RunConfig:
     def check(self) -> None:
         """Raise UserError where options contradict each other; settle those that follow from others."""
         settle(self)
+        if self.FILE_SUFFIX and self.output_name.lower().endswith(self.FILE_SUFFIX):
+            self.output_name = self.output_name[: -len(self.FILE_SUFFIX)]
         check_name(self.name, "the LoRA", forbidden=",")  # which parts the words of a prompt
+        if self.name.casefold() in self.NAMES_TAKEN:
+            raise UserError(
+                f"cannot name the LoRA '{self.name}': the run's folder has something else of that name. Choose another output_name."
+            )
+        if not (any(self.learning_rates()) or sets_own_rates(self)):
+            self.notes.append("Nothing is learned: learning_rate is 0. Set it above 0, such as 1e-4.")
         if self.least_steps and self.most_steps and self.least_steps > self.most_steps:
             raise UserError(
                 f"cannot train {self.least_steps} steps at least and {self.most_steps} at most: there are none. Raise most_steps or lower least_steps."
@@ -270,3 +285,4 @@ class RunConfig:
             self._prepare_auto_rank()
         if self.validation_split and self.validation_dir:
             raise UserError("cannot use both validation_split and validation_dir. Leave one of them out.")
+        self.notes += tell_idle(self)

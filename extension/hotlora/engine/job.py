@@ -24,6 +24,7 @@ from .processes import ALONE, Processes
 from .run import Run
 
 _LOOK_AGAIN_SECONDS = 1.0
+_IN_THE_WAY = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 _PHASES = {Preparing: "preparing", Started: "training", Step: "training", Searching: "searching", Tried: "searching", Paused: "paused"}
 
 
@@ -123,6 +124,10 @@ class Job:
             return Failed(str(disk_full(self.run.folder)), bug=False)
         if isinstance(error, OSError) and not self.run.folder.is_dir():
             return Failed(f"cannot go on: the run's folder '{self.run.folder}' was deleted. Start a new run.", bug=False)
+        if isinstance(error, OSError) and error.errno in _IN_THE_WAY and error.filename:
+            place = error.filename2 or error.filename  # of a file that was to take another's place, that place
+            said = f"cannot write '{place}': {error.strerror}. Move what is there away, or mend its rights, and resume"
+            return Failed(f"{said}; what was saved before is whole.", bug=False)
         self._write_traceback()
         if is_out_of_memory(error):
             message = (

@@ -79,10 +79,12 @@ class Jobs(KeptRuns, Looks):
             UserError: for options that are wrong, contradictory or not allowed here.
         """
         values = dict(values)
-        name = str(values.get("output_name") or Path(str(values.get("output_dir") or "")).name).strip()
+        named = values.get("output_name") or Path(str(values.get("output_dir") or "")).name
+        name = str(named).strip().removesuffix(self.config_class.FILE_SUFFIX)
         if not name:
             raise UserError("cannot start a run without a name. Give the LoRA a name.")
-        values |= {"output_name": name, "output_dir": str(self.folder / name)}
+        named = name if isinstance(named, (str, int, float)) else named  # which is no name
+        values |= {"output_name": named, "output_dir": str(self.folder / name)}
         config = build(self.config_class, values)
         self._check_access(config)
         try_optimizer(config)

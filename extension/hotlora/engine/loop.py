@@ -103,6 +103,9 @@ def _run(session: Session, control: Control, processes: Processes) -> Generator[
     )
     while session.warnings:
         yield Warned(session.warnings.pop(0))
+    if session.resumed and session.step >= session.plan.total_steps:
+        reached = f"Step {session.step} is reached already, and the run ends at {session.plan.total_steps}"
+        yield Warned(f"{reached}: nothing is trained. Raise max_steps, or epochs, to go on.")
     if not session.resumed:
         session.save_state()
         yield from grade(session, control)
@@ -112,19 +115,19 @@ def _run(session: Session, control: Control, processes: Processes) -> Generator[
             yield from _finish(session, control)
             return
         except Diverged as problem:
-            if session.step == 0 and session.losses.rate_lowered:
-                raise explain_bad_start(problem) from problem
+            refuse_bad_model(session, problem)
             session.rewind()
             processes.hand_out(session.state)
             yield Warned(f"Training broke down ({problem}): back to step {session.step}, at half the learning rate.")
 
 
-def explain_bad_start(problem: Diverged) -> UserError:
-    """Before anything was learned no learning rate can help."""
-    return UserError(
-        f"cannot train on this model: the first step breaks down already ({problem}), before anything was learned. "
-        "Set mixed_precision: fp32; where that does not help, the model's file is damaged: download it again."
-    )
+def refuse_bad_model(session: Session, problem: Diverged) -> None:
+    """Raise UserError where a run broke down before anything was learned: no learning rate is to blame then."""
+    if session.step == 0 and not session.config.init_lora:
+        raise UserError(
+            f"cannot train on '{session.config.base_model}': it gives no usable numbers before anything is learned ({problem}). "
+            "Get its file again, set mixed_precision: no, or choose another base_model."
+        ) from problem
 
 
 def _train_on(session: Session, control: Control) -> Iterator[Event]:

@@ -104,7 +104,7 @@ def read_values(
     checked, problems = dict[str, Any](), list[str]()
     for key, value in values.items():
         if key not in known:
-            problems.append(say_unknown(key, known, others))
+            problems.append(_say_section(key) if _is_section(key, value, others) else say_unknown(key, known, others))
             continue
         try:
             converted = convert(*known[key], value)
@@ -114,6 +114,18 @@ def read_values(
             if converted is not EMPTY:
                 checked[key] = converted
     return checked, problems
+
+
+def _is_section(key: Any, value: Any, others: Mapping[str, OtherName]) -> bool:
+    """Whether a mapping is a heading of another trainer's file, and not another trainer's option that is a mapping."""
+    other = others.get(str(key))
+    return isinstance(value, Mapping) and (other is None or other.option == "base_model")
+
+
+def _say_section(key: Any) -> str:
+    return (
+        f"cannot use the section '{key}': options are not divided into sections. Write its lines without the heading, at the left margin."
+    )
 
 
 def as_plain(config: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .events import Event, Preparing
 from .examples import Example
 from .freeing import Freeing
 from .interfaces import Host, Showing, Trainee
-from .loop import explain_bad_start, through_turns
+from .loop import refuse_bad_model, through_turns
 from .memory import is_out_of_memory, memory_in_use, release_all_cached_memory, release_cached_memory
 from .proposals import CHECKPOINTING, Proposal, Taken, change_batch, is_tried_at_once, list_changes, with_changes
 from .run import Run
@@ -114,9 +114,9 @@ def _measure(trainee: Trainee, config: RunConfig, run: Run) -> Taken:
     except UserError as refusal:
         return Taken(lacked_memory=session.gradients.lacked_memory, refusal=str(refusal), **known)
     except Diverged as problem:
-        if session.step == 0:
-            raise explain_bad_start(problem) from problem
-        raise UserError(f"cannot train so: it breaks down after a step ({problem}). Set a lower learning_rate.") from problem
+        refuse_bad_model(session, problem)
+        rate = f"Set learning_rate well below {config.learning_rate:g}."
+        raise UserError(f"cannot train with these options: training breaks down at once ({problem}). {rate}") from problem
     notes = (*session.plan.notes, *session.warnings[told:])
     largest = session.gradients.largest_batch if session.gradients.lacked_memory else None
     return Taken(seconds, memory, session.gradients.lacked_memory, largest, notes=notes, **known)

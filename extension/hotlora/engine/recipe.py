@@ -41,11 +41,8 @@ def read_options(
     if file is not None:
         values.update(read_yaml(Path(clean_place(str(file), "--config")), notes))
     values.update(read_override(override) for override in overrides)
-    if resume:
-        asked = values["output_dir"]
-        if Path(str(asked)).expanduser().absolute() != resume.absolute():
-            notes.append(f"output_dir {show(asked)} is not used: the run goes on where it is.")
-        values["output_dir"] = str(resume)
+    if resume and old:
+        values = _keep_to_run(values, old, resume, notes)
     values = read_prompt_files(values, notes, [Path.cwd(), *([file.absolute().parent] if file else [])])
     config = build(choose_task(values, tasks), values, tasks)
     config.notes[:0] = notes
@@ -54,6 +51,17 @@ def read_options(
         check_unchanged(old, config)
         config.given = frozenset()  # what init_lora may take over was settled when the run started
     return config
+
+
+def _keep_to_run(values: dict[str, Any], old: RunConfig, folder: Path, notes: list[str]) -> dict[str, Any]:
+    """A resumed run's options: it stays in its folder, and what it is. Raises UserError where the others want it to be of another task."""
+    kept, asked = str(folder), values.get("output_dir")
+    if asked and clean_place(str(asked), "output_dir", written=True) != clean_place(kept, "output_dir", written=True):
+        notes.append(f"output_dir {asked} is not used: a run that is resumed stays in its folder, {kept}.")
+    task = values.get("task_type")
+    if task and fold(task) not in {fold(word) for word in (old.TASK, *old.TASK_SPELLINGS)}:
+        raise UserError(f"cannot resume '{kept}' as task_type {show(task)}: it is a run of {old.TASK}. Leave task_type out.")
+    return {**values, "output_dir": kept}
 
 
 def choose_task(values: Mapping[str, Any], tasks: Mapping[str, type[RunConfig]]) -> type[RunConfig]:

@@ -1,5 +1,6 @@
 """The run's folder, which is the run: its config, events, checkpoints and the state to resume from."""
 
+import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +11,17 @@ from filelock import FileLock, Timeout
 
 from .config import RunConfig
 from .errors import UserError
-from .events import EventLog
+from .events import EventLog, find_last_step
 from .files import remove_leftovers, write_text
 from .options import as_plain, options_of
 from .sealed import read_sealed, write_sealed
 from .search_plan import is_search
+from .values import default_of
 from .yaml_file import read_yaml
 
 _STATES_KEPT = 2
+_WRITTEN = ("loss.png", "ranks.json")
+_FOLDERS = ("checkpoints", "samples", "state", "grid")
 LOCK_NAME = ".lock"
 FINISHED = "finished"  # label of the adapter that a run ended with
 
@@ -31,7 +35,7 @@ def list_adapters(folder: Path, name: str, suffix: str) -> dict[str, Path]:
 
 
 def _find_checkpoints(folder: Path, name: str, suffix: str) -> list[Path]:
-    paths = (folder / "checkpoints").glob(f"{name}-step*{suffix}")
+    paths = (folder / "checkpoints").glob(f"{glob.escape(name)}-step{'[0-9]' * 8}{suffix}")  # no copy under a name of somebody's own
     return sorted(path for path in paths if suffix or path.is_dir())
 
 
@@ -76,6 +80,11 @@ class Run:
             raise UserError(
                 f"cannot start a new run in '{folder}': there is one already. Go on with it (--resume \"{folder}\"), "
                 "or choose another output_dir."
+            )
+        if taken := _list_in_the_way(folder, config):
+            raise UserError(
+                f"cannot start a new run in '{folder}': it would write over {', '.join(taken)}, and no run there says that it may. "
+                "Move that away, or choose another output_dir."
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -167,14 +176,58 @@ def describe_changes(before: dict[str, Any], config: RunConfig, step: int) -> li
     """What a resumed run does otherwise from now on than by the options of before, for people."""
     now, changed = as_plain(config), []
     for key, field in options_of(type(config)).items():
-        if key in before and not field.metadata["path"] and key != "output_dir" and before[key] != now.get(key):
-            changed.append(f"{key} {now.get(key)} (was {before[key]})")
+        known = key in before or default_of(field) is None  # what is unset is left out; others are younger than the run
+        if known and not field.metadata["path"] and key != "output_dir" and before.get(key) != now.get(key):
+            changed.append(f"{key} {_name_value(now.get(key))} (was {_name_value(before.get(key))})")
     return [f"From step {step + 1} on: {', '.join(changed)}."] if changed else []
 
 
+def _name_value(value: Any) -> str:
+    return "empty" if value in (None, "", [], {}) else str(value)
+
+
 def has_trained(folder: Path, config: RunConfig) -> bool:
-    """Whether the folder holds a run that has got as far as a state or an adapter, or a search."""
-    return is_search(folder) or any((folder / "state").glob("*.pt")) or (folder / f"{config.name}{config.FILE_SUFFIX}").exists()
+    """Whether the folder holds a run that has got as far as a state, a step or an adapter, or a search."""
+    has_state = any((folder / "state").glob("*.pt")) or find_last_step(folder / "events.jsonl") > 0
+    return is_search(folder) or has_state or bool(list_adapters(folder, config.name, config.FILE_SUFFIX))
+
+
+def _list_in_the_way(folder: Path, config: RunConfig) -> list[str]:
+    """What a new run would replace or remove there, and no start that failed has left."""
+    names = [*_WRITTEN, f"{config.name}-small{config.FILE_SUFFIX}", *(name.format(name=config.name) for name in config.ALSO_WRITES)]
+    found = [name for name in names if (folder / name).exists()]
+    found += [name for name in _FOLDERS if (folder / name).is_file() or any((folder / name).glob("*"))]
+    return found + ([] if _is_own_config(folder / "config.yaml") else ["config.yaml"])
+
+
+def _is_own_config(path: Path) -> bool:
+    """Whether a run wrote it, or there is none: people seldom write all options."""
+    try:
+        return not path.exists() or {"task_type", "output_dir", "slice_seconds"} <= read_yaml(path).keys()
+    except UserError:
+        return False
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Before anything slow: raise UserError where there is no such folder and none can be made, or nothing can be written."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"cannot make the folder '{folder}': '{there}' is a file. Choose another {option}.")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"cannot write in '{there}': it is read-only. Choose another {option}, or mend its rights.")
+
+
+def describe_place(config: RunConfig) -> list[str]:
+    """What people should know of the folder of a run that is looked at before it starts.
+
+    Raises:
+        UserError: where no run can be made there.
+    """
+    folder = Path(config.output_dir)
+    check_folder(folder, "output_dir")
+    if has_trained(folder, config):
+        return [f"'{folder}' holds a run already, so a new one cannot start there: choose another output_dir, or go on with it (--resume)."]
+    return []
 
 
 def find_state_step(folder: Path) -> int:
@@ -188,6 +241,8 @@ def read_run_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"cannot resume '{folder}': there is no run in it. Give the folder that holds its config.yaml.")
     values = read_yaml(path)
+    if not values:
+        raise UserError(f"cannot resume '{folder}': its config.yaml is empty. Copy the run's options into it, or start a new run.")
     values["output_dir"] = str(folder)
     return values
 
@@ -198,6 +253,8 @@ def check_unchanged(old: RunConfig, new: RunConfig) -> None:
         before, after = getattr(old, key), getattr(new, key)
         if field.metadata["fixed"] and before != after:
             was, advice = f"with {key} {before}", f"Set {key}: {before}"
-            if before in (None, "", {}, []):
+            if _name_value(before) == "empty":
                 was, advice = "without it", f"Leave {key} out"
-            raise UserError(f"cannot resume '{new.name}' with {key} {after}: it was trained {was}. {advice} or choose a new output_dir.")
+            raise UserError(
+                f"cannot resume '{new.name}' with {key} {_name_value(after)}: it was trained {was}. {advice} or choose a new output_dir."
+            )

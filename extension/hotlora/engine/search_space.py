@@ -6,8 +6,9 @@ from typing import Any
 
 from .config import RunConfig
 from .errors import UserError
-from .options import groups_of
+from .options import groups_of, types_by_option
 from .recipe import read_override
+from .values import EMPTY, convert, default_of
 
 ALPHA = "alpha per rank"  # lora_alpha is searched as a share of the rank
 _GROUPS = ("Adapter", "Learning", "Network", "Layers")  # of options that neither data nor judge depends on
@@ -37,7 +38,7 @@ def make_space(config: RunConfig, over: Sequence[str] = (), keep: Sequence[str] 
         key, value = read_override(text)
         _refuse_strange(key, config)
         space.pop(ALPHA if key == "lora_alpha" else "", None)
-        space[key] = _read_values(key, value)
+        space[key] = _check_values(key, _read_values(key, value), config)
     for key in keep:
         _refuse_strange(key, config)
         space.pop(ALPHA if key == "lora_alpha" else key, None)
@@ -107,6 +108,17 @@ def _read_values(key: str, value: Any) -> "tuple[Any, ...] | Range":
     if len(parts) < 2:
         raise UserError(f"cannot search {key} over '{text}': that is one value. Write several as A,B,C, or a range as LOW..HIGH.")
     return tuple(parts)
+
+
+def _check_values(key: str, values: "tuple[Any, ...] | Range", config: RunConfig) -> "tuple[Any, ...] | Range":
+    """The same as the option takes them. Raises UserError for those that it does not, or for a range of what is no number."""
+    field, kind = types_by_option(type(config))[key]
+    if not isinstance(values, Range):
+        return tuple(None if (found := convert(field, kind, value)) is EMPTY else found for value in values)
+    for end in (values.low, values.high):
+        if isinstance(default_of(field), bool) or not isinstance(convert(field, float, end), float):
+            raise UserError(f"cannot search {key} over a range: it takes no numbers. Write its values as A,B,C.")
+    return values
 
 
 def as_options(chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ _NO_NUMBER = ("none", "null", "~")  # as other programs write a number that is n
 _YES, _NO = ("true", "yes", "on", "1", "1.0"), ("false", "no", "off", "0", "0.0")
 _LARGEST = 2**53  # what files and web pages hold
 _SHOWN_CHARACTERS = 80
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}([,. ']\d{3})+")
 _DEEPEST = 5  # lists in lists
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
 
@@ -150,6 +151,8 @@ def _read_switch(value: Any) -> bool:
 
 
 def _read_whole(value: Any) -> int:
+    if isinstance(value, (str, float)) and _THOUSANDS.fullmatch(as_written(value).strip()):
+        raise _Hint("Write it without a mark between the thousands.")
     if isinstance(value, str):
         try:
             value = int(value)
@@ -163,7 +166,7 @@ def _read_whole(value: Any) -> int:
 def _read_number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError
-    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", value):
+    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+,\d+(?:[eE][-+]?\d+)?\s*", value):
         raise _Hint("Write it with a point, not a comma.")
     number = float(value)
     if not math.isfinite(number):
@@ -195,6 +198,8 @@ def _read_list(value: Any, kind: type) -> list:
     items = [item for item in value if item is not None and item != "" and not (isinstance(item, str) and not item.strip())]
     if kind is dict:
         return [_read_mapping(item) for item in items]
+    if not numbers and any(isinstance(item, (dict, list, tuple)) for item in items):
+        raise _Hint("Each entry is a text.")
     if not numbers:
         return [_read_text(item, many=False).strip() for item in items]
     return [_read_whole(item) if kind is int else _plain_number(item) for item in items]

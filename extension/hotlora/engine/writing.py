@@ -1,5 +1,6 @@
 """The adapters of a run as files for other programs."""
 
+import glob
 import shutil
 import time
 from collections.abc import Callable
@@ -42,5 +43,5 @@ def forget_old_checkpoints(session: Session) -> None:
         if path.is_dir():
             shutil.rmtree(path)
             continue
-        for companion in path.parent.glob(f"{path.stem}.*"):
+        for companion in path.parent.glob(f"{glob.escape(path.stem)}.*"):
             companion.unlink()

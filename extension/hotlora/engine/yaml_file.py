@@ -17,12 +17,15 @@ _LARGEST_BYTES = 4_000_000  # of a run file; the longest lists of prompts have s
 _LONGEST_NUMBER = 40
 _TOML_LINE = re.compile(r"(?m)^\s*(\[\[?[\w.\- \"]+\]\]?\s*(#.*)?$|[\w.\-]+\s*=\s*\S)")
 _COPIED_PATH = re.compile(r'(?m)(^\s*(?:[\w-]+\s*:|-)\s+|^)"((?:[A-Za-z]:|\\)\\[^"\n]*)"(?=\s*(?:#.*)?$)')
+_COMMENT = re.compile(r"(?:^|\s)#")
 _DEEP = re.compile(r"(?:[\[{]\s*){60}|^(?:[-?] ){60}", re.MULTILINE)
 _ADVICE = (  # part of PyYAML's message -> what to do
     ("\\t", "Indent with spaces instead of tabs."),
     ("escape character", "Put paths with backslashes in single quotes."),
     ("mapping values are not allowed", "Put the value in quotes where it holds a colon, or look for a missing line break."),
     ("but found another document", "Leave out the second '---'."),
+    ("could not find expected ':'", "Write 'key: value' there, with a plain colon and a plain space behind it."),
+    ("special characters are not allowed", "Type that part anew, and save the file as plain text with the encoding UTF-8."),
     ("undefined alias", "Put the value in quotes: it begins with an asterisk."),
     ("cannot start any token", "Put the value in quotes: it begins with a character that YAML keeps for itself."),
     ("while scanning a quoted", "Close the quote."),
@@ -74,7 +77,9 @@ def read_yaml(path: Path, notes: list[str] | None = None) -> dict[str, Any]:
 
 
 def read_value(text: str) -> Any:
-    """A single value as YAML would read it; the text itself where that is no YAML."""
+    """A single value as YAML would read it; the text itself where that is no YAML, or would lose what stands behind a `#`."""
+    if _COMMENT.search(text) and not text.startswith(("'", '"', "[", "{")):
+        return text
     try:
         return _load(text, None)
     except UserError:
@@ -149,7 +154,8 @@ def _refuse_foreign(path: Path, kind: str) -> None:
 def _explain(error: yaml.YAMLError) -> str:
     problem = " ".join(str(getattr(error, "problem", None) or error).split())
     context = " ".join(str(getattr(error, "context", None) or "").split())
-    mark = getattr(error, "problem_mark", None)
+    place = "context_mark" if "simple key" in context else "problem_mark"  # a line that has no colon is noticed at the next one
+    mark = getattr(error, place, None)
     where = f"line {mark.line + 1}: " if mark else ""
     whole = f"{context} {problem}"
     advice = next((text for part, text in _ADVICE if part in whole), "Mend it there.")

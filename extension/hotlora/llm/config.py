@@ -22,6 +22,7 @@ class TextConfig(RunConfig):
     TASK_SPELLINGS: ClassVar[Sequence[str]] = ("text", "texts", "language", "chat", "llm", "causal-lm", "text2text", "sft")
     OTHER_NAMES: ClassVar = NAMES
     FILE_SUFFIX: ClassVar[str] = ""  # peft adapters are folders
+    ALSO_WRITES: ClassVar[Sequence[str]] = ("comparison.md",)
     OF_THE_MODEL: ClassVar[Sequence[str]] = ("mixed_precision", "quantization")
     NEVER_SEARCHED: ClassVar[Sequence[str]] = ("quantization", "trust_remote_code")
 

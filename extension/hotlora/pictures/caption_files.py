@@ -71,6 +71,7 @@ class MetadataCaptions:
 
     def __init__(self, roots: Iterable[Path] = ()):
         self.problems: list[str] = []
+        self.behind: list[Row] = []  # rows that say something else than those of a file that goes before
         self._roots = [path_key(root) for root in roots]
         self._rows: dict[str, Row] = {}
 
@@ -117,7 +118,9 @@ class MetadataCaptions:
                 self.problems.append(problem)
             else:
                 self._rows[key] = row
-        elif known.caption != row.caption and known.file.suffix == row.file.suffix:  # a csv simply goes before a jsonl
+        elif known.caption != row.caption and known.file.suffix != row.file.suffix:  # a csv simply goes before a jsonl
+            self.behind.append(row)
+        elif known.caption != row.caption:
             self.problems.append(f"{row.picture}: it has two captions, in {known.source} and in {row.source}. Remove one of them.")
 
     def _check_exists(self, row: Row) -> str | None:
@@ -126,13 +129,20 @@ class MetadataCaptions:
         if not os.path.isfile(row.picture):  # also for names that are too long to be one
             hint = " Remove the line or add the file."
             if len(self.problems) < _HINTS:
-                siblings = [p.name for p in row.picture.parent.iterdir()] if os.path.isdir(row.picture.parent) else []
-                near = difflib.get_close_matches(row.picture.name, siblings, n=1, cutoff=0.8)
+                near = _find_near(row.picture)
                 hint = f" Did you mean '{near[0]}'?" if near else hint
             return f"{row.picture}: there is no such file, but {row.source} names it.{hint}"
         if row.picture.suffix.lower() not in readable_suffixes():
             return f"{row.picture}: {row.source} names it, but only {' '.join(readable_suffixes())} can be read. Convert it."
         return None
+
+
+def _find_near(picture: Path) -> list[str]:
+    """The name in the picture's folder that may be meant: without its ending, in another case, or nearly so written."""
+    siblings = [p.name for p in picture.parent.iterdir()] if os.path.isdir(picture.parent) else []
+    by_fold = {_fold(name): name for name in siblings if name.lower().endswith(SUFFIXES)}
+    near = [name for fold, name in by_fold.items() if fold.rpartition(".")[0] == _fold(picture.name)]
+    return near or [by_fold[fold] for fold in difflib.get_close_matches(_fold(picture.name), by_fold, n=1, cutoff=0.8)]
 
 
 def path_key(path: Path) -> str:

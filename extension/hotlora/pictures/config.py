@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ..engine.config import RunConfig
 from ..engine.errors import UserError
+from ..engine.idle import Uses
 from ..engine.options import option
 from .buckets import check_sizes
 from .entries import list_own_sizes, list_places, list_sources, markdown_entries, read_entries, spread_sizes
@@ -36,6 +37,12 @@ class PictureConfig(RunConfig):
     """What a family's own options are added to."""
 
     FILE_SUFFIX: ClassVar[str] = ".safetensors"
+    ALSO_WRITES: ClassVar[Sequence[str]] = ("comparison.png", "{name}.png", "{name}.json")
+    NAMES_TAKEN: ClassVar[Sequence[str]] = (
+        "loss",
+        "comparison",
+        "ranks",
+    )  # by pictures and notes of a run, where its cover and card would go
     LATENT_PIXELS: ClassVar[int]  # pixels to a side of one latent value, in the family's VAEs
 
     # pictures
@@ -147,6 +154,23 @@ class PictureConfig(RunConfig):
         """(option, what it says) of every file and folder that people have chosen."""
         yield from super().places()
         yield from list_places(self.datasets)
+
+    def list_uses(self) -> Uses:
+        """Options that only count beside others; see :mod:`..engine.idle`."""
+        folders = [source.config for source in list_sources(self)] or [self]
+        in_buckets = (any(folder.enable_bucket for folder in folders), "enable_bucket is off")
+        varied = any(folder.shuffle_caption or folder.caption_tag_dropout_rate for folder in folders)
+        sampled = (bool(self.sample_prompts), "there are no sample_prompts")
+        return {
+            **super().list_uses(),
+            "sample_every_steps": sampled,
+            "sample_every_epochs": sampled,
+            "min_bucket_reso": in_buckets,
+            "max_bucket_reso": in_buckets,
+            "bucket_no_upscale": in_buckets,
+            "keep_tokens": (varied, "tags are neither shuffled nor dropped (shuffle_caption, caption_tag_dropout_rate)"),
+            "prior_loss_weight": (any(source.is_reg for source in list_sources(self)), "there are no regularisation pictures"),
+        }
 
     def list_smaller_sizes(self) -> list[dict[str, Any]]:
         """Lower resolutions, where the run has one."""

@@ -129,5 +129,6 @@ def find_metadata(value: str, root: Path) -> Path:
     if not path.is_file() and (root / path).is_file():
         path = root / path
     if not path.is_file():
-        raise UserError(f"cannot read captions from {path}: there is no such file.{suggest_name(path)} Correct metadata_path.")
+        reason = "it is a folder." if path.is_dir() else f"there is no such file.{suggest_name(path)}"
+        raise UserError(f"cannot read captions from {path}: {reason} Correct metadata_path.")
     return path

@@ -74,6 +74,16 @@ def read_size(path: Path) -> tuple[int, int]:
         raise _unreadable(path, error) from error
 
 
+def has_alpha(path: Path) -> bool:
+    """Whether any of the picture is transparent. Decodes only those that may be; false for one that cannot be read."""
+    try:
+        with open(path, "rb") as file, _open(file, path) as image:
+            may_be = "A" in image.getbands() or "transparency" in image.info
+        return may_be and read_picture(path).alpha is not None
+    except (OSError, UserError):
+        return False
+
+
 def check_picture(data: bytes, path: Path) -> tuple[int, int]:
     """(width, height) once upright, after making sure that the file decodes to its end; UserError otherwise."""
     try:

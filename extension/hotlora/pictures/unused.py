@@ -3,6 +3,7 @@
 Must not import any host.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,14 @@ from .focus import FOCUS_NAME, Framings
 from .folders import list_contents, show_name
 from .left_out import LEFT_OUT
 from .parts import open_masks
+from .reading import has_alpha
 
 if TYPE_CHECKING:
     from .dataset import Judged
     from .parts import Part
 
 _FIRST = 3
+_REGULARISATION = re.compile(r"reg|regs|reg[_ -]?(images|data|dir|set)|regulari[sz]ation.*", re.IGNORECASE)
 _MASK_ENDINGS = ("-masklabel", "_mask", "-mask")  # OneTrainer's, and what people write
 
 
@@ -51,6 +54,9 @@ def tell_unused(
             others = [path for path in contents.metadata if path.name.casefold() != used]
             notes += _tell("metadata file", others, part.root, "not read, because metadata_path names another.")
         notes += _tell_captions(part, pictures, captions)
+    for file in dict.fromkeys(row.file for row in captions.behind):
+        rows = [row.picture for row in captions.behind if row.file == file]
+        notes += _tell("caption", rows, parts[0].root, "not used: another metadata file goes before.", what=f"in {file.name}")
     for part, pictures in zip(parts, judged, strict=True):
         if part.use == "train":
             notes += _tell_training(part, pictures)
@@ -68,6 +74,14 @@ def _tell_training(part: "Part", judged: Sequence["Judged"]) -> Iterable[str]:
     """What is odd about pictures that are trained on."""
     moving = [picture.found.path for picture in judged if picture.found.path.suffix.lower() == ".gif"]
     yield from _tell("GIF", moving, part.root, "used with the first picture in it only.")
+    bare = [picture.found.path for picture in judged if picture.example and not picture.source]
+    if len(bare) < len(judged):
+        said = "learned by its trigger word or folder's name alone, where others have captions. Write captions, or leave it so."
+        yield from _tell("picture", bare, part.root, said, what="without a caption")
+    inside = [(picture.found.path, picture.found.path.relative_to(part.root).parts[:-1]) for picture in judged]
+    reg = [path for path, folders in inside if any(_REGULARISATION.fullmatch(folder) for folder in folders)]
+    said = "learned like any other. Set reg_data_dir to that folder if it shows the class without the LoRA."
+    yield from _tell("picture", reg, part.root, said, what="in a folder called as regularisation")
     several = [j.found.path for j in judged if len(j.caption.splitlines()) > 1]
     if several and not part.source.config.enable_wildcard:
         said = "joined into one line. Set enable_wildcard to learn one of the lines each time."
@@ -99,6 +113,10 @@ def _tell_masks(folder: Path, parts: Sequence["Part"]) -> Iterable[str]:
     """Masks of no picture, and pictures of no mask. ``parts``: those that look for masks there."""
     masks, used, without = open_masks(parts[0].source), set[Path | None](), list[Path]()
     if not masks.contents.pictures and not parts[0].source.config.mask_dir:
+        pictures = [found.path for part in parts if not part.is_reg for found in part.contents.pictures]
+        if pictures and not any(has_alpha(path) for path in pictures):
+            why = "no picture has a mask or an alpha channel, so all are learned whole"
+            yield f"masked_loss has nothing to go by: {why}. Draw masks, or set mask_dir."
         return
     place = "mask_dir" if parts[0].source.config.mask_dir else MASK_FOLDER
     for part in parts:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..engine.errors import UserError
+from ..engine.idle import Uses
 from ..engine.options import option
 from ..pictures.config import PictureConfig
 from .recipes.files import convert_file
@@ -124,6 +125,24 @@ class ImageConfig(PictureConfig):
     def conv_alpha_value(self) -> float:
         """`conv_alpha`, or `conv_rank` where none is set."""
         return float(self.conv_alpha if self.conv_alpha else self.conv_rank)
+
+    def list_uses(self) -> Uses:
+        """Options that only count beside others; see :mod:`..engine.idle`. What ``init_lora`` may switch on is used."""
+        goes_on, is_lora = bool(self.init_lora), self.network_type == "lora"
+        huber = (self.loss_type in ("huber", "smooth_l1"), "only loss_type huber and smooth_l1 have a threshold")
+        return {
+            **super().list_uses(),
+            "conv_alpha": (goes_on or self.conv_rank > 0, "conv_rank is 0"),
+            "lokr_factor": (goes_on or self.network_type == "lokr", "only network_type lokr has factors"),
+            "use_rslora": (goes_on or is_lora, f"network_type {self.network_type} is scaled by alpha / rank"),
+            "text_encoder_lr": (goes_on or self.train_text_encoder, "train_text_encoder is off"),
+            "block_lrs": (goes_on or self.train_unet, "train_unet is off"),
+            "block_ranks": (goes_on or self.train_unet, "train_unet is off"),
+            "multires_noise_discount": (self.multires_noise_iterations > 0, "multires_noise_iterations is 0"),
+            "huber_c": huber,
+            "huber_schedule": huber,
+            "huber_scale": huber,
+        }
 
     def save_memory(self) -> list[dict[str, Any]]:
         """Fewer bits of the base model where the adapter allows them, and at last smaller pictures, too."""

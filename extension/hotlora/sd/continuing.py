@@ -4,6 +4,7 @@ Every layer keeps the rank, the alpha and the form that the file has for it. Wha
 as it is: it is applied while the rest learns, and written out again. Must not import a model library.
 """
 
+import contextlib
 import math
 import shutil
 from collections import Counter
@@ -18,6 +19,7 @@ from ..engine.errors import UserError
 from ..engine.interfaces import AdapterChoice, Target
 from ..engine.plurals import counted
 from ..engine.redrawing import Opened
+from ..engine.run import read_run_config
 from .config import ImageConfig
 from .fitting import check_size, refuse_misfit
 from .kohya import name_tensors
@@ -127,9 +129,16 @@ def find_source(config: ImageConfig) -> Path | None:
     if not config.init_lora:
         return None
     states = Path(config.output_dir) / "state"
-    if not any(states.glob("*.pt")):
+    if not (any(states.glob("*.pt")) and _began_from_it(config)):
         return Path(config.init_lora).expanduser()
     return states / _KEPT if (states / _KEPT).is_dir() else None
+
+
+def _began_from_it(config: ImageConfig) -> bool:
+    """Whether the run in the folder is this one; a look ahead may name the folder of another."""
+    with contextlib.suppress(UserError):
+        return read_run_config(Path(config.output_dir)).get("init_lora") == config.init_lora
+    return False
 
 
 def check_initial(config: ImageConfig) -> None:

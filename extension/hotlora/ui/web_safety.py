@@ -5,6 +5,7 @@ rebinding) may read the answers too. So what a browser sends must come from our 
 that are no browsers say nothing of pages, and are let in. Must not import gradio.
 """
 
+import errno
 import http.cookies
 import ipaddress
 import json
@@ -40,6 +41,25 @@ def check_listening(host: str, *, has_password: bool, anyone: bool) -> None:
             f"cannot listen at {host}: everybody who reaches this computer could train on it and read its data folders. "
             "Give --auth USER:PASSWORD, or --allow-anyone where nobody else can reach it."
         )
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises UserError where nobody can listen there, or somebody does already."""
+    start = f"cannot listen at {host}, port {port}"
+    if not 1 <= port <= 65535:
+        raise UserError(f"{start}: ports go from 1 to 65535. Choose another --port.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            if os.name != "nt":  # where it would let two programs listen at one port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except socket.gaierror:
+        raise UserError(f"{start}: there is no such address. Correct --host.") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"{start}: a program listens there already, maybe HotLoRA. Open it there, or choose another --port.") from None
+        raise UserError(f"{start}: {error.strerror or error}. Choose another --port or --host.") from None
 
 
 def guard_page(folder: Path, host: str, port: int, names: Sequence[str] = ()) -> dict[str, Any]:

@@ -103,4 +103,9 @@ def _load_tokenizer(files: TokenizerFiles) -> Any:
     if not any((files.folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
         raise UserError(f"cannot load the tokenizer: there is no vocab.json in '{files.folder}'. Get the complete folder.")
     options = {"pad_token": files.pad_token} if files.pad_token else {}
-    return transformers.CLIPTokenizerFast.from_pretrained(str(files.folder), local_files_only=True, **options)
+    try:
+        return transformers.CLIPTokenizerFast.from_pretrained(str(files.folder), local_files_only=True, **options)
+    except Exception as error:  # a damaged file makes the library raise nearly anything
+        raise UserError(
+            f"cannot load the tokenizer in '{files.folder}': its files are broken ({error}). Get the complete folder."
+        ) from error
