@@ -10,7 +10,6 @@ IDLE = [
     ("scheduler_power", {"scheduler_power": 2}, {"scheduler": "polynomial"}),
     ("keep_last", {"keep_last": 2}, {"save_epochs": 1}),
     ("validation_every_steps", {"validation_every_steps": 5}, {"validation_split": 0.1}),
-    ("epochs", {"epochs": 3, "max_steps": 4}, {"max_steps": None}),
     ("sample_every_steps", {"sample_every_steps": 2}, {"sample_prompts": ["a cat"]}),
     ("min_bucket_reso", {"min_bucket_reso": 64, "enable_bucket": False}, {"enable_bucket": True}),
     ("keep_tokens", {"keep_tokens": 2}, {"datasets": [{"folder": "a", "shuffle_caption": True}]}),

@@ -15,13 +15,11 @@ Uses = Mapping[str, tuple[bool, str]]  # option -> (whether it is used, why it i
 def list_uses(config: "RunConfig") -> Uses:
     """Of the options that every run has, those that only count beside others."""
     judged = (bool(config.validation_split or config.validation_dir), "nothing is kept back to judge by (validation_split)")
-    counted = (not config.max_steps, f"max_steps {config.max_steps} counts instead")
     return {
         "scheduler_cycles": (config.scheduler == "cosine_with_restarts", "only scheduler cosine_with_restarts restarts"),
         "scheduler_power": (config.scheduler == "polynomial", "only scheduler polynomial has an exponent"),
         "keep_last": (bool(config.save_steps or config.save_epochs), "nothing is saved on the way (save_steps, save_epochs)"),
         "validation_every_steps": judged,
-        "epochs": counted,
     }
 
 
