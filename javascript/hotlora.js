@@ -139,5 +139,6 @@
             prompt.dispatchEvent(new Event("input", { bubbles: true }));
         }
         if (window.switch_to_txt2img) window.switch_to_txt2img();
+        setTimeout(() => { prompt.scrollIntoView({ block: "center" }); }, 200); // the tab is drawn later; on a phone it is long
     };
 })();

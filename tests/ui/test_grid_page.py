@@ -87,6 +87,7 @@ def test_the_best_is_found_taken_and_the_others_go(serve, open_page, tmp_path, s
     prompt.evaluate("(box, text) => { box.value = text; }", GIVEN)
     large.get_by_text("Use this one").click()
     assert prompt.input_value() == "a hat, <lora:other:1>, <lora:cat-step00000004:1>"
+    page.wait_for_function("document.querySelector('#txt2img_prompt').getBoundingClientRect().bottom <= innerHeight")
 
     table.locator("tbody tr").first.locator("img").nth(1).click()
     asked = []
