@@ -129,6 +129,13 @@
     // -- the runs ------------------------------------------------------------------------------------------------------
 
     document.addEventListener("click", (event) => {
+        const row = event.target.closest && event.target.closest("#hotlora_runs tr[data-name]");
+        if (!row || event.target.closest("[data-move]")) return;
+        window.hotloraChosen = row.dataset.name;
+        find("#hotlora_choose").click();
+    });
+
+    document.addEventListener("click", (event) => {
         const button = event.target.closest && event.target.closest("#hotlora_runs [data-move]");
         if (!button) return;
         window.hotloraMoved = [button.dataset.run, Number(button.dataset.move)];
@@ -140,6 +147,11 @@
         if (!button) return;
         const wanted = name ? name.textContent : "";
         if (button.dataset.run !== wanted) button.dataset.run = wanted;
+        for (const row of document.querySelectorAll("#hotlora_runs tr[data-name]")) {
+            const choose = row.querySelector(".hotlora-choose");
+            const isShown = String(row.dataset.name === wanted);
+            if (choose.getAttribute("aria-pressed") !== isShown) choose.setAttribute("aria-pressed", isShown);
+        }
     }
 
     setInterval(() => {

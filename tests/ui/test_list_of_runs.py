@@ -40,6 +40,17 @@ def test_a_run_shows_its_picture_progress_and_score(serve, open_page, tmp_path, 
     assert page.evaluate("document.documentElement.scrollWidth") <= {"desktop": 1280, "phone": 390}[size]
 
 
+def test_a_run_is_chosen_in_the_list_by_a_click_or_by_its_key(serve, open_page, tmp_path, runs):
+    page = open_page(serve(build_standalone_page(toy_studio(tmp_path))))
+    row(page, "run 0002").locator("td").nth(3).click()
+    page.locator("#hotlora_status strong", has_text="run 0002").wait_for()
+    row(page, "run 0000").get_by_role("button", name="run 0000").press("Enter")
+    page.locator("#hotlora_status strong", has_text="run 0000").wait_for()
+    row(page, "run 0000").locator("[aria-pressed=true]").wait_for()
+    assert page.locator("#hotlora_run input").first.input_value() == "run 0000"
+    assert row(page, "run 0002").locator("[aria-pressed=true]").count() == 0
+
+
 def test_a_run_is_renamed_noted_and_put_away(serve, open_page, tmp_path, runs):
     page = open_page(serve(build_standalone_page(toy_studio(tmp_path))))
     row(page, "run 0000").wait_for()

@@ -307,7 +307,8 @@ def _show_row(row: Row) -> str:
     away = ' <em class="hotlora-muted">archived</em>' if row.marks.archived else ""
     note = f'<p class="hotlora-muted">{escape(row.marks.note)}</p>' if row.marks.note else ""
     bar = f'<div class="hotlora-bar"><i style="width:{row.share:.0%}"></i></div>' if row.step else ""
-    cells = (picture, escape(row.name) + away + note, badge + _show_moves(row), row.step + bar)
+    name = f'<button type="button" class="hotlora-choose">{escape(row.name)}</button>'
+    cells = (picture, name + away + note, badge + _show_moves(row), row.step + bar)
     told = f'data-name="{escape(row.name)}" data-status="{escape(row.status)}" data-away="{"yes" if row.is_away else "no"}"'
     return f"<tr {told}>" + "".join(f"<td>{cell}</td>" for cell in (*cells, row.worked, row.loss, row.validation, row.score)) + "</tr>"
 

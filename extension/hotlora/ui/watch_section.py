@@ -77,6 +77,7 @@ class WatchSection:
         self.sent = gr.State({})
         self._move = gr.Button("move", elem_id="hotlora_move", elem_classes=["hotlora-hidden"])
         self._moved = gr.Textbox(elem_id="hotlora_moved", elem_classes=["hotlora-hidden"])
+        self._choose = gr.Button("choose", elem_id="hotlora_choose", elem_classes=["hotlora-hidden"])
 
     def _build_runs(self) -> None:
         """All runs there are, and what is done with one that does not train."""
@@ -134,6 +135,8 @@ class WatchSection:
         answer(self.delete.click, self._delete, [run, self.copies], [said, self.copies], js=confirm)
         moved = "() => [JSON.stringify(window.hotloraMoved || [])]"
         tell_answered(answer(self._move.click, self._move_run, [self._moved], [said], js=moved), "hotlora_move")
+        chosen = listen(self._choose.click, lambda name: gr.update(value=name), [run], [run], js="() => [window.hotloraChosen]")
+        listen(chosen.then, None, js="() => { hotloraAnswered('hotlora_choose'); }")
         answer(self.go_on_with_left.click, self._go_on_with_left, [], [said])
         answer(self.forget_left.click, self._forget_left, [], [said])
         if shelf:
