@@ -8,8 +8,8 @@ from hotlora.sd.config import ImageConfig
 from hotlora.tasks import IMAGES
 from hotlora.ui.page import build_standalone_page
 from pictures import make_pictures
-from toy import ToyHost, ToyTrainee
-from toy_studio import Preparer, toy_studio
+from toy import ToyHost
+from toy_studio import Preparer, SlowToy, toy_studio
 
 
 def fill(page, option, value):
@@ -65,7 +65,7 @@ def test_a_stranger_trains(serve, open_page, tmp_path):
     studio.jobs.stop("cat")
 
 
-class Captioned(ToyTrainee):
+class Captioned(SlowToy):
     """Where no prompts are given it samples its first caption, as image runs do."""
 
     def preview_requests(self):

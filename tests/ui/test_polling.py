@@ -123,6 +123,7 @@ def killed(build, asked, serve, open_page):
     page.on("request", lambda request: requests.append((request.method, request.url.removeprefix(address).partition("?")[0])))
     blocks.close(verbose=False)
     yield SimpleNamespace(page=page, requests=requests, port=int(address.strip("/").rpartition(":")[2]))
+    page.close()
     open_page.errors.clear()  # the browser says each time that nobody answers
 
 
