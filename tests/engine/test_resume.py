@@ -209,6 +209,14 @@ def test_what_is_set_that_was_not_is_told(tmp_path):
         check_unchanged(toy_config(tmp_path), toy_config(tmp_path, lora_alpha=1))
 
 
+def test_another_file_is_told_and_the_same_in_another_place_is_not():
+    before = as_plain(build(ImageConfig, {"output_dir": "/a/run", "vae": "/a/mse.safetensors", "train_data_dir": "/a/pictures"}))
+    moved = build(ImageConfig, {"output_dir": "/b/run", "vae": "/b/mse.safetensors", "train_data_dir": "/b/pictures"})
+    assert describe_changes(before, moved, 4) == []
+    other = build(ImageConfig, {"output_dir": "/a/run", "vae": "/a/ema.safetensors", "train_data_dir": "/a/pictures"})
+    assert describe_changes(before, other, 4) == ["From step 5 on: vae /a/ema.safetensors (was /a/mse.safetensors)."]
+
+
 def test_a_run_that_has_come_to_its_end_says_so(tmp_path):
     config = toy_config(tmp_path / "run", max_steps=2)
     run_toy(config)

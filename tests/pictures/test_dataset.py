@@ -360,6 +360,22 @@ def test_broken_and_misshapen_masks_are_named(data, tmp_path):
     assert str(masks / "a.png") in message and str(masks / "b.png") in message and "c.png" not in message
 
 
+def test_masks_that_leave_nothing_are_named(data, tmp_path):
+    masks = tmp_path / "masks"
+    for name in ("a.png", "b.png", "c.png"):
+        picture(data / name)
+        picture(masks / name)
+    Image.new("L", (8, 8)).save(masks / "b.png")
+    Image.new("RGBA", (8, 8)).save(masks / "c.png")  # transparent, which is white
+    long_ago = time.time() - 60
+    os.utime(masks / "b.png", (long_ago, long_ago))
+    for _ in range(2):  # looked at, and remembered
+        notes = read(data, trigger_word="sks", masked_loss=True, mask_dir=str(masks)).notes
+        assert [note for note in notes if "black" in note] == [
+            f"1 mask ({masks / 'b.png'}) is black all over: nothing is learned there. Draw it white where something is to be learned."
+        ]
+
+
 # -- regularisation and validation ---------------------------------------------------------------------------------------
 
 

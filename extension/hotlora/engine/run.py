@@ -177,7 +177,10 @@ def describe_changes(before: dict[str, Any], config: RunConfig, step: int) -> li
     now, changed = as_plain(config), []
     for key, field in options_of(type(config)).items():
         known = key in before or default_of(field) is None  # what is unset is left out; others are younger than the run
-        if known and not field.metadata["path"] and key != "output_dir" and before.get(key) != now.get(key):
+        called = [
+            Path(value).name if field.metadata["path"] and isinstance(value, str) else value for value in (before.get(key), now.get(key))
+        ]
+        if known and key != "output_dir" and called[0] != called[1]:  # what was only moved is the same
             changed.append(f"{key} {_name_value(now.get(key))} (was {_name_value(before.get(key))})")
     return [f"From step {step + 1} on: {', '.join(changed)}."] if changed else []
 

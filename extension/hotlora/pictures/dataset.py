@@ -20,7 +20,7 @@ from .focus import Box, Framings, Point, read_framings
 from .folders import Found
 from .index import PictureIndex, Seen, choose_cache_folder
 from .parts import Part, find_masks, open_parts, read_metadata
-from .unused import tell_unused
+from .unused import tell_black_masks, tell_unused
 
 _SHOWN_PROBLEMS = 50
 _MASK_TOLERANCE = 0.05  # of the aspect ratio: rounding, not another cut
@@ -153,8 +153,9 @@ def scan_dataset(config: PictureConfig) -> Generator[Progress, None, Dataset]:
     sources = [part.source for part in parts]
     train, validation, reg = (spread_sizes(examples, sources) for examples in (train, validation, sound["reg"]))
     train += match_regularisation(reg, sum(e.repeats for e in train))
-    notes = [files.note] if files.note else []
-    return Dataset(train, validation, problems, sources, [*tell_unused(parts, judged, captions, config, framings=files.framings), *notes])
+    notes = tell_unused(parts, judged, captions, config, framings=files.framings)
+    notes += tell_black_masks([e.mask for e in sound["train"] if e.mask and files.read(e.mask).is_black], parts[0].root)
+    return Dataset(train, validation, problems, sources, [*notes, *([files.note] if files.note else [])])
 
 
 def spread_sizes(examples: list[Example], sources: Sequence[Source]) -> list[Example]:

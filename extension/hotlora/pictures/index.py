@@ -34,6 +34,7 @@ class Seen:
 
     digest: str  # sha256 of the file's bytes
     size: tuple[int, int]  # (width, height), upright
+    is_black: bool = False  # all over
 
 
 def choose_cache_folder(config: "PictureConfig") -> Path:
@@ -95,19 +96,19 @@ class PictureIndex:
         except OSError:  # said by whoever reads it
             return None
         same = known and status and known[:2] == [status.st_size, status.st_mtime_ns]
-        return Seen(known[2], (known[3], known[4])) if known and same else None
+        return Seen(known[2], (known[3], known[4]), known[5:] == [True]) if known and same else None
 
     def _inspect_one(self, path: Path) -> Seen | UserError:
         try:
             key, status = os.path.abspath(path), path.stat()
             data = read_bytes(path)
-            seen = Seen(hashlib.sha256(data).hexdigest(), check_picture(data, path))
+            seen = Seen(hashlib.sha256(data).hexdigest(), *check_picture(data, path))
         except UserError as error:
             return error
         except OSError as error:
             return UserError(f"cannot read the picture {path}: {error.strerror or error}. Mend its rights, or remove it.")
         if time.time() - status.st_mtime > _CLOCK_SECONDS:
-            self._entries[key] = [status.st_size, status.st_mtime_ns, seen.digest, *seen.size]
+            self._entries[key] = [status.st_size, status.st_mtime_ns, seen.digest, *seen.size, seen.is_black]
             self._changed = True
         return seen
 

@@ -84,14 +84,15 @@ def has_alpha(path: Path) -> bool:
         return False
 
 
-def check_picture(data: bytes, path: Path) -> tuple[int, int]:
-    """(width, height) once upright, after making sure that the file decodes to its end; UserError otherwise."""
+def check_picture(data: bytes, path: Path) -> tuple[tuple[int, int], bool]:
+    """((width, height) once upright, whether it is black all over), after making sure that the file decodes to its end; UserError
+    otherwise."""
     try:
         with _open(io.BytesIO(data), path) as image:
             size = _upright_size(image)
             image.draft(None, (image.width // 8, image.height // 8))  # a JPEG is still read to its end, in a fraction of the time
             image.load()
-            return size
+            return size, image.convert("L").getextrema() == (0, 0) and _flatten(image).rgb.convert("L").getextrema() == (0, 0)
     except UserError:
         raise
     except Exception as error:  # a broken file makes decoders raise nearly anything

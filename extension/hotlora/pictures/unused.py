@@ -133,6 +133,11 @@ def _tell_masks(folder: Path, parts: Sequence["Part"]) -> Iterable[str]:
     yield from _tell("picture", without, parts[0].root, said, what=f"without a mask in {place}")
 
 
+def tell_black_masks(masks: Sequence[Path], root: Path) -> list[str]:
+    """Masks that leave nothing of their pictures. ``root``: from where they are named."""
+    return _tell("mask", masks, root, "black all over: nothing is learned there. Draw it white where something is to be learned.")
+
+
 def _tell_masks_among_pictures(part: "Part") -> Iterable[str]:
     """Pictures that are called as the masks of others beside them, and would be learned."""
     pictures = [found.path for found in part.contents.pictures]
