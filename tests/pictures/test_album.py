@@ -174,7 +174,10 @@ def test_pictures_without_a_caption_of_their_own_show_what_stands_in(data):
     view = look(data, trigger_word="sks")
     assert {e.name: (e.text, e.problem) for e in view.examples} == {"a.png": ("sks", ""), "b.png": ("sks, a cat", "")}
     assert dict(view.facts)["with caption"] == "1 of 2"
-    assert view.notes == ("1 picture with no caption will be learned as 'sks'.",)
+    said = "learned as 'sks', where others have captions. Write captions, or leave it so."
+    assert view.notes == (f"1 picture without a caption (a.png) is {said}",)
+    (data / "b.txt").unlink()
+    assert look(data, trigger_word="sks").notes == ("2 pictures with no caption will be learned as 'sks'.",)
 
 
 def test_repeats_sizes_regularisation_and_validation_are_counted(data, tmp_path):

@@ -275,7 +275,7 @@ def test_pictures_without_a_caption_among_others_are_said(data):
     assert notes(data, trigger_word="mrx") == []
     text(data / "a.txt", "a cat")
     (said,) = notes(data, trigger_word="mrx")
-    assert said.startswith("1 picture without a caption (b.png) is learned by its trigger word")
+    assert said.startswith("1 picture without a caption (b.png) is learned as 'mrx', where others")
 
 
 def test_rows_that_another_table_goes_before_are_said(data):

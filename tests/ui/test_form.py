@@ -87,7 +87,7 @@ def test_a_button_pressed_before_the_kept_form_has_come_sends_what_is_then_seen(
     box(page, "output_name").fill("new")
     page.locator("#hotlora_train").click()
     page.locator("#hotlora_status", has_text="new").first.wait_for()
-    assert studio.jobs.find_job("new").config.trigger_word == "kept" and len(studio.jobs.list_all()) == 1
+    assert studio.jobs.values("new")["trigger_word"] == "kept" and len(studio.jobs.list_all()) == 1
 
 
 def test_a_damaged_form_is_an_empty_one(tmp_path):

@@ -284,7 +284,7 @@ def _make_notes(cards: Sequence[Card], config: PictureConfig) -> Iterator[str]:
         soft = f"{counted(enlarged, 'picture')} will be enlarged and come out soft"
         yield f"{soft}. Use larger pictures, a lower resolution, or bucket_no_upscale."
     unwritten = [card.text for card in train if card.judged.caption and not card.judged.source]
-    if unwritten:
+    if unwritten and len(unwritten) == len(train):  # of some among others is told with what is not used
         texts = _list_kinds(f"'{text}'" for text in dict.fromkeys(unwritten))
         yield f"{counted(len(unwritten), 'picture')} with no caption will be learned as {texts}."
 

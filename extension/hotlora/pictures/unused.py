@@ -74,10 +74,12 @@ def _tell_training(part: "Part", judged: Sequence["Judged"]) -> Iterable[str]:
     """What is odd about pictures that are trained on."""
     moving = [picture.found.path for picture in judged if picture.found.path.suffix.lower() == ".gif"]
     yield from _tell("GIF", moving, part.root, "used with the first picture in it only.")
-    bare = [picture.found.path for picture in judged if picture.example and not picture.source]
+    bare = [picture for picture in judged if picture.caption and not picture.source]
     if len(bare) < len(judged):
-        said = "learned by its trigger word or folder's name alone, where others have captions. Write captions, or leave it so."
-        yield from _tell("picture", bare, part.root, said, what="without a caption")
+        texts = list(dict.fromkeys(f"'{picture.caption}'" for picture in bare))
+        listed = ", ".join(texts[:_FIRST]) + (" …" if len(texts) > _FIRST else "")
+        said = f"learned as {listed}, where others have captions. Write captions, or leave it so."
+        yield from _tell("picture", [picture.found.path for picture in bare], part.root, said, what="without a caption")
     inside = [(picture.found.path, picture.found.path.relative_to(part.root).parts[:-1]) for picture in judged]
     reg = [path for path, folders in inside if any(_REGULARISATION.fullmatch(folder) for folder in folders)]
     said = "learned like any other. Set reg_data_dir to that folder if it shows the class without the LoRA."
