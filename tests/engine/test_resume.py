@@ -164,6 +164,8 @@ def test_nothing_of_other_origin_is_written_over_or_removed(tmp_path):
     with pytest.raises(UserError, match="would write over comparison.png, run.png, run.json, and"):
         Run.start(build(ImageConfig, {"output_dir": str(tmp_path / "run")}))
     Run.start(config).close()
+    (tmp_path / "run" / "state").mkdir()
+    (tmp_path / "run" / "state" / ".step-00000000.pt.7.tmp").write_bytes(b"as a kill leaves it")
     Run.start(config).close()  # what a start leaves that came to nothing is none of somebody's
 
 

@@ -50,7 +50,7 @@ def make(tmp_path):
 
 
 def ended(jobs, name=NAME):
-    wait_until(lambda: not jobs.list_line(), seconds=300)
+    wait_until(lambda: not jobs.list_line() and jobs._worker is None, seconds=300)  # which writes the line's file last
     return jobs.status(name)
 
 

@@ -135,6 +135,11 @@ def remove_dead_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether a killed process was about to write it."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+
 def remove_leftovers(folder: Path) -> None:
     """Clean up after a killed process: what it was about to write goes, what it had moved aside comes back."""
     for aside in list(folder.rglob(f".*{_ASIDE}")):

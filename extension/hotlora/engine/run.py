@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from .config import RunConfig
 from .errors import UserError
 from .events import EventLog, find_last_step
-from .files import remove_leftovers, write_text
+from .files import is_leftover, remove_leftovers, write_text
 from .options import as_plain, options_of
 from .sealed import read_sealed, write_sealed
 from .search_plan import is_search
@@ -199,7 +199,7 @@ def _list_in_the_way(folder: Path, config: RunConfig) -> list[str]:
     """What a new run would replace or remove there, and no start that failed has left."""
     names = [*_WRITTEN, f"{config.name}-small{config.FILE_SUFFIX}", *(name.format(name=config.name) for name in config.ALSO_WRITES)]
     found = [name for name in names if (folder / name).exists()]
-    found += [name for name in _FOLDERS if (folder / name).is_file() or any((folder / name).glob("*"))]
+    found += [name for name in _FOLDERS if (folder / name).is_file() or not all(map(is_leftover, (folder / name).glob("*")))]
     return found + ([] if _is_own_config(folder / "config.yaml") else ["config.yaml"])
 
 
