@@ -48,7 +48,7 @@ class CaptionSection:
                 self.write = gr.Button("Write captions", size="sm", variant="primary", elem_id="hotlora_write_captions")
                 self.stop = gr.Button("Stop", size="sm", elem_id="hotlora_stop_captions")
             self.status = gr.HTML(elem_id="hotlora_captions_status", elem_classes=["hotlora-live"])
-            self.proposals = gr.HTML(elem_id="hotlora_proposals")
+            self.proposals = gr.HTML(elem_id="hotlora_proposals", elem_classes=["hotlora-live"])
             with gr.Row(elem_classes=["hotlora-buttons", "hotlora-apart"], visible=False) as self.all:
                 self._accept = gr.Button("Accept all", size="sm", elem_id="hotlora_accept_all")
                 self._refuse = gr.Button("Refuse all", size="sm", elem_id="hotlora_refuse_all")

@@ -33,7 +33,9 @@ class ChatSection:
         with gr.Accordion("Your chats with this program", open=False, elem_id="hotlora_chats"):
             gr.HTML('<p class="hotlora-muted">What was answered in the chats that you choose is learned, as it was answered.</p>')
             self._list = gr.Button("List them", size="sm", elem_id="hotlora_list_chats")
-            self.shown = gr.HTML(hint("Chats that this program keeps appear here."), elem_id="hotlora_chats_list")
+            self.shown = gr.HTML(
+                hint("Chats that this program keeps appear here."), elem_id="hotlora_chats_list", elem_classes=["hotlora-live"]
+            )
             self.name = gr.Textbox(
                 label="Name of the data set", placeholder="my chats", max_lines=1, elem_id="hotlora_chats_name", interactive=True
             )

@@ -28,7 +28,7 @@ class ColumnsSection:
         """Make the widgets; what is below the button opens with it, or by itself where names are not known."""
         self.open = gr.Button("Which column is which", elem_id="hotlora_columns_open", size="sm")
         with gr.Group(visible=False, elem_id="hotlora_mapping") as self.group:
-            self._table = gr.HTML("", elem_id="hotlora_columns_table")
+            self._table = gr.HTML("", elem_id="hotlora_columns_table", elem_classes=["hotlora-live"])
             with gr.Row():
                 self._parts = [
                     gr.Dropdown(

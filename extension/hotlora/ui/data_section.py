@@ -95,7 +95,7 @@ class DataSection:
     def _build_editor(self) -> None:
         """Opens below the album, with the picture in it."""
         with gr.Group(visible=False, elem_id="hotlora_editor") as self.editor:
-            self._place = gr.HTML("", elem_id="hotlora_editor_place")
+            self._place = gr.HTML("", elem_id="hotlora_editor_place", elem_classes=["hotlora-live"])
             if self._album:
                 self._album.build_cut()
             self.caption = gr.Textbox(label="Caption", lines=3, elem_id="hotlora_caption", interactive=True)
