@@ -177,12 +177,16 @@ def describe_changes(before: dict[str, Any], config: RunConfig, step: int) -> li
     now, changed = as_plain(config), []
     for key, field in options_of(type(config)).items():
         known = key in before or default_of(field) is None  # what is unset is left out; others are younger than the run
-        called = [
-            Path(value).name if field.metadata["path"] and isinstance(value, str) else value for value in (before.get(key), now.get(key))
-        ]
-        if known and key != "output_dir" and called[0] != called[1]:  # what was only moved is the same
-            changed.append(f"{key} {_name_value(now.get(key))} (was {_name_value(before.get(key))})")
+        was, will_be = before.get(key), now.get(key)
+        call = _call_place if field.metadata["path"] else lambda value: value
+        if known and key != "output_dir" and call(was) != call(will_be):
+            changed.append(f"{key} {_name_value(will_be)} (was {_name_value(was)})")
     return [f"From step {step + 1} on: {', '.join(changed)}."] if changed else []
+
+
+def _call_place(value: Any) -> Any:
+    """What was only moved is the same."""
+    return Path(value).name if isinstance(value, str) else value
 
 
 def _name_value(value: Any) -> str:
